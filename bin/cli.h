@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The `penstock` command: a table of subcommands (penstock.c), one file each (cmd-NAME.c). To add one: write the file,
+ * declare its function here, add a line to the table and a man page.
+ */
+#ifndef PENSTOCK_BIN_CLI_H
+#define PENSTOCK_BIN_CLI_H
+
+#include "base/base.h"
+
+/* Exit codes, documented in penstock(1). */
+enum cli_exit {
+	CLI_OK = 0,
+	CLI_FAILED = 1,        /* the operation failed; the message says what, which object, and what to do */
+	CLI_USAGE = 2,         /* the command line or a file given is wrong; nothing was started */
+	CLI_NO_DAEMON = 3,     /* no daemon answers */
+	CLI_NOT_FOUND = 4,     /* the named object does not exist */
+	CLI_CONFLICT = 5,      /* it exists already, or is in use */
+	CLI_NO_SPACE = 6,      /* pool, quota or disk is full */
+	CLI_UNSUPPORTED = 7,   /* this machine can't; `penstock doctor` says why */
+	CLI_STEP_FAILED = 8,   /* a pipeline step failed after its retries */
+	CLI_INTERRUPTED = 130, /* Ctrl-C; everything that was started has been ended */
+};
+
+struct cli_command {
+	const char *name;
+	const char *summary;               /* one line for --help */
+	int (*run)(int argc, char **argv); /* argv[0] is the subcommand's name; returns enum cli_exit */
+};
+
+/* "penstock: MESSAGE" and, if not NULL, a second line "  try: HINT" on stderr. */
+void cli_error(const char *hint, const char *fmt, ...) PST_PRINTF(2, 3);
+
+/* The exit code that fits an error. */
+int cli_exit_for(pst_err err);
+
+#endif

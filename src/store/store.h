@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The local engine: a pool on one file or block device, redirect on write (docs/store-format.md). */
+#ifndef PST_STORE_STORE_H
+#define PST_STORE_STORE_H
+
+#include "volume/pool.h"
+
+struct pst_store_format_config {
+	uint64_t size_bytes;      /* regular files: grown to this; 0: the file's or device's own size */
+	uint32_t partition_count; /* 0: chosen by size, at most 64 */
+};
+
+struct pst_store_config {
+	uint64_t metadata_cache_bytes; /* 0: 64 MiB */
+	uint32_t io_depth_max;         /* volume requests in flight inside the store; 0: 1024; more wait */
+	pst_pool_event_fn *on_event;   /* NULL: events only go to the log */
+	void *event_ctx;
+};
+
+struct pst_store_op {
+	void (*done)(struct pst_store_op *op);
+	pst_err err;
+	char detail[200];      /* on error, for people: what is wrong with what, and what to do */
+	struct pst_pool *pool; /* result of open */
+};
+
+/* Write a new, empty pool. PST_E_EXISTS if @path already holds one. @config is read before the call returns. */
+void pst_store_format(struct pst_env *env, const char *path, const struct pst_store_format_config *config,
+		      struct pst_store_op *op);
+
+/*
+ * Open with recovery. PST_E_LOCKED: opened twice; PST_E_FORMAT: not a pool, damaged superblock, or unknown incompatible
+ * feature (detail says which). Close with PST_POOL_CLOSE.
+ */
+void pst_store_open(struct pst_env *env, const char *path, const struct pst_store_config *config,
+		    struct pst_store_op *op);
+
+#endif

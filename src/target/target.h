@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The NVMe/TCP target: subsystems with namespaces, controllers, connections. Control calls run on the target's home
+ * shard; connections live on the shard that accepted them.
+ */
+#ifndef PST_TARGET_TARGET_H
+#define PST_TARGET_TARGET_H
+
+#include "base/hist.h"
+#include "qos/qos.h"
+#include "volume/volume.h"
+
+#define PST_NQN_MAX 223u /* bytes, without the terminating zero (NVMe Base, NVMe Qualified Names) */
+
+struct pst_target;
+struct pst_subsystem;
+
+struct pst_target_config {
+	uint32_t io_queues_max;         /* per controller; 0: 16 */
+	uint32_t queue_entries_max;     /* 0: 128 */
+	uint32_t transfer_bytes_max;    /* MDTS; 0: 1 MiB; power of two */
+	uint32_t incapsule_bytes;       /* for I/O queues; 0: 8192 */
+	uint32_t connections_max;       /* 0: 1024 */
+	uint64_t buffer_bytes_max;      /* data buffers per shard; 0: 64 MiB. Exhausted: commands wait */
+	uint32_t keep_alive_ms_default; /* for hosts that ask for none on a discovery controller's reaper; 0: 120000 */
+};
+
+/* @envs: the shards that serve connections; envs[0] is the home shard. */
+pst_err PST_MUST_USE pst_target_new(struct pst_env *const *envs, uint32_t env_count,
+				    const struct pst_target_config *config, struct pst_target **ret_target);
+
+/* Listens on every shard. PST_E_ADDRINUSE and others of pst_listen. Several addresses may be added. */
+pst_err PST_MUST_USE pst_target_listen(struct pst_target *target, const struct pst_addr *addr,
+				       struct pst_addr *ret_bound);
+
+struct pst_target_stop_op {
+	void (*done)(struct pst_target_stop_op *op);
+};
+
+/* Close listeners, drain and close connections, then op->done; frees the target. Subsystems must be removed before. */
+void pst_target_stop(struct pst_target *target, struct pst_target_stop_op *op);
+
+struct pst_subsystem_config {
+	const char *nqn;
+	const char *serial; /* at most 20 ASCII characters */
+	const char *model;  /* at most 40 */
+	uint32_t nsid;
+	uint8_t uuid[16];
+	struct pst_volume *volume; /* the caller closes it, after removal is done */
+	struct pst_qos_flow *flow; /* NULL: no admission control */
+};
+
+/* One volume, one subsystem. PST_E_EXISTS. Appears in discovery at once, with an event to discovery hosts. */
+pst_err PST_MUST_USE pst_subsystem_add(struct pst_target *target, const struct pst_subsystem_config *config,
+				       struct pst_subsystem **ret_subsystem);
+
+struct pst_subsystem_remove_op {
+	void (*done)(struct pst_subsystem_remove_op *op);
+};
+
+/* Controllers are torn down, requests in flight finish, then op->done. */
+void pst_subsystem_remove(struct pst_subsystem *subsystem, struct pst_subsystem_remove_op *op);
+
+/* After the volume's size changed: hosts get the namespace-changed event. */
+void pst_subsystem_resized(struct pst_subsystem *subsystem);
+
+/* How many controllers are connected (a volume in use on delete is refused by the control plane). */
+uint32_t pst_subsystem_host_count(struct pst_subsystem *subsystem);
+
+/* Per volume, for /metrics and `penstock top`; indexes: 0 read, 1 write, 2 flush, 3 others. Home shard. */
+struct pst_subsystem_stats {
+	struct pst_hist latency[4];  /* arrival of the command to its last byte handed to the socket */
+	struct pst_hist wait_qos;    /* admission */
+	struct pst_hist wait_device; /* dispatch to completion by the volume */
+	uint64_t ops[4], errors[4];
+	uint64_t bytes_read, bytes_written;                /* payload of completed commands */
+	uint64_t socket_bytes_received, socket_bytes_sent; /* TCP_INFO of its connections, closed ones included */
+	uint64_t retransmits;
+};
+
+void pst_subsystem_stats(struct pst_subsystem *subsystem, struct pst_subsystem_stats *ret_stats);
+
+#endif

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The volume interface: one table of asynchronous calls, stacked all the way down. Engines (store, ram, fault)
+ * implement it; layers wrap it. pst_volume_submit asserts the contract once for everybody.
+ *
+ * A volume belongs to one shard (volume->env); submit on that shard. From other shards use src/volume/remote.h, which
+ * posts there and back. Everything here speaks blocks of PST_BLOCK_BYTES.
+ */
+#ifndef PST_VOLUME_VOLUME_H
+#define PST_VOLUME_VOLUME_H
+
+#include "base/base.h"
+#include "base/list.h"
+#include "env/env.h"
+
+#include <sys/uio.h>
+
+#define PST_BLOCK_BYTES 4096u
+#define PST_IO_IOV_MAX 64u
+#define PST_IO_BLOCKS_MAX 2048u /* 8 MiB: longest read or write; zeroes and discard may cover a whole volume */
+
+struct pst_volume;
+
+enum pst_io_kind { PST_IO_READ, PST_IO_WRITE, PST_IO_FLUSH, PST_IO_WRITE_ZEROES, PST_IO_DISCARD, PST_IO_KINDS };
+
+enum {
+	PST_IO_FUA = 1, /* write, write zeroes: durable when complete */
+};
+
+/*
+ * One request, embedded in the caller's own structure; owned by the volume from submit to done. Buffers need no
+ * alignment, but 4096-aligned ones are read and written in place. Durability (design of the volume stack): a completed
+ * write survives the death of the process, is durable after a flush, and no block is ever torn.
+ * Results: PST_E_CHECKSUM or PST_E_IO (media), PST_E_NOSPACE, PST_E_LOST (first flush after an unclean machine stop),
+ * PST_E_CANCELLED (volume closing).
+ */
+struct pst_io {
+	enum pst_io_kind kind;
+	uint32_t flags;
+	uint64_t lba;         /* in blocks; inside the volume */
+	uint64_t block_count; /* 0 for flush; reads and writes at most PST_IO_BLOCKS_MAX */
+	struct iovec *iov;    /* reads and writes: sums to block_count blocks; at most PST_IO_IOV_MAX entries */
+	uint32_t iov_count;
+	void (*done)(struct pst_io *io); /* on the volume's shard; never inside pst_volume_submit */
+	pst_err err;
+	uint64_t device_ns;   /* engine's: time spent waiting for the device, as far as known */
+	struct pst_list node; /* engine's */
+	uint64_t scratch[8];  /* engine's */
+};
+
+struct pst_volume_stats {
+	uint64_t used_bytes; /* allocated on the pool */
+};
+
+struct pst_volume_close_op {
+	void (*done)(struct pst_volume_close_op *op);
+};
+
+struct pst_volume_ops {
+	const char *name; /* "ram", "store", "fault" */
+	void (*submit)(struct pst_volume *volume, struct pst_io *io);
+	void (*stats)(struct pst_volume *volume, struct pst_volume_stats *ret_stats);
+	/* Requests in flight complete first; afterwards the volume is gone. */
+	void (*close)(struct pst_volume *volume, struct pst_volume_close_op *op);
+};
+
+struct pst_volume {
+	const struct pst_volume_ops *ops;
+	struct pst_env *env;
+	uint64_t block_count; /* may grow or shrink by a pool resize while open */
+	uint8_t uuid[16];
+};
+
+/* Asserts the contract (range, iov sum, kinds) and hands on. Range errors of peers are the target's to find first. */
+void pst_volume_submit(struct pst_volume *volume, struct pst_io *io);
+void pst_volume_stats(struct pst_volume *volume, struct pst_volume_stats *ret_stats);
+void pst_volume_close(struct pst_volume *volume, struct pst_volume_close_op *op);
+
+#endif

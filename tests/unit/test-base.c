@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/base.h"
+#include "base/crc32c.h"
+#include "base/hist.h"
+#include "base/list.h"
+#include "base/units.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+/* The check value of the CRC-32C catalogue entry, whole and in pieces. */
+static void crc32c_matches_check_value(void **state)
+{
+	(void)state;
+	assert_int_equal(pst_crc32c("123456789", 9), 0xe3069283);
+	assert_int_equal(pst_crc32c_more(pst_crc32c("1234", 4), "56789", 5), 0xe3069283);
+	assert_int_equal(pst_crc32c("", 0), 0);
+}
+
+/* Powers of 1000 and 1024 are kept apart; nonsense is refused. */
+static void sizes_parse_as_typed(void **state)
+{
+	uint64_t v = 7;
+
+	(void)state;
+	assert_int_equal(pst_parse_size("4096", &v), PST_OK);
+	assert_int_equal(v, 4096);
+	assert_int_equal(pst_parse_size("2Ti", &v), PST_OK);
+	assert_int_equal(v, (uint64_t)2 << 40);
+	assert_int_equal(pst_parse_size("1.5GB", &v), PST_OK);
+	assert_int_equal(v, 1500000000);
+	v = 7;
+	for (const char **bad = (const char *[]){ "", "x", "-1", "1Q", "0x10", "inf", " 1", "1 G", NULL }; *bad; bad++)
+		assert_int_equal(pst_parse_size(*bad, &v), PST_E_INVAL);
+	assert_int_equal(pst_parse_size("9999999T", &v), PST_E_RANGE);
+	assert_int_equal(v, 7);
+}
+
+/* A rate names its unit and sets only that one. */
+static void rates_set_one_of_two(void **state)
+{
+	uint64_t iops = 1, bytes = 2;
+
+	(void)state;
+	assert_int_equal(pst_parse_rate("20000iops", &iops, &bytes), PST_OK);
+	assert_int_equal(iops, 20000);
+	assert_int_equal(bytes, 2);
+	assert_int_equal(pst_parse_rate("500MB/s", &iops, &bytes), PST_OK);
+	assert_int_equal(bytes, 500000000);
+	assert_int_equal(pst_parse_rate("500MB", &iops, &bytes), PST_E_INVAL);
+	assert_int_equal(pst_parse_rate("500", &iops, &bytes), PST_E_INVAL);
+}
+
+/* Percentiles are at most 1/16 above the true value, over the whole range. */
+static void histogram_error_is_bounded(void **state)
+{
+	static struct pst_hist h, earlier;
+
+	(void)state;
+	for (uint64_t v = 1; v <= 100000; v++)
+		pst_hist_add(&h, v * 10);
+	for (double f = 0.01; f < 1; f += 0.01) {
+		double truth = f * 1000000;
+		double got = (double)pst_hist_percentile_ns(&h, f);
+
+		assert_true(got >= truth * 0.999 && got <= truth * (1 + 1.0 / 16) + 10);
+	}
+	assert_int_equal(pst_hist_percentile_ns(&h, 1), 1000000);
+	earlier = h;
+	pst_hist_add(&h, UINT64_MAX);
+	assert_int_equal(pst_hist_percentile_ns(&h, 1), UINT64_MAX);
+	pst_hist_subtract(&h, &earlier);
+	assert_int_equal(h.count, 1);
+}
+
+/* Ranges near 2^64 neither wrap nor pass. */
+static void range_check_does_not_wrap(void **state)
+{
+	(void)state;
+	assert_true(pst_range_ok(0, 10, 10));
+	assert_true(pst_range_ok(10, 0, 10));
+	assert_false(pst_range_ok(UINT64_MAX, 2, 10));
+	assert_false(pst_range_ok(5, UINT64_MAX, 10));
+}
+
+/* Removing twice is harmless; order is kept over splices. */
+static void list_keeps_order(void **state)
+{
+	struct pst_list head, other, a, b, c;
+
+	(void)state;
+	pst_list_init(&head);
+	pst_list_init(&other);
+	pst_list_push_back(&head, &a);
+	pst_list_push_back(&other, &b);
+	pst_list_push_back(&other, &c);
+	pst_list_splice(&head, &other);
+	assert_true(pst_list_empty(&other));
+	assert_ptr_equal(pst_list_pop_front(&head), &a);
+	pst_list_remove(&b);
+	pst_list_remove(&b);
+	assert_ptr_equal(pst_list_pop_front(&head), &c);
+	assert_null(pst_list_pop_front(&head));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(crc32c_matches_check_value), cmocka_unit_test(sizes_parse_as_typed),
+		cmocka_unit_test(rates_set_one_of_two),       cmocka_unit_test(histogram_error_is_bounded),
+		cmocka_unit_test(range_check_does_not_wrap),  cmocka_unit_test(list_keeps_order),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
