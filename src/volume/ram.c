@@ -1,0 +1,446 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The memory pool: an engine for benchmarks, trials and tests. Nothing outlives the process.
+ *
+ * Blocks come from slabs of 2 MiB that are allocated as they are first needed and kept until the pool closes; freed
+ * blocks form a stack through their own first bytes, so memory is bounded by the pool's size. A volume is a directory
+ * of leaves, each mapping 512 consecutive LBAs to pool blocks (0: hole, reads as zeros).
+ *
+ * Requests are carried out on submit and completed together on the shard's next turn, through one post per batch.
+ */
+#include "volume/iov.h"
+#include "volume/pool.h"
+#include "volume/records.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define LEAF_BLOCKS 512u
+#define SLAB_BLOCKS 512u
+#define VOLUME_BLOCKS_MAX ((uint64_t)1 << 34) /* 64 TiB: a directory of 256 MiB */
+
+struct ram_leaf {
+	uint32_t used;
+	uint32_t block[LEAF_BLOCKS]; /* pool block number + 1; 0 is a hole */
+};
+
+struct ram_pool;
+
+struct ram_volume {
+	struct pst_volume volume; /* what open hands out */
+	struct ram_pool *pool;
+	struct pst_list node; /* in pool->volumes */
+	struct ram_leaf **leaves;
+	uint64_t used_blocks;
+	bool open;
+	struct pst_volume_close_op *closing;
+	struct pst_list close_node; /* in pool->closing */
+};
+
+struct ram_pool {
+	struct pst_pool pool;
+	struct pst_list volumes;
+	struct pst_records records;
+	char **slabs;
+	uint64_t block_limit; /* size of the pool */
+	uint64_t block_fresh; /* blocks never used begin here */
+	uint64_t block_used;
+	uint32_t free_head;       /* stack of freed blocks: number + 1; 0 is empty */
+	struct pst_list done_ios; /* carried out, to be completed on the next turn */
+	struct pst_list closing;
+	struct pst_list done_ops;
+	struct pst_post post;
+	bool posted;
+};
+
+static struct ram_pool *to_pool(struct pst_pool *pool)
+{
+	return pst_container_of(pool, struct ram_pool, pool);
+}
+
+static struct ram_volume *to_volume(struct pst_volume *volume)
+{
+	return pst_container_of(volume, struct ram_volume, volume);
+}
+
+/* ---- Blocks ---- */
+
+static char *block_data(struct ram_pool *p, uint32_t number)
+{
+	return p->slabs[number / SLAB_BLOCKS] + (size_t)(number % SLAB_BLOCKS) * PST_BLOCK_BYTES;
+}
+
+/* Returns number + 1, or 0 when the pool is full or memory has run out. */
+static uint32_t block_alloc(struct ram_pool *p)
+{
+	uint32_t handle = p->free_head;
+
+	if (handle != 0) {
+		memcpy(&p->free_head, block_data(p, handle - 1), sizeof(p->free_head));
+	} else {
+		uint64_t slab = p->block_fresh / SLAB_BLOCKS;
+
+		if (p->block_fresh == p->block_limit)
+			return 0;
+		if (p->slabs[slab] == NULL)
+			p->slabs[slab] = aligned_alloc(PST_BLOCK_BYTES, (size_t)SLAB_BLOCKS * PST_BLOCK_BYTES);
+		if (p->slabs[slab] == NULL)
+			return 0;
+		handle = (uint32_t)++p->block_fresh;
+	}
+	p->block_used++;
+	return handle;
+}
+
+static void block_free(struct ram_pool *p, uint32_t handle)
+{
+	memcpy(block_data(p, handle - 1), &p->free_head, sizeof(p->free_head));
+	p->free_head = handle;
+	p->block_used--;
+}
+
+/* ---- Volumes: data ---- */
+
+static void volume_read(struct ram_volume *v, struct pst_io *io)
+{
+	for (uint64_t i = 0; i < io->block_count; i++) {
+		uint64_t lba = io->lba + i;
+		const struct ram_leaf *leaf = v->leaves[lba / LEAF_BLOCKS];
+		uint32_t handle = leaf != NULL ? leaf->block[lba % LEAF_BLOCKS] : 0;
+
+		if (handle != 0)
+			pst_iov_copy_to(io->iov, i * PST_BLOCK_BYTES, block_data(v->pool, handle - 1), PST_BLOCK_BYTES);
+		else
+			pst_iov_zero(io->iov, i * PST_BLOCK_BYTES, PST_BLOCK_BYTES);
+	}
+}
+
+static uint32_t *slot_for_write(struct ram_volume *v, uint64_t lba)
+{
+	struct ram_leaf **leaf = &v->leaves[lba / LEAF_BLOCKS];
+	uint32_t *slot;
+
+	if (*leaf == NULL)
+		*leaf = calloc(1, sizeof(**leaf));
+	if (*leaf == NULL)
+		return NULL;
+	slot = &(*leaf)->block[lba % LEAF_BLOCKS];
+	if (*slot == 0) {
+		*slot = block_alloc(v->pool);
+		if (*slot == 0)
+			return NULL;
+		(*leaf)->used++;
+		v->used_blocks++;
+	}
+	return slot;
+}
+
+static pst_err volume_write(struct ram_volume *v, const struct pst_io *io)
+{
+	for (uint64_t i = 0; i < io->block_count; i++) {
+		const uint32_t *slot = slot_for_write(v, io->lba + i);
+
+		if (slot == NULL)
+			return PST_E_NOSPACE;
+		pst_iov_copy_from(block_data(v->pool, *slot - 1), io->iov, i * PST_BLOCK_BYTES, PST_BLOCK_BYTES);
+	}
+	return PST_OK;
+}
+
+/* Blocks [lba, lba + count) become holes. Cost: the leaves that exist. */
+static void volume_punch(struct ram_volume *v, uint64_t lba, uint64_t count)
+{
+	uint64_t end = lba + count;
+
+	while (lba < end) {
+		uint64_t leaf_end = PST_MIN((lba / LEAF_BLOCKS + 1) * LEAF_BLOCKS, end);
+		struct ram_leaf **leaf = &v->leaves[lba / LEAF_BLOCKS];
+
+		for (; *leaf != NULL && lba < leaf_end; lba++) {
+			uint32_t *slot = &(*leaf)->block[lba % LEAF_BLOCKS];
+
+			if (*slot == 0)
+				continue;
+			block_free(v->pool, *slot);
+			*slot = 0;
+			v->used_blocks--;
+			if (--(*leaf)->used == 0) {
+				free(*leaf);
+				*leaf = NULL;
+			}
+		}
+		lba = leaf_end;
+	}
+}
+
+static void volume_free(struct ram_volume *v)
+{
+	volume_punch(v, 0, v->volume.block_count);
+	pst_list_remove(&v->node);
+	free(v->leaves);
+	free(v);
+}
+
+static void pool_free(struct ram_pool *p)
+{
+	PST_LIST_EACH(n, &p->volumes) {
+		struct ram_volume *v = pst_container_of(n, struct ram_volume, node);
+
+		pst_assert(!v->open);
+		volume_free(v);
+	}
+	for (uint64_t s = 0; s < pst_div_round_up(p->block_limit, SLAB_BLOCKS); s++)
+		free(p->slabs[s]);
+	free(p->slabs);
+	pst_records_done(&p->records);
+	free(p);
+}
+
+/* ---- Completion on the next turn ---- */
+
+static void ram_run_done(struct pst_post *post)
+{
+	struct ram_pool *p = pst_container_of(post, struct ram_pool, post);
+	struct pst_list ios, closing, ops, *node;
+
+	p->posted = false;
+	pst_list_init(&ios);
+	pst_list_init(&closing);
+	pst_list_init(&ops);
+	pst_list_splice(&ios, &p->done_ios);
+	pst_list_splice(&closing, &p->closing);
+	pst_list_splice(&ops, &p->done_ops);
+	while ((node = pst_list_pop_front(&ios)) != NULL) {
+		struct pst_io *io = pst_container_of(node, struct pst_io, node);
+
+		io->done(io);
+	}
+	/* Requests submitted before a close have completed above. */
+	while ((node = pst_list_pop_front(&closing)) != NULL) {
+		struct ram_volume *v = pst_container_of(node, struct ram_volume, close_node);
+		struct pst_volume_close_op *op = v->closing;
+
+		v->closing = NULL;
+		v->open = false;
+		op->done(op);
+	}
+	while ((node = pst_list_pop_front(&ops)) != NULL) {
+		struct pst_pool_op *op = pst_container_of(node, struct pst_pool_op, node);
+
+		if (op->kind == PST_POOL_CLOSE)
+			pool_free(p);
+		op->done(op);
+	}
+}
+
+static void ram_schedule(struct ram_pool *p)
+{
+	if (p->posted)
+		return;
+	p->posted = true;
+	pst_env_post(p->pool.env, &p->post);
+}
+
+static void ram_submit(struct pst_volume *volume, struct pst_io *io)
+{
+	struct ram_volume *v = to_volume(volume);
+
+	pst_assert(v->open && v->closing == NULL);
+	switch (io->kind) {
+	case PST_IO_READ:
+		volume_read(v, io);
+		break;
+	case PST_IO_WRITE:
+		io->err = volume_write(v, io);
+		break;
+	case PST_IO_WRITE_ZEROES:
+	case PST_IO_DISCARD:
+		volume_punch(v, io->lba, io->block_count);
+		break;
+	case PST_IO_FLUSH:
+	case PST_IO_KINDS:
+		break;
+	}
+	pst_list_push_back(&v->pool->done_ios, &io->node);
+	ram_schedule(v->pool);
+}
+
+static void ram_stats(struct pst_volume *volume, struct pst_volume_stats *ret_stats)
+{
+	ret_stats->used_bytes = to_volume(volume)->used_blocks * PST_BLOCK_BYTES;
+}
+
+static void ram_close(struct pst_volume *volume, struct pst_volume_close_op *op)
+{
+	struct ram_volume *v = to_volume(volume);
+
+	pst_assert(v->open && v->closing == NULL);
+	v->closing = op;
+	pst_list_push_back(&v->pool->closing, &v->close_node);
+	ram_schedule(v->pool);
+}
+
+static const struct pst_volume_ops ram_volume_ops = { "ram", ram_submit, ram_stats, ram_close };
+
+/* ---- The pool ---- */
+
+static struct ram_volume *find_volume(struct ram_pool *p, const uint8_t uuid[16])
+{
+	PST_LIST_EACH(n, &p->volumes) {
+		struct ram_volume *v = pst_container_of(n, struct ram_volume, node);
+
+		if (memcmp(v->volume.uuid, uuid, 16) == 0)
+			return v;
+	}
+	return NULL;
+}
+
+static pst_err volume_create(struct ram_pool *p, const struct pst_pool_op *op)
+{
+	struct ram_volume *v;
+
+	if (find_volume(p, op->uuid) != NULL)
+		return PST_E_EXISTS;
+	if (op->block_count > VOLUME_BLOCKS_MAX)
+		return PST_E_RANGE;
+	v = calloc(1, sizeof(*v));
+	if (v == NULL)
+		return PST_E_NOMEM;
+	v->leaves = calloc(pst_div_round_up(op->block_count, LEAF_BLOCKS), sizeof(v->leaves[0]));
+	if (v->leaves == NULL) {
+		free(v);
+		return PST_E_NOMEM;
+	}
+	v->pool = p;
+	v->volume.ops = &ram_volume_ops;
+	v->volume.env = p->pool.env;
+	v->volume.block_count = op->block_count;
+	memcpy(v->volume.uuid, op->uuid, 16);
+	pst_list_push_back(&p->volumes, &v->node);
+	return PST_OK;
+}
+
+static bool used_from(const struct ram_volume *v, uint64_t lba)
+{
+	for (uint64_t l = lba / LEAF_BLOCKS; l < pst_div_round_up(v->volume.block_count, LEAF_BLOCKS); l++) {
+		for (uint32_t i = 0; v->leaves[l] != NULL && i < LEAF_BLOCKS; i++)
+			if (v->leaves[l]->block[i] != 0 && l * LEAF_BLOCKS + i >= lba)
+				return true;
+	}
+	return false;
+}
+
+static pst_err volume_resize(struct ram_volume *v, uint64_t block_count)
+{
+	size_t old_leaves = pst_div_round_up(v->volume.block_count, LEAF_BLOCKS);
+	size_t new_leaves = pst_div_round_up(block_count, LEAF_BLOCKS);
+	struct ram_leaf **leaves;
+
+	if (block_count > VOLUME_BLOCKS_MAX)
+		return PST_E_RANGE;
+	if (block_count < v->volume.block_count && used_from(v, block_count))
+		return PST_E_BUSY;
+	leaves = realloc(v->leaves, new_leaves * sizeof(leaves[0]));
+	if (leaves == NULL)
+		return PST_E_NOMEM;
+	if (new_leaves > old_leaves)
+		memset(leaves + old_leaves, 0, (new_leaves - old_leaves) * sizeof(leaves[0]));
+	v->leaves = leaves;
+	v->volume.block_count = block_count;
+	return PST_OK;
+}
+
+static pst_err volume_op(struct ram_pool *p, struct pst_pool_op *op)
+{
+	struct ram_volume *v = find_volume(p, op->uuid);
+
+	if (v == NULL)
+		return PST_E_NOTFOUND;
+	switch (op->kind) {
+	case PST_POOL_VOLUME_DELETE:
+		if (v->open)
+			return PST_E_BUSY;
+		volume_free(v);
+		return PST_OK;
+	case PST_POOL_VOLUME_RESIZE:
+		return volume_resize(v, op->block_count);
+	default:
+		if (v->open)
+			return PST_E_BUSY;
+		v->open = true;
+		op->volume = &v->volume;
+		return PST_OK;
+	}
+}
+
+static void ram_pool_submit(struct pst_pool *pool, struct pst_pool_op *op)
+{
+	struct ram_pool *p = to_pool(pool);
+
+	switch (op->kind) {
+	case PST_POOL_VOLUME_CREATE:
+		op->err = volume_create(p, op);
+		break;
+	case PST_POOL_VOLUME_DELETE:
+	case PST_POOL_VOLUME_RESIZE:
+	case PST_POOL_VOLUME_OPEN:
+		op->err = volume_op(p, op);
+		break;
+	case PST_POOL_RECORD_PUT:
+		op->err = pst_records_put(&p->records, op->key, op->value, op->value_bytes);
+		break;
+	case PST_POOL_RECORD_DELETE:
+		op->err = pst_records_delete(&p->records, op->key);
+		break;
+	case PST_POOL_CLOSE:
+		break; /* when its turn comes */
+	}
+	pst_list_push_back(&p->done_ops, &op->node);
+	ram_schedule(p);
+}
+
+static void ram_pool_records(struct pst_pool *pool, const char *prefix, pst_record_fn *fn, void *ctx)
+{
+	pst_records_each(&to_pool(pool)->records, prefix, fn, ctx);
+}
+
+static void ram_pool_stats(struct pst_pool *pool, struct pst_pool_stats *ret_stats)
+{
+	const struct ram_pool *p = to_pool(pool);
+
+	*ret_stats = (struct pst_pool_stats){
+		.size_bytes = p->block_limit * PST_BLOCK_BYTES,
+		.used_bytes = p->block_used * PST_BLOCK_BYTES,
+		.free_bytes = (p->block_limit - p->block_used) * PST_BLOCK_BYTES,
+	};
+}
+
+static const struct pst_pool_ops ram_pool_ops = { "ram", ram_pool_submit, ram_pool_records, ram_pool_stats };
+
+pst_err pst_ram_pool_new(struct pst_env *env, uint64_t size_bytes, struct pst_pool **ret_pool)
+{
+	uint64_t blocks = size_bytes / PST_BLOCK_BYTES;
+	struct ram_pool *p;
+
+	if (blocks == 0 || blocks >= UINT32_MAX)
+		return PST_E_RANGE;
+	p = calloc(1, sizeof(*p));
+	if (p == NULL)
+		return PST_E_NOMEM;
+	p->slabs = calloc(pst_div_round_up(blocks, SLAB_BLOCKS), sizeof(p->slabs[0]));
+	if (p->slabs == NULL) {
+		free(p);
+		return PST_E_NOMEM;
+	}
+	p->pool.ops = &ram_pool_ops;
+	p->pool.env = env;
+	pst_env_random(env, p->pool.uuid, sizeof(p->pool.uuid));
+	p->block_limit = blocks;
+	p->post.fn = ram_run_done;
+	pst_list_init(&p->volumes);
+	pst_list_init(&p->done_ios);
+	pst_list_init(&p->closing);
+	pst_list_init(&p->done_ops);
+	*ret_pool = &p->pool;
+	return PST_OK;
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The wrapper around every engine and layer: the contract of the volume interface is asserted here, once. */
+#include "volume/volume.h"
+
+static uint64_t iov_bytes(const struct iovec *iov, uint32_t count)
+{
+	uint64_t sum = 0;
+
+	for (uint32_t i = 0; i < count; i++)
+		sum += iov[i].iov_len;
+	return sum;
+}
+
+static void assert_contract(const struct pst_volume *volume, const struct pst_io *io)
+{
+	pst_assert(io->done != NULL);
+	pst_assert(io->kind < PST_IO_KINDS);
+	pst_assert((io->flags & ~(uint32_t)PST_IO_FUA) == 0);
+	if (io->kind == PST_IO_FLUSH) {
+		pst_assert(io->block_count == 0);
+		return;
+	}
+	pst_assert(io->block_count > 0);
+	pst_assert(pst_range_ok(io->lba, io->block_count, volume->block_count));
+	if (io->kind == PST_IO_READ || io->kind == PST_IO_WRITE) {
+		pst_assert(io->block_count <= PST_IO_BLOCKS_MAX);
+		pst_assert(io->iov_count > 0 && io->iov_count <= PST_IO_IOV_MAX);
+		pst_assert(iov_bytes(io->iov, io->iov_count) == io->block_count * PST_BLOCK_BYTES);
+	}
+}
+
+void pst_volume_submit(struct pst_volume *volume, struct pst_io *io)
+{
+	assert_contract(volume, io);
+	io->err = PST_OK;
+	io->device_ns = 0;
+	volume->ops->submit(volume, io);
+}
+
+void pst_volume_stats(struct pst_volume *volume, struct pst_volume_stats *ret_stats)
+{
+	volume->ops->stats(volume, ret_stats);
+}
+
+void pst_volume_close(struct pst_volume *volume, struct pst_volume_close_op *op)
+{
+	pst_assert(op->done != NULL);
+	volume->ops->close(volume, op);
+}
