@@ -82,7 +82,9 @@ static void lower_closed(struct pst_volume_close_op *op)
 
 static void close_when_idle(struct fault *f)
 {
-	if (f->closing == NULL || f->busy > 0 || !pst_list_empty(&f->waiting))
+	bool begun = f->lower_close.done != NULL;
+
+	if (f->closing == NULL || begun || f->busy > 0 || !pst_list_empty(&f->waiting))
 		return;
 	f->lower_close.done = lower_closed;
 	pst_volume_close(f->lower, &f->lower_close);
