@@ -1,0 +1,690 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The schema of the pipeline file. Model: first the document is walked into a draft that holds names; then names are
+ * resolved to indexes (so that a step may need one that stands further down); then cycles are looked for. Errors are
+ * collected throughout; a pipeline comes out only if there are none.
+ */
+#include "base/units.h"
+#include "pipeline/yaml.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const profiles[] = { "dataset", "checkpoint", "feature", "artifact", "general", NULL };
+static const char *const filesystems[] = { "ext4", "xfs", NULL };
+
+#define VOLUME_BYTES_MIN (16u << 20) /* ext4 with a journal */
+#define VOLUME_BYTES_DEFAULT ((uint64_t)1 << 30)
+#define LIST_MAX 256u
+
+/* A name in the file that is to become an index. */
+struct ref {
+	char *name;
+	bool rw;
+	struct pst_place at;
+};
+
+struct refs {
+	struct ref *list;
+	size_t count;
+};
+
+struct draft_step {
+	struct refs needs, uses, inputs, outputs;
+};
+
+struct draft {
+	struct pst_pipeline *pipeline;
+	struct draft_step *steps; /* beside pipeline->steps */
+};
+
+/* What the handlers of a step's keys work on. */
+struct step_ctx {
+	struct pst_pipeline_step *step;
+	struct draft_step *draft;
+	struct refs *refs; /* the list being filled */
+	size_t command_count;
+	const char *what;
+};
+
+/* Room for one more zeroed item at the end of an array; NULL when out of memory or at the limit. */
+static void *grow(void *array_ptr, size_t *count, size_t item_bytes, size_t max)
+{
+	void **array = array_ptr;
+
+	if (*count >= max)
+		return NULL;
+	char *bigger = realloc(*array, (*count + 1) * item_bytes);
+	if (bigger == NULL)
+		return NULL;
+	*array = bigger;
+	char *item = bigger + *count * item_bytes;
+	memset(item, 0, item_bytes);
+	*count += 1;
+	return item;
+}
+
+static void too_many(struct pst_yaml *y, struct pst_place at, const char *what, size_t max)
+{
+	pst_pipeline_errors_add(y->errors, at, "too many %s: at most %zu", what, max);
+}
+
+static bool name_ok(const char *name)
+{
+	size_t len = strlen(name);
+
+	return len > 0 && len <= PST_PIPELINE_NAME_MAX && name[0] != '-' && name[len - 1] != '-' &&
+	       strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-") == len;
+}
+
+static void check_name(struct pst_yaml *y, struct pst_place at, const char *kind, const char *name)
+{
+	if (!name_ok(name))
+		pst_pipeline_errors_add(y->errors, at,
+					"'%s' can't name a %s: use 1 to %u lower-case letters, digits and inner '-'",
+					name, kind, PST_PIPELINE_NAME_MAX);
+}
+
+static bool in_list(const char *word, const char *const *names)
+{
+	for (; *names != NULL; names++)
+		if (strcmp(word, *names) == 0)
+			return true;
+	return false;
+}
+
+/* A text that must be one of @names; NULL with an error. */
+static char *choice(struct pst_yaml *y, const struct pst_yaml_value *v, const char *what, const char *const *names)
+{
+	char *text = pst_yaml_text(y, v, what);
+	char all[128] = "";
+
+	if (text == NULL || in_list(text, names))
+		return text;
+	for (size_t i = 0; names[i] != NULL; i++) {
+		strncat(all, i > 0 ? ", " : "", sizeof(all) - strlen(all) - 1);
+		strncat(all, names[i], sizeof(all) - strlen(all) - 1);
+	}
+	pst_pipeline_errors_add(y->errors, v->at, "unknown %s '%s': one of %s", what, text, all);
+	free(text);
+	return NULL;
+}
+
+static bool parse_size(struct pst_yaml *y, const struct pst_yaml_value *v, const char *what, uint64_t *ret_bytes)
+{
+	char *text = pst_yaml_text(y, v, what);
+	bool ok = text != NULL && pst_parse_size(text, ret_bytes) == PST_OK;
+
+	if (text != NULL && !ok)
+		pst_pipeline_errors_add(y->errors, v->at, "%s: '%s' is not a size like 500M or 2Gi", what, text);
+	free(text);
+	return ok;
+}
+
+/* ---- volumes ---- */
+
+static void volume_size(struct pst_yaml *y, void *object, const struct pst_yaml_value *v)
+{
+	struct pst_pipeline_volume *volume = object;
+
+	if (!parse_size(y, v, "size", &volume->size_bytes))
+		return;
+	if (volume->size_bytes < VOLUME_BYTES_MIN)
+		pst_pipeline_errors_add(y->errors, v->at, "size of volume '%s' is below the smallest, 16Mi",
+					volume->name);
+	else if (!pst_add_u64(volume->size_bytes, 4095, &volume->size_bytes))
+		pst_pipeline_errors_add(y->errors, v->at, "size of volume '%s' is too large", volume->name);
+	else
+		volume->size_bytes &= ~(uint64_t)4095;
+}
+
+static void set_text(char **field, char *text)
+{
+	if (text == NULL)
+		return;
+	free(*field);
+	*field = text;
+}
+
+static void volume_profile(struct pst_yaml *y, void *object, const struct pst_yaml_value *v)
+{
+	set_text(&((struct pst_pipeline_volume *)object)->profile, choice(y, v, "profile", profiles));
+}
+
+static void volume_fs(struct pst_yaml *y, void *object, const struct pst_yaml_value *v)
+{
+	set_text(&((struct pst_pipeline_volume *)object)->fs, choice(y, v, "fs", filesystems));
+}
+
+static const struct pst_yaml_key volume_keys[] = {
+	{ "size", volume_size, false },
+	{ "profile", volume_profile, false },
+	{ "fs", volume_fs, false },
+	{ NULL, NULL, false },
+};
+
+static void volume_pair(struct pst_yaml *y, void *object, const char *key, struct pst_place key_at,
+			const struct pst_yaml_value *v)
+{
+	struct draft *d = object;
+	char what[80];
+
+	check_name(y, key_at, "volume", key);
+	struct pst_pipeline_volume *volume =
+	    grow(&d->pipeline->volumes, &d->pipeline->volume_count, sizeof(*volume), PST_PIPELINE_VOLUMES_MAX);
+	if (volume == NULL) {
+		too_many(y, key_at, "volumes", PST_PIPELINE_VOLUMES_MAX);
+		return;
+	}
+	volume->name = strdup(key);
+	volume->profile = strdup("general");
+	volume->fs = strdup("ext4");
+	volume->size_bytes = VOLUME_BYTES_DEFAULT;
+	volume->at = key_at;
+	snprintf(what, sizeof(what), "volume '%.50s'", key);
+	pst_yaml_object(y, v, what, volume_keys, volume);
+}
+
+static void top_volumes(struct pst_yaml *y, void *object, const struct pst_yaml_value *v)
+{
+	pst_yaml_mapping(y, v, "'volumes'", volume_pair, object);
+}
+
+/* ---- steps ---- */
+
+static void step_name(struct pst_yaml *y, void *object, const struct pst_yaml_value *v)
+{
+	struct step_ctx *c = object;
+	char *name = pst_yaml_text(y, v, "the name of a step");
+
+	if (name == NULL)
+		return;
+	check_name(y, v->at, "step", name);
+	c->step->at = v->at;
+	set_text(&c->step->name, name);
+}
+
+static void command_word(struct pst_yaml *y, void *object, const struct pst_yaml_value *v)
+{
+	struct step_ctx *c = object;
+	char *word = pst_yaml_text(y, v, "a word of 'command'");
+
+	if (word == NULL)
+		return;
+	if (c->command_count == 0)
+		c->step->command_at = v->at;
+	/* The array always has room for its NULL: count words, then grow by one more that stays zero. */
+	size_t count = c->command_count + 1;
+	if (grow(&c->step->command, &count, sizeof(char *), LIST_MAX) == NULL) {
+		too_many(y, v->at, "words in 'command'", LIST_MAX);
+		free(word);
+		return;
+	}
+	c->step->command[c->command_count++] = word;
+}
+
+static void step_command(struct pst_yaml *y, void *object, const struct pst_yaml_value *v)
+{
+	struct step_ctx *c = object;
+	static const char *const shell[] = { "/bin/sh", "-c" };
+
+	c->step->command_at = v->at;
+	c->step->command = calloc(4, sizeof(char *));
+	if (c->step->command == NULL)
+		return;
+	if (v->node != NULL && fy_node_get_type(v->node) == FYNT_SCALAR) {
+		char *line = pst_yaml_text(y, v, "'command'");
+
+		if (line == NULL)
+			return;
+		for (size_t i = 0; i < PST_ARRAY_COUNT(shell); i++)
+			c->step->command[i] = strdup(shell[i]);
+		c->step->command[2] = line;
+		return;
+	}
+	pst_yaml_sequence(y, v, "'command'", command_word, c);
+	if (c->command_count == 0)
+		pst_pipeline_errors_add(y->errors, v->at, "'command' is empty");
+}
+
+static void ref_item(struct pst_yaml *y, void *object, const struct pst_yaml_value *v)
+{
+	struct step_ctx *c = object;
+	char *name = pst_yaml_text(y, v, c->what);
+
+	if (name == NULL)
+		return;
+	struct ref *ref = grow(&c->refs->list, &c->refs->count, sizeof(*ref), LIST_MAX);
+	if (ref == NULL) {
+		too_many(y, v->at, c->what, LIST_MAX);
+		free(name);
+		return;
+	}
+	*ref = (struct ref){ name, false, v->at };
+}
+
+static void refs_list(struct pst_yaml *y, struct step_ctx *c, struct refs *refs, const char *key, const char *what,
+		      const struct pst_yaml_value *v)
+{
+	c->refs = refs;
+	c->what = what;
+	pst_yaml_sequence(y, v, key, ref_item, c);
+}
+
+static void step_needs(struct pst_yaml *y, void *object, const struct pst_yaml_value *v)
+{
+	struct step_ctx *c = object;
+
+	refs_list(y, c, &c->draft->needs, "'needs'", "a step in 'needs'", v);
+}
+
+static void step_inputs(struct pst_yaml *y, void *object, const struct pst_yaml_value *v)
+{
+	struct step_ctx *c = object;
+
+	c->step->inputs_given = true;
+	refs_list(y, c, &c->draft->inputs, "'inputs'", "an input", v);
+}
+
+static void step_outputs(struct pst_yaml *y, void *object, const struct pst_yaml_value *v)
+{
+	struct step_ctx *c = object;
+
+	c->step->outputs_given = true;
+	refs_list(y, c, &c->draft->outputs, "'outputs'", "an output", v);
+}
+
+static void use_pair(struct pst_yaml *y, void *object, const char *key, struct pst_place key_at,
+		     const struct pst_yaml_value *v)
+{
+	static const char *const modes[] = { "ro", "rw", NULL };
+	struct step_ctx *c = object;
+	char *mode = choice(y, v, "mode", modes);
+
+	if (mode == NULL)
+		return;
+	struct ref *ref = grow(&c->draft->uses.list, &c->draft->uses.count, sizeof(*ref), PST_PIPELINE_VOLUMES_MAX);
+	if (ref == NULL)
+		too_many(y, key_at, "volumes in a step", PST_PIPELINE_VOLUMES_MAX);
+	else
+		*ref = (struct ref){ strdup(key), strcmp(mode, "rw") == 0, key_at };
+	free(mode);
+}
+
+static void step_volumes(struct pst_yaml *y, void *object, const struct pst_yaml_value *v)
+{
+	pst_yaml_mapping(y, v, "'volumes' of a step", use_pair, object);
+}
+
+static void env_pair(struct pst_yaml *y, void *object, const char *key, struct pst_place key_at,
+		     const struct pst_yaml_value *v)
+{
+	struct step_ctx *c = object;
+	size_t len = 0;
+	const char *raw =
+	    v->node != NULL && fy_node_get_type(v->node) == FYNT_SCALAR ? fy_node_get_scalar(v->node, &len) : NULL;
+
+	if (key[0] == '\0' || strchr(key, '=') != NULL)
+		pst_pipeline_errors_add(y->errors, key_at, "'%s' can't name an environment variable", key);
+	else if (strncmp(key, "PENSTOCK_", 9) == 0)
+		pst_pipeline_errors_add(y->errors, key_at,
+					"'%s': names that begin with PENSTOCK_ are set by the runner", key);
+	char *value = raw != NULL && len == 0 ? strdup("") : pst_yaml_text(y, v, "the value of a variable");
+	if (value == NULL)
+		return;
+	struct pst_pipeline_env *env = grow(&c->step->env, &c->step->env_count, sizeof(*env), LIST_MAX);
+	if (env == NULL) {
+		too_many(y, key_at, "variables in 'env'", LIST_MAX);
+		free(value);
+		return;
+	}
+	*env = (struct pst_pipeline_env){ strdup(key), value };
+}
+
+static void step_env(struct pst_yaml *y, void *object, const struct pst_yaml_value *v)
+{
+	pst_yaml_mapping(y, v, "'env'", env_pair, object);
+}
+
+static void step_retries(struct pst_yaml *y, void *object, const struct pst_yaml_value *v)
+{
+	(void)pst_yaml_number(y, v, "'retries'", 100, &((struct step_ctx *)object)->step->retries);
+}
+
+static void step_timeout(struct pst_yaml *y, void *object, const struct pst_yaml_value *v)
+{
+	struct step_ctx *c = object;
+	char *text = pst_yaml_text(y, v, "'timeout'");
+
+	if (text != NULL && (pst_parse_duration(text, &c->step->timeout_ns) != PST_OK || c->step->timeout_ns == 0))
+		pst_pipeline_errors_add(y->errors, v->at, "timeout: '%s' is not a duration like 90s, 10m or 2h", text);
+	free(text);
+}
+
+static void resource_cpus(struct pst_yaml *y, void *object, const struct pst_yaml_value *v)
+{
+	struct pst_pipeline_step *step = object;
+
+	if (pst_yaml_number(y, v, "'cpus'", 1024, &step->cpus) && step->cpus == 0)
+		pst_pipeline_errors_add(y->errors, v->at, "'cpus' must be at least 1");
+}
+
+static void resource_memory(struct pst_yaml *y, void *object, const struct pst_yaml_value *v)
+{
+	struct pst_pipeline_step *step = object;
+
+	if (parse_size(y, v, "memory", &step->memory_bytes) && step->memory_bytes < 16u << 20)
+		pst_pipeline_errors_add(y->errors, v->at, "'memory' is below the smallest, 16Mi");
+}
+
+static const struct pst_yaml_key resource_keys[] = {
+	{ "cpus", resource_cpus, false },
+	{ "memory", resource_memory, false },
+	{ NULL, NULL, false },
+};
+
+static void step_resources(struct pst_yaml *y, void *object, const struct pst_yaml_value *v)
+{
+	pst_yaml_object(y, v, "'resources'", resource_keys, ((struct step_ctx *)object)->step);
+}
+
+static const struct pst_yaml_key step_keys[] = {
+	{ "name", step_name, true },
+	{ "command", step_command, true },
+	{ "needs", step_needs, false },
+	{ "volumes", step_volumes, false },
+	{ "inputs", step_inputs, false },
+	{ "outputs", step_outputs, false },
+	{ "env", step_env, false },
+	{ "retries", step_retries, false },
+	{ "timeout", step_timeout, false },
+	{ "resources", step_resources, false },
+	{ NULL, NULL, false },
+};
+
+static void step_item(struct pst_yaml *y, void *object, const struct pst_yaml_value *v)
+{
+	struct draft *d = object;
+	size_t count = d->pipeline->step_count;
+
+	struct pst_pipeline_step *step =
+	    grow(&d->pipeline->steps, &d->pipeline->step_count, sizeof(*step), PST_PIPELINE_STEPS_MAX);
+	struct draft_step *draft = grow(&d->steps, &count, sizeof(*draft), PST_PIPELINE_STEPS_MAX);
+	if (step == NULL || draft == NULL) {
+		too_many(y, v->at, "steps", PST_PIPELINE_STEPS_MAX);
+		d->pipeline->step_count = PST_MIN(d->pipeline->step_count, count);
+		return;
+	}
+	step->at = step->command_at = v->at;
+	struct step_ctx c = { .step = step, .draft = draft };
+	pst_yaml_object(y, v, "a step", step_keys, &c);
+}
+
+static void top_steps(struct pst_yaml *y, void *object, const struct pst_yaml_value *v)
+{
+	struct draft *d = object;
+	size_t before = y->errors->count;
+
+	pst_yaml_sequence(y, v, "'steps'", step_item, d);
+	if (d->pipeline->step_count == 0 && y->errors->count == before)
+		pst_pipeline_errors_add(y->errors, v->at, "'steps' is empty");
+}
+
+static void top_pipeline(struct pst_yaml *y, void *object, const struct pst_yaml_value *v)
+{
+	struct draft *d = object;
+	char *name = pst_yaml_text(y, v, "'pipeline'");
+
+	if (name != NULL)
+		check_name(y, v->at, "pipeline", name);
+	set_text(&d->pipeline->name, name);
+}
+
+static const struct pst_yaml_key top_keys[] = {
+	{ "pipeline", top_pipeline, true },
+	{ "volumes", top_volumes, false },
+	{ "steps", top_steps, true },
+	{ NULL, NULL, false },
+};
+
+/* ---- names to indexes ---- */
+
+static size_t find_step(const struct pst_pipeline *p, const char *name)
+{
+	for (size_t i = 0; i < p->step_count; i++)
+		if (p->steps[i].name != NULL && strcmp(p->steps[i].name, name) == 0)
+			return i;
+	return SIZE_MAX;
+}
+
+static size_t find_volume(const struct pst_pipeline *p, const char *name)
+{
+	for (size_t i = 0; i < p->volume_count; i++)
+		if (strcmp(p->volumes[i].name, name) == 0)
+			return i;
+	return SIZE_MAX;
+}
+
+static void unknown_name(struct pst_yaml *y, const struct pst_pipeline *p, const struct ref *ref, bool volume)
+{
+	const char *names[PST_PIPELINE_STEPS_MAX + 1] = { NULL };
+	size_t count = 0;
+
+	for (size_t i = 0; i < (volume ? p->volume_count : p->step_count); i++) {
+		const char *name = volume ? p->volumes[i].name : p->steps[i].name;
+
+		if (name != NULL)
+			names[count++] = name;
+	}
+	const char *near = pst_yaml_nearest(ref->name, names);
+	const char *kind = volume ? "volume" : "step";
+	if (near != NULL)
+		pst_pipeline_errors_add(y->errors, ref->at, "unknown %s '%s'; did you mean '%s'?", kind, ref->name,
+					near);
+	else
+		pst_pipeline_errors_add(y->errors, ref->at, "unknown %s '%s'", kind, ref->name);
+}
+
+static void resolve_needs(struct pst_yaml *y, struct draft *d, size_t index)
+{
+	struct pst_pipeline_step *step = &d->pipeline->steps[index];
+	struct refs *refs = &d->steps[index].needs;
+
+	for (size_t i = 0; i < refs->count; i++) {
+		size_t need = find_step(d->pipeline, refs->list[i].name);
+		size_t *slot;
+
+		if (need == SIZE_MAX)
+			unknown_name(y, d->pipeline, &refs->list[i], false);
+		else if ((slot = grow(&step->needs, &step->needs_count, sizeof(*slot), LIST_MAX)) != NULL)
+			*slot = need;
+	}
+}
+
+static void resolve_uses(struct pst_yaml *y, struct draft *d, size_t index)
+{
+	struct pst_pipeline_step *step = &d->pipeline->steps[index];
+	struct refs *refs = &d->steps[index].uses;
+
+	for (size_t i = 0; i < refs->count; i++) {
+		size_t volume = find_volume(d->pipeline, refs->list[i].name);
+		struct pst_pipeline_use *use;
+
+		if (volume == SIZE_MAX)
+			unknown_name(y, d->pipeline, &refs->list[i], true);
+		else if ((use = grow(&step->uses, &step->uses_count, sizeof(*use), LIST_MAX)) != NULL)
+			*use = (struct pst_pipeline_use){ volume, refs->list[i].rw };
+	}
+}
+
+static bool uses_volume(const struct pst_pipeline_step *step, size_t volume, bool rw)
+{
+	for (size_t i = 0; i < step->uses_count; i++)
+		if (step->uses[i].volume == volume && (step->uses[i].rw || !rw))
+			return true;
+	return false;
+}
+
+/* "VOLUME:/PATH", or a file beside the pipeline file (which an output can't be). */
+static void resolve_path(struct pst_yaml *y, struct draft *d, size_t index, struct ref *ref, bool output)
+{
+	struct pst_pipeline_step *step = &d->pipeline->steps[index];
+	char *colon = strstr(ref->name, ":/");
+	size_t volume = SIZE_MAX;
+	const char *path = ref->name;
+
+	if (colon != NULL) {
+		*colon = '\0';
+		path = colon + 1;
+		volume = find_volume(d->pipeline, ref->name);
+		if (volume == SIZE_MAX) {
+			unknown_name(y, d->pipeline, ref, true);
+			return;
+		}
+		if (!uses_volume(step, volume, output)) {
+			pst_pipeline_errors_add(y->errors, ref->at,
+						"%s on volume '%s', which this step does not mount%s",
+						output ? "output" : "input", ref->name, output ? " rw" : "");
+			return;
+		}
+	} else if (output) {
+		pst_pipeline_errors_add(y->errors, ref->at, "output '%s' is not on a volume: write it as VOLUME:/PATH",
+					ref->name);
+		return;
+	}
+	if (strstr(path, "..") != NULL) {
+		pst_pipeline_errors_add(y->errors, ref->at, "'..' in '%s': paths go down only", path);
+		return;
+	}
+	struct pst_pipeline_path *slot = output ? grow(&step->outputs, &step->outputs_count, sizeof(*slot), LIST_MAX)
+						: grow(&step->inputs, &step->inputs_count, sizeof(*slot), LIST_MAX);
+	if (slot != NULL)
+		*slot = (struct pst_pipeline_path){ volume, strdup(path), ref->at };
+}
+
+static void duplicates(struct pst_yaml *y, const struct pst_pipeline *p, size_t index)
+{
+	const char *name = p->steps[index].name;
+
+	if (name != NULL && find_step(p, name) < index)
+		pst_pipeline_errors_add(y->errors, p->steps[index].at, "step '%s' exists already, in line %u", name,
+					p->steps[find_step(p, name)].at.line);
+}
+
+/* ---- cycles ---- */
+
+struct visit {
+	const struct pst_pipeline *pipeline;
+	uint8_t state[PST_PIPELINE_STEPS_MAX]; /* 0 new, 1 on the path, 2 done */
+	size_t path[PST_PIPELINE_STEPS_MAX];
+	size_t depth;
+};
+
+static void report_cycle(struct pst_yaml *y, struct visit *v, size_t again)
+{
+	char text[240] = "";
+	size_t first = 0;
+
+	while (v->path[first] != again)
+		first++;
+	for (size_t i = first; i <= v->depth; i++) {
+		size_t step = i < v->depth ? v->path[i] : again;
+		size_t used = strlen(text);
+
+		snprintf(text + used, sizeof(text) - used, "%s%s", i > first ? " -> " : "",
+			 v->pipeline->steps[step].name);
+	}
+	pst_pipeline_errors_add(y->errors, v->pipeline->steps[again].at, "steps need each other in a circle: %s", text);
+}
+
+/* Depth is bounded by PST_PIPELINE_STEPS_MAX. */
+static void visit_step(struct pst_yaml *y, struct visit *v, size_t index)
+{
+	const struct pst_pipeline_step *step = &v->pipeline->steps[index];
+
+	if (v->state[index] == 2)
+		return;
+	if (v->state[index] == 1) {
+		report_cycle(y, v, index);
+		return;
+	}
+	v->state[index] = 1;
+	v->path[v->depth++] = index;
+	for (size_t i = 0; i < step->needs_count; i++)
+		visit_step(y, v, step->needs[i]);
+	v->depth--;
+	v->state[index] = 2;
+}
+
+static void find_cycles(struct pst_yaml *y, const struct pst_pipeline *p)
+{
+	struct visit v = { .pipeline = p };
+
+	for (size_t i = 0; i < p->step_count; i++)
+		visit_step(y, &v, i);
+}
+
+/* ---- all of it ---- */
+
+static void resolve(struct pst_yaml *y, struct draft *d)
+{
+	for (size_t i = 0; i < d->pipeline->step_count; i++) {
+		duplicates(y, d->pipeline, i);
+		resolve_needs(y, d, i);
+		resolve_uses(y, d, i);
+		for (size_t k = 0; k < d->steps[i].inputs.count; k++)
+			resolve_path(y, d, i, &d->steps[i].inputs.list[k], false);
+		for (size_t k = 0; k < d->steps[i].outputs.count; k++)
+			resolve_path(y, d, i, &d->steps[i].outputs.list[k], true);
+	}
+	if (y->errors->count == 0)
+		find_cycles(y, d->pipeline);
+}
+
+static void refs_done(struct refs *refs)
+{
+	for (size_t i = 0; i < refs->count; i++)
+		free(refs->list[i].name);
+	free(refs->list);
+}
+
+static void draft_done(struct draft *d)
+{
+	for (size_t i = 0; d->steps != NULL && i < d->pipeline->step_count; i++) {
+		refs_done(&d->steps[i].needs);
+		refs_done(&d->steps[i].uses);
+		refs_done(&d->steps[i].inputs);
+		refs_done(&d->steps[i].outputs);
+	}
+	free(d->steps);
+}
+
+pst_err pst_pipeline_parse(const char *text, size_t len_bytes, struct pst_pipeline_errors *errors,
+			   struct pst_pipeline **ret_pipeline)
+{
+	struct draft d = { .pipeline = calloc(1, sizeof(*d.pipeline)) };
+	struct pst_place top = { 1, 1, 1 };
+	struct pst_yaml y = { 0 };
+
+	if (d.pipeline == NULL)
+		return PST_E_NOMEM;
+	if (len_bytes > PST_PIPELINE_FILE_BYTES_MAX || memchr(text, '\0', len_bytes) != NULL) {
+		pst_pipeline_errors_add(errors, top, "not a pipeline file: %s",
+					len_bytes > PST_PIPELINE_FILE_BYTES_MAX ? "longer than 1 MiB"
+										: "it holds zero bytes");
+	} else if (pst_yaml_load(&y, text, len_bytes, errors)) {
+		struct pst_yaml_value root = pst_yaml_root(&y);
+
+		pst_yaml_object(&y, &root, "a pipeline file", top_keys, &d);
+		resolve(&y, &d);
+	}
+	if (y.doc != NULL)
+		pst_yaml_done(&y);
+	draft_done(&d);
+	if (errors->count > 0) {
+		pst_pipeline_free(d.pipeline);
+		return PST_E_INVAL;
+	}
+	*ret_pipeline = d.pipeline;
+	return PST_OK;
+}
