@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "target/check.h"
+#include "base/le.h"
+#include "target/identify.h"
+
+#define BAD_FIELD (PST_STATUS_INVALID_FIELD | PST_STATUS_DNR)
+
+enum { SGL_IN_CAPSULE = 0x01, SGL_TRANSPORT = 0x5a };
+
+/* I/O commands of the NVM command set that we have (NVM Command Set 1.0, Opcodes). */
+static const struct io_opcode {
+	uint8_t opcode;
+	bool any_nsid;  /* FFFFFFFFh means all namespaces */
+	bool has_range; /* SLBA and NLB */
+	bool fua;
+	enum pst_io_kind kind;
+	enum pst_data_direction direction;
+} opcodes[] = {
+	{ 0x00, true, false, false, PST_IO_FLUSH, PST_DATA_NONE },
+	{ 0x01, false, true, true, PST_IO_WRITE, PST_DATA_FROM_HOST },
+	{ 0x02, false, true, false, PST_IO_READ, PST_DATA_TO_HOST },
+	{ 0x08, false, true, true, PST_IO_WRITE_ZEROES, PST_DATA_NONE },
+	{ 0x09, false, false, false, PST_IO_DISCARD, PST_DATA_FROM_HOST },
+};
+
+uint32_t pst_sgl_length(const uint8_t sqe[64])
+{
+	return pst_get_le32(sqe + 32);
+}
+
+uint16_t pst_check_sgl(const uint8_t sqe[64], enum pst_data_direction direction, uint32_t data_bytes, bool length_exact,
+		       uint32_t incapsule_bytes)
+{
+	uint32_t length = pst_sgl_length(sqe);
+
+	if ((sqe[1] >> 6) != 1) /* PSDT: Fabrics uses SGLs only */
+		return BAD_FIELD;
+	if (sqe[39] == SGL_IN_CAPSULE) {
+		if (direction != PST_DATA_FROM_HOST)
+			return PST_STATUS_SGL_TYPE | PST_STATUS_DNR;
+		/* Address: offset into the capsule's data. We say ICDOFF 0 and one descriptor: it starts there. */
+		if (pst_get_le64(sqe + 24) != 0)
+			return BAD_FIELD;
+		if (length != incapsule_bytes)
+			return PST_STATUS_SGL_LENGTH | PST_STATUS_DNR;
+	} else if (sqe[39] == SGL_TRANSPORT) {
+		if (incapsule_bytes != 0)
+			return PST_STATUS_SGL_TYPE | PST_STATUS_DNR;
+	} else if (direction != PST_DATA_NONE || length != 0) {
+		return PST_STATUS_SGL_TYPE | PST_STATUS_DNR;
+	}
+	if (length_exact ? length != data_bytes : length < data_bytes)
+		return PST_STATUS_SGL_LENGTH | PST_STATUS_DNR;
+	return PST_STATUS_OK;
+}
+
+uint16_t pst_check_io(const uint8_t sqe[64], uint32_t incapsule_bytes, const struct pst_check_limits *limits,
+		      struct pst_checked_io *ret)
+{
+	const struct io_opcode *op = NULL;
+	uint32_t nsid = pst_get_le32(sqe + 4), cdw12 = pst_get_le32(sqe + 48);
+	struct pst_checked_io io = { 0 };
+
+	for (size_t i = 0; i < PST_ARRAY_COUNT(opcodes); i++)
+		if (opcodes[i].opcode == sqe[0])
+			op = &opcodes[i];
+	if (op == NULL)
+		return PST_STATUS_INVALID_OPCODE | PST_STATUS_DNR;
+	if ((sqe[1] & 3) != 0) /* FUSE: no fused operations (FUSES is 0) */
+		return BAD_FIELD;
+	if (nsid != limits->nsid && !(op->any_nsid && nsid == PST_NSID_ALL))
+		return PST_STATUS_INVALID_NS | PST_STATUS_DNR;
+	io.kind = op->kind;
+	io.direction = op->direction;
+	if (op->has_range) {
+		io.lba = pst_get_le64(sqe + 40);
+		io.block_count = (uint64_t)(cdw12 & 0xffff) + 1;
+	}
+	if (op->fua && (cdw12 & 1u << 30) != 0)
+		io.flags |= PST_IO_FUA;
+	if (op->kind == PST_IO_DISCARD) {
+		io.data_bytes = ((pst_get_le32(sqe + 40) & 0xff) + 1) * 16;
+		io.nothing_to_do = (pst_get_le32(sqe + 44) & 1u << 2) == 0; /* AD: deallocate */
+	} else if (op->direction != PST_DATA_NONE) {
+		if (io.block_count * PST_BLOCK_BYTES > limits->transfer_bytes_max) /* MDTS */
+			return BAD_FIELD;
+		io.data_bytes = (uint32_t)io.block_count * PST_BLOCK_BYTES;
+	}
+	*ret = io;
+	return pst_check_sgl(sqe, op->direction, io.data_bytes, op->direction != PST_DATA_NONE, incapsule_bytes);
+}
+
+uint16_t pst_check_ranges(const uint8_t *data, uint32_t count, uint64_t block_count, struct pst_block_range *ranges,
+			  uint32_t *ret_count)
+{
+	uint32_t kept = 0;
+
+	pst_assert(count <= PST_TARGET_DSM_RANGES_MAX);
+	for (uint32_t i = 0; i < count; i++) {
+		uint64_t lba = pst_get_le64(data + 16 * (size_t)i + 8);
+		uint64_t blocks = pst_get_le32(data + 16 * (size_t)i + 4);
+		struct pst_block_range *last = kept > 0 ? &ranges[kept - 1] : NULL;
+
+		if (!pst_range_ok(lba, blocks, block_count))
+			return PST_STATUS_LBA_RANGE | PST_STATUS_DNR;
+		if (blocks == 0)
+			continue;
+		if (last != NULL && last->lba + last->block_count == lba)
+			last->block_count += blocks;
+		else
+			ranges[kept++] = (struct pst_block_range){ .lba = lba, .block_count = blocks };
+	}
+	*ret_count = kept;
+	return PST_STATUS_OK;
+}

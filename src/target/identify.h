@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Identify data (NVM Express Base 2.0, Identify command; NVM Command Set 1.0) as bytes. Pure: facts in, 4096 bytes out.
+ */
+#ifndef PST_TARGET_IDENTIFY_H
+#define PST_TARGET_IDENTIFY_H
+
+#include "base/base.h"
+
+#define PST_IDENTIFY_BYTES 4096u
+
+/* What we say of ourselves in more than one place. */
+#define PST_TARGET_VERSION 0x00020000u /* VS: 2.0.0 */
+#define PST_TARGET_AER_MAX 4u          /* Asynchronous Event Requests outstanding per controller */
+#define PST_TARGET_ABORT_MAX 4u        /* Aborts outstanding per controller */
+#define PST_TARGET_ERROR_LOG_MAX 16u   /* entries of the Error Information log */
+#define PST_TARGET_KAS_MS 100u         /* granularity of the keep alive timer */
+#define PST_TARGET_DSM_RANGES_MAX 256u
+
+struct pst_identify_ctrl {
+	bool discovery;
+	uint16_t cntlid;
+	const char *serial, *model, *firmware, *subnqn;
+	uint32_t transfer_bytes_max; /* MDTS */
+	uint32_t incapsule_bytes;    /* I/O queues; 0 on a discovery controller */
+	uint32_t queue_entries_max;
+	uint32_t nsid_max;
+};
+
+void pst_identify_controller(const struct pst_identify_ctrl *c, uint8_t ret[PST_IDENTIFY_BYTES]);
+
+struct pst_identify_ns {
+	uint32_t nsid;
+	uint64_t block_count;
+	uint64_t used_blocks;
+	uint8_t uuid[16];
+};
+
+void pst_identify_namespace(const struct pst_identify_ns *ns, uint8_t ret[PST_IDENTIFY_BYTES]);
+
+/* CNS 08h: what does not depend on the I/O command set. */
+void pst_identify_namespace_independent(const struct pst_identify_ns *ns, uint8_t ret[PST_IDENTIFY_BYTES]);
+
+/* CNS 06h for the NVM command set: limits that MDTS doesn't cover. */
+void pst_identify_controller_nvm(uint8_t ret[PST_IDENTIFY_BYTES]);
+
+/* CNS 03h: NGUID, UUID and command set identifier. */
+void pst_identify_descriptors(const struct pst_identify_ns *ns, uint8_t ret[PST_IDENTIFY_BYTES]);
+
+/* CNS 02h and 07h: active namespace ids above @after. We have one, @nsid, per subsystem; 0: none. */
+void pst_identify_active_list(uint32_t nsid, uint32_t after, uint8_t ret[PST_IDENTIFY_BYTES]);
+
+/*
+ * NGUID derived from the volume's UUID: not the UUID itself, because hosts treat the same 128 bits under two
+ * identifier types as two claims.
+ */
+void pst_identify_nguid(const uint8_t uuid[16], uint8_t ret[16]);
+
+/* ASCII, padded with spaces, as identify and discovery strings want it; longer text is cut. */
+void pst_identify_text(uint8_t *to, size_t field_bytes, const char *text);
+
+#endif

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Log pages (NVM Express Base 2.0, Get Log Page command) as bytes. Pure. Every builder fills a window of its page:
+ * @len_bytes bytes from @offset_bytes on; what lies past the end of the page reads as zeros.
+ */
+#ifndef PST_TARGET_LOGS_H
+#define PST_TARGET_LOGS_H
+
+#include "target/identify.h"
+
+enum pst_log_page {
+	PST_LOG_PAGE_SUPPORTED = 0x00,
+	PST_LOG_PAGE_ERROR = 0x01,
+	PST_LOG_PAGE_SMART = 0x02,
+	PST_LOG_PAGE_FIRMWARE = 0x03,
+	PST_LOG_PAGE_CHANGED_NS = 0x04,
+	PST_LOG_PAGE_EFFECTS = 0x05,
+	PST_LOG_PAGE_FEATURES = 0x12,
+	PST_LOG_PAGE_DISCOVERY = 0x70,
+};
+
+struct pst_log_window {
+	uint64_t offset_bytes;
+	uint32_t len_bytes;
+	uint8_t *data;
+};
+
+/* Length of the page, or 0 if a controller of this kind has no such page. Discovery: header and @entry_count. */
+uint64_t pst_log_page_bytes(bool discovery, uint8_t lid, uint64_t entry_count);
+
+void pst_log_supported(bool discovery, const struct pst_log_window *w);
+void pst_log_effects(bool discovery, const struct pst_log_window *w);
+void pst_log_firmware(const char *firmware, const struct pst_log_window *w);
+
+struct pst_log_smart {
+	uint64_t bytes_read, bytes_written;
+	uint64_t read_commands, write_commands;
+	uint64_t media_errors, error_log_entries;
+	uint64_t power_on_hours;
+};
+
+void pst_log_smart(const struct pst_log_smart *s, const struct pst_log_window *w);
+
+/* The last errors of a controller, newest first when read. */
+struct pst_log_error {
+	uint64_t count; /* from 1; 0: empty entry */
+	uint16_t sqid, cid, status;
+	uint32_t nsid;
+	uint64_t lba;
+};
+
+struct pst_log_errors {
+	uint64_t count; /* of errors since the controller was created */
+	struct pst_log_error ring[PST_TARGET_ERROR_LOG_MAX];
+};
+
+void pst_log_errors_add(struct pst_log_errors *log, const struct pst_log_error *entry);
+void pst_log_errors(const struct pst_log_errors *log, const struct pst_log_window *w);
+
+/* @nsid: the namespace that changed since the page was last read; 0: none. */
+void pst_log_changed_ns(uint32_t nsid, const struct pst_log_window *w);
+
+#define PST_DISCOVERY_ENTRY_BYTES 1024u
+
+struct pst_discovery_entry {
+	bool discovery; /* the discovery subsystem itself */
+	bool ipv6;
+	const char *nqn;
+	const char *traddr; /* the local address of the connection that asks */
+	uint16_t port;
+	uint16_t port_id;
+	uint16_t admin_queue_entries;
+};
+
+void pst_log_discovery_entry(const struct pst_discovery_entry *e, uint8_t ret[PST_DISCOVERY_ENTRY_BYTES]);
+void pst_log_discovery_header(uint64_t generation, uint64_t entry_count, uint8_t ret[PST_DISCOVERY_ENTRY_BYTES]);
+
+/* Copies the part of @part (which begins at @part_offset_bytes of the page) that the window shows. */
+void pst_log_window_put(const struct pst_log_window *w, uint64_t part_offset_bytes, const void *part,
+			size_t part_bytes);
+
+#endif

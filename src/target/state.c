@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Features live in one table: default, which bits a host may set, on which controllers they exist. The few with rules
+ * of their own (number of queues, keep alive, host identifier) are handled beside it. None can be saved.
+ */
+#include "target/state.h"
+#include "base/le.h"
+#include "target/status.h"
+
+#include <string.h>
+
+#define BAD_FIELD (PST_STATUS_INVALID_FIELD | PST_STATUS_DNR)
+
+/* Asynchronous Event Configuration: SMART warnings (7:0), namespace attributes (8), discovery log (31). */
+#define EVENTS_IO 0x000001ffu
+#define EVENTS_DISCOVERY 0x80000000u
+
+static const struct feature {
+	uint8_t id;
+	bool discovery; /* on discovery controllers too */
+	bool changes;
+	uint32_t preset, settable; /* bits of dword 11 that Set Features takes over */
+} features[PST_FEATURE_COUNT] = {
+	{ PST_FEATURE_ARBITRATION, false, true, 0, 0xffffff07 },
+	{ PST_FEATURE_POWER, false, true, 0, 0 }, /* one power state: only 0 can be set */
+	{ PST_FEATURE_TEMPERATURE, false, true, 343, 0x003fffff },
+	{ PST_FEATURE_ERROR_RECOVERY, false, true, 0, 0x0000ffff },
+	{ PST_FEATURE_WRITE_CACHE, false, false, 1,
+	  0 }, /* always on: engines complete writes before they are durable */
+	{ PST_FEATURE_QUEUES, false, true, 0, 0 },
+	{ PST_FEATURE_WRITE_ATOMICITY, false, true, 0, 1 },
+	{ PST_FEATURE_EVENTS, true, true, 0, EVENTS_IO | EVENTS_DISCOVERY },
+	{ PST_FEATURE_KEEP_ALIVE, true, true, 0, 0xffffffff },
+	{ PST_FEATURE_HOST_ID, false, false, 0, 0 },
+};
+
+static const struct feature *feature_find(bool discovery, uint8_t id)
+{
+	for (size_t i = 0; i < PST_FEATURE_COUNT; i++)
+		if (features[i].id == id && (!discovery || features[i].discovery))
+			return &features[i];
+	return NULL;
+}
+
+static uint32_t keep_alive_round(uint32_t ms)
+{
+	/* Rounded up to the granularity that KAS promises, without wrapping. */
+	uint64_t rounded = pst_round_up(ms, PST_TARGET_KAS_MS);
+
+	return (uint32_t)PST_MIN(rounded, UINT32_MAX / PST_TARGET_KAS_MS * PST_TARGET_KAS_MS);
+}
+
+void pst_features_init(struct pst_features *f, bool discovery, uint16_t queues_max, uint32_t keep_alive_ms,
+		       const uint8_t host_id[16])
+{
+	memset(f, 0, sizeof(*f));
+	f->discovery = discovery;
+	f->queues_max = queues_max;
+	memcpy(f->host_id, host_id, sizeof(f->host_id));
+	for (size_t i = 0; i < PST_FEATURE_COUNT; i++)
+		f->values[i] = features[i].preset;
+	for (size_t i = 0; i < PST_FEATURE_COUNT; i++) {
+		if (features[i].id == PST_FEATURE_KEEP_ALIVE)
+			f->values[i] = keep_alive_round(keep_alive_ms);
+		if (features[i].id == PST_FEATURE_QUEUES)
+			f->values[i] = (uint32_t)(queues_max - 1) << 16 | (uint32_t)(queues_max - 1);
+	}
+}
+
+uint32_t pst_features_value(const struct pst_features *f, enum pst_feature_id id)
+{
+	const struct feature *feature = feature_find(false, (uint8_t)id);
+
+	return f->values[feature - features];
+}
+
+uint16_t pst_features_get(const struct pst_features *f, uint32_t cdw10, uint32_t cdw11, uint32_t *ret_dw0,
+			  bool *ret_host_id)
+{
+	const struct feature *feature = feature_find(f->discovery, cdw10 & 0xff);
+	uint32_t select = cdw10 >> 8 & 7;
+
+	if (feature == NULL)
+		return BAD_FIELD;
+	/* Fabrics host identifiers are the 128-bit ones: EXHID must be set. */
+	if (feature->id == PST_FEATURE_HOST_ID && select != 3 && (cdw11 & 1) == 0)
+		return BAD_FIELD;
+	switch (select) {
+	case 0: /* current */
+		*ret_host_id = feature->id == PST_FEATURE_HOST_ID;
+		*ret_dw0 = *ret_host_id ? 0 : f->values[feature - features];
+		return PST_STATUS_OK;
+	case 1: /* default; where nothing can be saved, saved is the same */
+	case 2:
+		*ret_dw0 = feature->id == PST_FEATURE_QUEUES ? f->values[feature - features] : feature->preset;
+		*ret_host_id = false;
+		return PST_STATUS_OK;
+	case 3: /* capabilities: changeable (2), not per namespace (1), not saveable (0) */
+		*ret_dw0 = feature->changes ? 1u << 2 : 0;
+		*ret_host_id = false;
+		return PST_STATUS_OK;
+	default:
+		return BAD_FIELD;
+	}
+}
+
+static uint16_t set_queues(struct pst_features *f, uint32_t *value, uint32_t cdw11, uint32_t *ret_dw0)
+{
+	uint32_t submission = cdw11 & 0xffff, completion = cdw11 >> 16;
+
+	if (f->queues_in_use)
+		return PST_STATUS_SEQUENCE | PST_STATUS_DNR;
+	if (submission == 0xffff || completion == 0xffff)
+		return BAD_FIELD;
+	/* One of each per connection: the smaller number counts, and never more than we have. */
+	submission = PST_MIN(PST_MIN(submission, completion), (uint32_t)f->queues_max - 1);
+	*value = submission << 16 | submission;
+	*ret_dw0 = *value;
+	return PST_STATUS_OK;
+}
+
+uint16_t pst_features_set(struct pst_features *f, uint32_t cdw10, uint32_t cdw11, uint32_t *ret_dw0)
+{
+	const struct feature *feature = feature_find(f->discovery, cdw10 & 0xff);
+	uint32_t *value;
+
+	if (feature == NULL)
+		return BAD_FIELD;
+	if ((cdw10 & 1u << 31) != 0)
+		return PST_STATUS_FEATURE_NOT_SAVEABLE | PST_STATUS_DNR;
+	value = &f->values[feature - features];
+	switch (feature->id) {
+	case PST_FEATURE_HOST_ID: /* comes with Connect and stays (Host Identifier feature, Fabrics) */
+		return PST_STATUS_SEQUENCE | PST_STATUS_DNR;
+	case PST_FEATURE_QUEUES:
+		return set_queues(f, value, cdw11, ret_dw0);
+	case PST_FEATURE_WRITE_CACHE: /* "enabled" is what it is */
+		return (cdw11 & 1) != 0 ? PST_STATUS_OK : PST_STATUS_FEATURE_NOT_CHANGEABLE | PST_STATUS_DNR;
+	case PST_FEATURE_POWER:
+		return (cdw11 & 0x1f) == 0 ? PST_STATUS_OK : BAD_FIELD;
+	case PST_FEATURE_KEEP_ALIVE:
+		if (cdw11 == 0) /* a running timer can't be turned off: nothing else would find a dead host */
+			return PST_STATUS_KEEP_ALIVE_FORMAT | PST_STATUS_DNR;
+		*value = keep_alive_round(cdw11);
+		return PST_STATUS_OK;
+	case PST_FEATURE_EVENTS:
+		if ((cdw11 & ~(f->discovery ? EVENTS_DISCOVERY : EVENTS_IO)) != 0)
+			return BAD_FIELD;
+		break;
+	default:
+		break;
+	}
+	*value = cdw11 & feature->settable;
+	return PST_STATUS_OK;
+}
+
+void pst_log_features(bool discovery, const struct pst_log_window *w)
+{
+	uint8_t page[1024] = { 0 };
+
+	for (size_t i = 0; i < PST_FEATURE_COUNT; i++) /* FSUPP, and scope "controller" (bit 21) */
+		if (!discovery || features[i].discovery)
+			pst_put_le32(page + 4u * features[i].id, 1u << 21 | 1u);
+	pst_log_window_put(w, 0, page, sizeof(page));
+}
+
+/* ---- Properties ---- */
+
+#define CC_EN 1u
+#define CC_SHN(cc) ((cc) >> 14 & 3)
+#define CSTS_RDY 1u
+#define CSTS_CFS 2u
+#define CSTS_SHST_DONE (2u << 2)
+
+enum { REG_CAP = 0x00, REG_VS = 0x08, REG_CC = 0x14, REG_CSTS = 0x1c, REG_CRTO = 0x68 };
+
+void pst_registers_init(struct pst_registers *r, uint32_t queue_entries_max)
+{
+	/* MQES (0-based), CQR, TO 15 s, CSS: NVM, CRMS: ready with media (version 2.0 requires it). MPSMIN is 0. */
+	r->cap = (queue_entries_max - 1) | 1u << 16 | (uint64_t)30 << 24 | (uint64_t)1 << 37 | (uint64_t)1 << 59;
+	r->cc = 0;
+	r->csts = 0;
+}
+
+bool pst_registers_ready(const struct pst_registers *r)
+{
+	return (r->csts & CSTS_RDY) != 0 && (r->cc & CC_EN) != 0;
+}
+
+uint16_t pst_registers_get(const struct pst_registers *r, uint8_t size_code, uint32_t offset, uint64_t *ret_value)
+{
+	uint64_t value;
+
+	if (size_code != (offset == REG_CAP ? 1 : 0))
+		return BAD_FIELD;
+	switch (offset) {
+	case REG_CAP:
+		value = r->cap;
+		break;
+	case REG_VS:
+		value = PST_TARGET_VERSION;
+		break;
+	case REG_CC:
+		value = r->cc;
+		break;
+	case REG_CSTS:
+		value = r->csts;
+		break;
+	case REG_CRTO:
+		value = 30; /* CRWMT, units of 500 ms, as TO */
+		break;
+	default:
+		return BAD_FIELD;
+	}
+	*ret_value = value;
+	return PST_STATUS_OK;
+}
+
+/* What we can enable with: NVM command set, 4096-byte pages, round robin, entry sizes 64 and 16 (or not said). */
+static bool configuration_ok(uint32_t cc)
+{
+	uint32_t sq_shift = cc >> 16 & 15, cq_shift = cc >> 20 & 15;
+
+	return (cc >> 4 & 7) == 0 && (cc >> 7 & 15) == 0 && (cc >> 11 & 7) == 0 && (sq_shift == 6 || sq_shift == 0) &&
+	       (cq_shift == 4 || cq_shift == 0);
+}
+
+uint16_t pst_registers_set(struct pst_registers *r, uint8_t size_code, uint32_t offset, uint64_t value,
+			   enum pst_register_action *ret_action)
+{
+	uint32_t old = r->cc, cc = (uint32_t)value;
+
+	if (offset != REG_CC || size_code != 0) /* CC is the only one that hosts may write (no NSSR) */
+		return BAD_FIELD;
+	*ret_action = PST_REGISTER_NONE;
+	r->cc = cc;
+	if ((cc & CC_EN) == 0 && (old & CC_EN) != 0) {
+		r->csts = 0;
+		*ret_action = PST_REGISTER_RESET;
+	} else if ((cc & CC_EN) != 0 && (old & CC_EN) == 0) {
+		r->csts = configuration_ok(cc) ? CSTS_RDY : CSTS_CFS;
+		if (r->csts == CSTS_RDY)
+			*ret_action = PST_REGISTER_ENABLED;
+	}
+	if (CC_SHN(cc) != 0 && CC_SHN(old) == 0) {
+		r->csts |= CSTS_SHST_DONE; /* nothing is held back: writes are flushed by Flush, or they may be lost */
+		*ret_action = PST_REGISTER_SHUTDOWN;
+	} else if (CC_SHN(cc) == 0) {
+		r->csts &= ~CSTS_SHST_DONE;
+	}
+	return PST_STATUS_OK;
+}
+
+/* ---- Asynchronous events ---- */
+
+static const struct {
+	uint8_t type, info, lid;
+	uint8_t config_bit;
+} events[PST_EVENT_KINDS] = {
+	[PST_EVENT_NS_CHANGED] = { 2, 0x00, PST_LOG_PAGE_CHANGED_NS, 8 },
+	[PST_EVENT_DISCOVERY_CHANGED] = { 2, 0xf0, PST_LOG_PAGE_DISCOVERY, 31 },
+};
+
+uint16_t pst_events_request(struct pst_events *e, uint16_t cid)
+{
+	if (e->cid_count == PST_TARGET_AER_MAX)
+		return PST_STATUS_AER_LIMIT;
+	e->cids[e->cid_count++] = cid;
+	return PST_STATUS_OK;
+}
+
+static void cid_remove(struct pst_events *e, uint32_t index)
+{
+	e->cid_count--;
+	memmove(&e->cids[index], &e->cids[index + 1], (e->cid_count - index) * sizeof(e->cids[0]));
+}
+
+bool pst_events_abort(struct pst_events *e, uint16_t cid)
+{
+	for (uint32_t i = 0; i < e->cid_count; i++) {
+		if (e->cids[i] == cid) {
+			cid_remove(e, i);
+			return true;
+		}
+	}
+	return false;
+}
+
+void pst_events_raise(struct pst_events *e, enum pst_event_kind kind, uint32_t config)
+{
+	if ((config >> events[kind].config_bit & 1) != 0)
+		e->pending |= 1u << kind;
+}
+
+void pst_events_log_read(struct pst_events *e, uint8_t lid)
+{
+	for (uint32_t kind = 0; kind < PST_EVENT_KINDS; kind++)
+		if (events[kind].lid == lid) {
+			e->masked &= ~(1u << kind);
+			e->pending &= ~(1u << kind); /* what was not yet reported has been seen now */
+		}
+}
+
+bool pst_events_next(struct pst_events *e, uint16_t *ret_cid, uint32_t *ret_dw0)
+{
+	uint32_t due = e->pending & ~e->masked, kind;
+
+	if (due == 0 || e->cid_count == 0)
+		return false;
+	kind = (uint32_t)__builtin_ctz(due);
+	e->pending &= ~(1u << kind);
+	e->masked |= 1u << kind;
+	*ret_cid = e->cids[0];
+	*ret_dw0 = (uint32_t)events[kind].lid << 16 | (uint32_t)events[kind].info << 8 | events[kind].type;
+	cid_remove(e, 0);
+	return true;
+}

@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The pure state of a controller: properties, features, events; and the checks of commands. */
+#include "base/le.h"
+#include "target/check.h"
+#include "target/state.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define DNR PST_STATUS_DNR
+
+static const uint8_t host_id[16] = { 9 };
+
+/* Enable, reset, shutdown: the sequence that hosts wait for in CSTS. */
+static void properties_follow_cc(void **state)
+{
+	struct pst_registers r;
+	enum pst_register_action action;
+	uint64_t v;
+
+	(void)state;
+	pst_registers_init(&r, 128);
+	assert_int_equal(pst_registers_get(&r, 1, 0, &v), PST_STATUS_OK);
+	assert_int_equal(v & 0xffff, 127);
+	assert_int_equal(v >> 16 & 1, 1);
+	assert_true((v >> 24 & 0xff) >= 1);
+	assert_int_equal(pst_registers_get(&r, 0, 0, &v), PST_STATUS_INVALID_FIELD | DNR);
+	assert_int_equal(pst_registers_get(&r, 0, 0x30, &v), PST_STATUS_INVALID_FIELD | DNR);
+	assert_int_equal(pst_registers_set(&r, 0, 0x1c, 1, &action), PST_STATUS_INVALID_FIELD | DNR);
+	assert_int_equal(pst_registers_set(&r, 0, 0x14, 0x00460001, &action), PST_STATUS_OK);
+	assert_int_equal(action, PST_REGISTER_ENABLED);
+	assert_true(pst_registers_ready(&r));
+	assert_int_equal(pst_registers_set(&r, 0, 0x14, 0x00464001, &action), PST_STATUS_OK);
+	assert_int_equal(action, PST_REGISTER_SHUTDOWN);
+	assert_int_equal(pst_registers_get(&r, 0, 0x1c, &v), PST_STATUS_OK);
+	assert_int_equal(v >> 2 & 3, 2);
+	assert_int_equal(pst_registers_set(&r, 0, 0x14, 0x00460000, &action), PST_STATUS_OK);
+	assert_int_equal(action, PST_REGISTER_RESET);
+	assert_int_equal(r.csts, 0);
+}
+
+/* A configuration that we don't have is a fatal status, not a ready controller. */
+static void properties_refuse_foreign_configuration(void **state)
+{
+	struct pst_registers r;
+	enum pst_register_action action;
+
+	(void)state;
+	for (uint32_t *cc = (uint32_t[]){ 0x00460071, 0x00460081, 0x00460801, 0x00450001, 0x00360001, 0 }; *cc; cc++) {
+		pst_registers_init(&r, 128);
+		assert_int_equal(pst_registers_set(&r, 0, 0x14, *cc, &action), PST_STATUS_OK);
+		assert_int_equal(action, PST_REGISTER_NONE);
+		assert_false(pst_registers_ready(&r));
+		assert_int_equal(r.csts & 2, 2);
+	}
+}
+
+/* Get and Set Features, with the rules that Fabrics adds. */
+static void features_keep_their_rules(void **state)
+{
+	struct pst_features f;
+	uint32_t dw0 = 0;
+	bool wants_host_id;
+
+	(void)state;
+	pst_features_init(&f, false, 16, 5001, host_id);
+	assert_int_equal(pst_features_value(&f, PST_FEATURE_KEEP_ALIVE), 5100);
+	assert_int_equal(pst_features_set(&f, 0x07, 0x00030001, &dw0), PST_STATUS_OK);
+	assert_int_equal(dw0, 0x00010001);
+	assert_int_equal(pst_features_set(&f, 0x07, 0x00ff00ff, &dw0), PST_STATUS_OK);
+	assert_int_equal(dw0, 0x000f000f);
+	assert_int_equal(pst_features_set(&f, 0x07, 0xffff0001, &dw0), PST_STATUS_INVALID_FIELD | DNR);
+	f.queues_in_use = true;
+	assert_int_equal(pst_features_set(&f, 0x07, 0x00030001, &dw0), PST_STATUS_SEQUENCE | DNR);
+	assert_int_equal(pst_features_set(&f, 0x81, 0, &dw0), PST_STATUS_SEQUENCE | DNR);
+	assert_int_equal(pst_features_get(&f, 0x81, 0, &dw0, &wants_host_id), PST_STATUS_INVALID_FIELD | DNR);
+	assert_int_equal(pst_features_get(&f, 0x81, 1, &dw0, &wants_host_id), PST_STATUS_OK);
+	assert_true(wants_host_id);
+	assert_int_equal(pst_features_set(&f, 0x06, 0, &dw0), PST_STATUS_FEATURE_NOT_CHANGEABLE | DNR);
+	assert_int_equal(pst_features_set(&f, 0x8000000b, 0x100, &dw0), PST_STATUS_FEATURE_NOT_SAVEABLE | DNR);
+	assert_int_equal(pst_features_set(&f, 0x0b, 0x80000000, &dw0), PST_STATUS_INVALID_FIELD | DNR);
+	assert_int_equal(pst_features_set(&f, 0x0b, 0x100, &dw0), PST_STATUS_OK);
+	assert_int_equal(pst_features_get(&f, 0x0b, 0, &dw0, &wants_host_id), PST_STATUS_OK);
+	assert_int_equal(dw0, 0x100);
+	assert_int_equal(pst_features_get(&f, 0x10b, 0, &dw0, &wants_host_id), PST_STATUS_OK);
+	assert_int_equal(dw0, 0);
+	assert_int_equal(pst_features_get(&f, 0x70b, 0, &dw0, &wants_host_id), PST_STATUS_INVALID_FIELD | DNR);
+	assert_int_equal(pst_features_get(&f, 0x7f, 0, &dw0, &wants_host_id), PST_STATUS_INVALID_FIELD | DNR);
+	assert_int_equal(pst_features_set(&f, 0x0f, UINT32_MAX, &dw0), PST_STATUS_OK);
+	assert_int_equal(pst_features_value(&f, PST_FEATURE_KEEP_ALIVE) % PST_TARGET_KAS_MS, 0);
+	pst_features_init(&f, true, 1, 0, host_id);
+	assert_int_equal(pst_features_set(&f, 0x07, 0, &dw0), PST_STATUS_INVALID_FIELD | DNR);
+	assert_int_equal(pst_features_set(&f, 0x0b, 0x80000000, &dw0), PST_STATUS_OK);
+}
+
+/* An event is reported once, and again only after its page was read; never more requests than allowed. */
+static void events_are_masked_until_read(void **state)
+{
+	struct pst_events e = { 0 };
+	uint16_t cid;
+	uint32_t dw0;
+
+	(void)state;
+	pst_events_raise(&e, PST_EVENT_NS_CHANGED, 0);
+	assert_int_equal(pst_events_request(&e, 7), PST_STATUS_OK);
+	assert_false(pst_events_next(&e, &cid, &dw0));
+	pst_events_raise(&e, PST_EVENT_NS_CHANGED, 0x100);
+	assert_true(pst_events_next(&e, &cid, &dw0));
+	assert_int_equal(cid, 7);
+	assert_int_equal(dw0, 0x040002);
+	for (uint16_t i = 0; i < PST_TARGET_AER_MAX; i++)
+		assert_int_equal(pst_events_request(&e, i), PST_STATUS_OK);
+	assert_int_equal(pst_events_request(&e, 99), PST_STATUS_AER_LIMIT);
+	pst_events_raise(&e, PST_EVENT_NS_CHANGED, 0x100);
+	assert_false(pst_events_next(&e, &cid, &dw0));
+	pst_events_log_read(&e, PST_LOG_PAGE_CHANGED_NS);
+	pst_events_raise(&e, PST_EVENT_NS_CHANGED, 0x100);
+	assert_true(pst_events_next(&e, &cid, &dw0));
+	assert_int_equal(cid, 0);
+	assert_true(pst_events_abort(&e, 2));
+	assert_false(pst_events_abort(&e, 2));
+	pst_events_raise(&e, PST_EVENT_DISCOVERY_CHANGED, 1u << 31);
+	assert_true(pst_events_next(&e, &cid, &dw0));
+	assert_int_equal(dw0, 0x70f002);
+}
+
+static const struct pst_check_limits limits = { .nsid = 1, .transfer_bytes_max = 1 << 20, .incapsule_bytes_max = 8192 };
+
+static void sqe_make(uint8_t sqe[64], uint8_t opcode, uint32_t nsid, uint64_t lba, uint32_t cdw12, uint8_t sgl,
+		     uint32_t length)
+{
+	memset(sqe, 0, 64);
+	sqe[0] = opcode;
+	sqe[1] = 0x40;
+	pst_put_le32(sqe + 4, nsid);
+	pst_put_le32(sqe + 32, length);
+	sqe[39] = sgl;
+	pst_put_le64(sqe + 40, lba);
+	pst_put_le32(sqe + 48, cdw12);
+}
+
+/* Good commands come out as what they ask for. */
+static void commands_are_understood(void **state)
+{
+	struct pst_checked_io io;
+	uint8_t sqe[64];
+
+	(void)state;
+	sqe_make(sqe, 0x01, 1, 5, 1u << 30 | 1, 0x01, 8192);
+	assert_int_equal(pst_check_io(sqe, 8192, &limits, &io), PST_STATUS_OK);
+	assert_int_equal(io.kind, PST_IO_WRITE);
+	assert_int_equal(io.flags, PST_IO_FUA);
+	assert_int_equal(io.lba, 5);
+	assert_int_equal(io.block_count, 2);
+	assert_int_equal(io.data_bytes, 8192);
+	sqe_make(sqe, 0x02, 1, UINT64_MAX, 255, 0x5a, 1 << 20);
+	assert_int_equal(pst_check_io(sqe, 0, &limits, &io), PST_STATUS_OK);
+	assert_int_equal(io.direction, PST_DATA_TO_HOST);
+	sqe_make(sqe, 0x00, PST_NSID_ALL, 0, 0, 0x5a, 0);
+	assert_int_equal(pst_check_io(sqe, 0, &limits, &io), PST_STATUS_OK);
+	assert_int_equal(io.kind, PST_IO_FLUSH);
+	assert_int_equal(io.block_count, 0);
+	sqe_make(sqe, 0x08, 1, 0, 0xffff | 1u << 25, 0x5a, 0);
+	assert_int_equal(pst_check_io(sqe, 0, &limits, &io), PST_STATUS_OK);
+	assert_int_equal(io.block_count, 65536);
+	sqe_make(sqe, 0x09, 1, (uint64_t)4 << 32 | 255, 0, 0x01, 4096);
+	assert_int_equal(pst_check_io(sqe, 4096, &limits, &io), PST_STATUS_OK);
+	assert_false(io.nothing_to_do);
+	assert_int_equal(io.data_bytes, 4096);
+}
+
+/* Each thing that a host may get wrong has its own answer. */
+static void commands_are_refused(void **state)
+{
+	static const struct {
+		uint8_t opcode, sgl;
+		uint32_t nsid, cdw12, length, incapsule;
+		uint16_t want;
+	} bad[] = {
+		{ 0x0d, 0x5a, 1, 0, 0, 0, PST_STATUS_INVALID_OPCODE },
+		{ 0x02, 0x5a, 2, 0, 4096, 0, PST_STATUS_INVALID_NS },
+		{ 0x02, 0x5a, PST_NSID_ALL, 0, 4096, 0, PST_STATUS_INVALID_NS },
+		{ 0x02, 0x5a, 1, 256, 257 * 4096, 0, PST_STATUS_INVALID_FIELD },
+		{ 0x02, 0x5a, 1, 0, 8192, 0, PST_STATUS_SGL_LENGTH },
+		{ 0x02, 0x01, 1, 0, 4096, 4096, PST_STATUS_SGL_TYPE },
+		{ 0x01, 0x00, 1, 0, 4096, 0, PST_STATUS_SGL_TYPE },
+		{ 0x01, 0x40, 1, 0, 4096, 0, PST_STATUS_SGL_TYPE },
+		{ 0x01, 0x01, 1, 0, 4096, 0, PST_STATUS_SGL_LENGTH },
+		{ 0x01, 0x01, 1, 0, 4096, 8192, PST_STATUS_SGL_LENGTH },
+		{ 0x01, 0x5a, 1, 0, 4096, 4096, PST_STATUS_SGL_TYPE },
+	};
+	struct pst_checked_io io;
+	uint8_t sqe[64];
+
+	(void)state;
+	for (size_t i = 0; i < PST_ARRAY_COUNT(bad); i++) {
+		sqe_make(sqe, bad[i].opcode, bad[i].nsid, 0, bad[i].cdw12, bad[i].sgl, bad[i].length);
+		assert_int_equal(pst_check_io(sqe, bad[i].incapsule, &limits, &io), bad[i].want | DNR);
+	}
+	sqe_make(sqe, 0x02, 1, 0, 0, 0x5a, 4096);
+	sqe[1] = 0x00; /* PRPs */
+	assert_int_equal(pst_check_io(sqe, 0, &limits, &io), PST_STATUS_INVALID_FIELD | DNR);
+	sqe[1] = 0x41; /* fused */
+	assert_int_equal(pst_check_io(sqe, 0, &limits, &io), PST_STATUS_INVALID_FIELD | DNR);
+	sqe_make(sqe, 0x01, 1, 0, 0, 0x01, 4096);
+	pst_put_le64(sqe + 24, 4);
+	assert_int_equal(pst_check_io(sqe, 4096, &limits, &io), PST_STATUS_INVALID_FIELD | DNR);
+}
+
+/* A whole volume discarded in 256 touching ranges is one range; a range past the end fails all. */
+static void ranges_join(void **state)
+{
+	uint8_t data[256 * 16] = { 0 };
+	struct pst_block_range ranges[256];
+	uint32_t count = 0;
+
+	(void)state;
+	for (uint32_t i = 0; i < 256; i++) {
+		pst_put_le32(data + 16 * i + 4, 10);
+		pst_put_le64(data + 16 * i + 8, 10 * i);
+	}
+	assert_int_equal(pst_check_ranges(data, 256, 2560, ranges, &count), PST_STATUS_OK);
+	assert_int_equal(count, 1);
+	assert_int_equal(ranges[0].block_count, 2560);
+	assert_int_equal(pst_check_ranges(data, 256, 2559, ranges, &count), PST_STATUS_LBA_RANGE | DNR);
+	pst_put_le32(data + 4, 0);
+	pst_put_le64(data + 16 * 7 + 8, UINT64_MAX);
+	assert_int_equal(pst_check_ranges(data, 256, UINT64_MAX, ranges, &count), PST_STATUS_LBA_RANGE | DNR);
+	assert_int_equal(pst_check_ranges(data, 3, 2560, ranges, &count), PST_STATUS_OK);
+	assert_int_equal(count, 1);
+	assert_int_equal(ranges[0].lba, 10);
+}
+
+/* No error of Penstock ever turns into success. */
+static void errors_have_a_status(void **state)
+{
+	(void)state;
+	assert_int_equal(pst_status_of_err(PST_OK, true), 0);
+	for (int err = 1; err <= PST_E_INTERNAL; err++) {
+		assert_int_not_equal(pst_status_of_err((pst_err)err, false), 0);
+		assert_int_not_equal(pst_status_of_err((pst_err)err, true), 0);
+	}
+	assert_int_equal(pst_status_of_err(PST_E_NOSPACE, true), PST_STATUS_CAPACITY_EXCEEDED);
+	assert_int_equal(pst_status_of_err(PST_E_CHECKSUM, false), PST_STATUS_READ_ERROR | DNR);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(properties_follow_cc),
+		cmocka_unit_test(properties_refuse_foreign_configuration),
+		cmocka_unit_test(features_keep_their_rules),
+		cmocka_unit_test(events_are_masked_until_read),
+		cmocka_unit_test(commands_are_understood),
+		cmocka_unit_test(commands_are_refused),
+		cmocka_unit_test(ranges_join),
+		cmocka_unit_test(errors_have_a_status),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
