@@ -52,8 +52,10 @@ void pst_env_log(struct pst_env *env, enum pst_log_level level, const char *fmt,
 
 struct pst_timer {
 	void (*fn)(struct pst_timer *timer); /* set by the owner; runs on the shard, the timer already disarmed */
-	uint64_t deadline_ns;                /* environment's, while armed */
-	size_t heap_index;                   /* environment's; SIZE_MAX while not armed */
+	uint64_t deadline_ns;                /* environment's from here on */
+	uint64_t seq;
+	struct pst_timer *child, *next, *prev;
+	bool armed;
 };
 
 void pst_timer_init(struct pst_timer *timer, void (*fn)(struct pst_timer *timer));
@@ -66,7 +68,7 @@ void pst_timer_disarm(struct pst_env *env, struct pst_timer *timer);
 
 static inline bool pst_timer_armed(const struct pst_timer *timer)
 {
-	return timer->heap_index != SIZE_MAX;
+	return timer->armed;
 }
 
 /* ---- Posts ---- */
@@ -108,7 +110,10 @@ struct pst_file_info {
 pst_err PST_MUST_USE pst_file_open(struct pst_env *env, const char *path, unsigned flags, struct pst_file **ret_file);
 void pst_file_info(struct pst_file *file, struct pst_file_info *ret_info);
 
-/* Control path, may block. Grow or shrink a regular file; PST_E_UNSUPPORTED for a block device. */
+/*
+ * Control path, may block. Grow or shrink a regular file; PST_E_UNSUPPORTED for a block device. Nothing else changes a
+ * file's size: an operation that reaches past the end is PST_E_RANGE, whatever its kind.
+ */
 pst_err PST_MUST_USE pst_file_truncate(struct pst_file *file, uint64_t size_bytes);
 
 /* No operation may be outstanding. */
@@ -129,9 +134,9 @@ struct pst_file_op {
 	uint64_t offset_bytes;
 	uint64_t len_bytes;                   /* must equal the sum of iov for reads and writes */
 	void (*done)(struct pst_file_op *op); /* on the submitting shard */
-	pst_err err;                          /* result. A read past the end of the file is PST_E_RANGE */
-	struct pst_list node;                 /* environment's */
-	uint64_t scratch[6];                  /* environment's */
+	pst_err err; /* result: PST_E_RANGE past the end, PST_E_DENIED on a read-only file, PST_E_IO, PST_E_NOSPACE */
+	struct pst_list node; /* environment's */
+	uint64_t scratch[6];  /* environment's */
 };
 
 /* Any number may be outstanding; beyond the configured depth they wait inside, in order of arrival. */
@@ -168,7 +173,7 @@ void pst_listener_close(struct pst_listener *listener);
 struct pst_connect_op {
 	struct pst_addr addr;
 	void (*done)(struct pst_connect_op *op);
-	pst_err err;               /* PST_E_REFUSED, PST_E_TIMEOUT, PST_E_CLOSED, ... */
+	pst_err err;               /* PST_E_REFUSED, PST_E_TIMEOUT (no answer in 10 s), PST_E_INVAL, PST_E_NOMEM, ... */
 	struct pst_stream *stream; /* on success; the owner's */
 	uint64_t scratch[8];
 };
