@@ -1,34 +1,44 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* clang-format off */
 /*
  * One NVMe/TCP connection (one queue pair) without I/O, for both roles: bytes go in, events come out; orders go in,
  * bytes come out. No callbacks, no clock, no allocation after pst_conn_new. One thread at a time (the shard's).
  *
- * The owner moves bytes between the engine and a stream, like this:
+ * The owner moves bytes between the engine and a stream. After every completion, and after orders from elsewhere:
  *
- *	static void conn_run(struct my_conn *c)          // after every completion, and after orders from elsewhere
+ *	static void conn_run(struct my_conn *c)
  *	{
  *		struct pst_conn_event ev;
  *
  *		while (pst_conn_next_event(c->conn, &ev)) {
  *			switch (ev.kind) {
- *			case PST_CONN_COMMAND:                // target: look at ev.cmd->sqe, ev.cmd->data
- *				if (ev.err == PST_E_CHECKSUM)   // data digest of the in-capsule data was wrong
+ *			case PST_CONN_COMMAND:    -- target: look at ev.cmd->sqe and ev.cmd->data
+ *				if (ev.err == PST_E_CHECKSUM)         -- the in-capsule data is damaged
  *					answer(c, ev.cmd, NVME_TRANSIENT_TRANSPORT_ERROR);
- *				else if (is_read(ev.cmd))       // later: pst_conn_answer(conn, cmd, &result, iov, n,
- *bytes) start_read(c, ev.cmd); else if (ev.cmd->data_bytes > 0) start_write(c, ev.cmd, ev.cmd->data); else // later,
- *after admission: pst_conn_pull(conn, cmd, iov, n, bytes) admit_write(c, ev.cmd); break; case PST_CONN_DATA: // target:
- *what was pulled is in the iov (or ev.err says why not) data_arrived(c, ev.cmd, ev.err); break; case PST_CONN_RELEASED:
- *// target: answer and data are out: buffers are free, cmd is over free_buffers(c, ev.cmd); break; case
- *PST_CONN_FAILED:                 // the peer broke the protocol: a TermReq is queued case PST_CONN_TERMINATED: // the
- *peer sent a TermReq arm_close_timer(c);             // and close when pst_conn_finished() or the peer has closed
+ *				else if (is_read(ev.cmd))             -- later: pst_conn_answer with the data
+ *					start_read(c, ev.cmd);
+ *				else if (ev.cmd->data_bytes > 0)
+ *					start_write(c, ev.cmd, ev.cmd->data);
+ *				else                                  -- after admission: pst_conn_pull
+ *					admit_write(c, ev.cmd);
+ *				break;
+ *			case PST_CONN_DATA:       -- target: what was pulled is there, or ev.err says why not
+ *				data_arrived(c, ev.cmd, ev.err);
+ *				break;
+ *			case PST_CONN_RELEASED:   -- target: answer and data are out: buffers are free, cmd is over
+ *				free_buffers(c, ev.cmd);
+ *				break;
+ *			case PST_CONN_FAILED:     -- the peer broke the protocol: a TermReq is queued
+ *			case PST_CONN_TERMINATED: -- the peer sent a TermReq
+ *				arm_close_timer(c);  -- close when pst_conn_finished() or the peer has closed
  *				break;
  *			...
  *			}
  *		}
  *		if (!c->sending && (c->send.iov_count = pst_conn_output(c->conn, c->send_iov, N)) > 0)
- *			c->sending = true, pst_stream_send(c->stream, &c->send);  // done: pst_conn_sent(conn, bytes);
- *conn_run if (!c->receiving && (c->recv.iov_count = pst_conn_want(c->conn, c->recv_iov, N)) > 0) c->receiving = true,
- *pst_stream_recv(c->stream, &c->recv); // done: pst_conn_got(conn, bytes); conn_run
+ *			send(c);                  -- when done: pst_conn_sent(conn, bytes), then conn_run
+ *		if (!c->receiving && (c->recv.iov_count = pst_conn_want(c->conn, c->recv_iov, N)) > 0)
+ *			receive(c);               -- when done: pst_conn_got(conn, bytes), then conn_run
  *	}
  *
  * When the stream is gone (error, end, or closed by the owner) and no receive and send is outstanding any more, call
@@ -42,6 +52,7 @@
  * Backpressure: in-capsule data is copied into buffers of the connection (config.incapsule_buffers). When these or the
  * command slots are all in use, pst_conn_want gives nothing: the socket is not read until an answer has gone out.
  */
+/* clang-format on */
 #ifndef PST_PROTO_CONN_H
 #define PST_PROTO_CONN_H
 
