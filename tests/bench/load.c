@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A closed-loop load on one volume over libpenstock's public API, driven by one polling thread. */
+#include "measure.h"
+
+#include "base/prng.h"
+#include "penstock/penstock.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct pst_ns_options target = { .struct_bytes = sizeof(target), .traddr = "127.0.0.1" };
+static int server_pid;
+static uint32_t spin_us = 20;
+
+static bool option(const char *name, char *value)
+{
+	if (strcmp(name, "--nqn") == 0)
+		target.subnqn = value;
+	else if (strcmp(name, "--port") == 0)
+		target.trsvcid = (uint16_t)atoi(value);
+	else if (strcmp(name, "--server-pid") == 0)
+		server_pid = atoi(value);
+	else if (strcmp(name, "--spin-us") == 0)
+		spin_us = (uint32_t)atoi(value);
+	else if (strcmp(name, "--digests") == 0)
+		target.header_digest = target.data_digest = strcmp(value, "on") == 0;
+	else
+		return false;
+	return true;
+}
+
+struct run {
+	struct measure_load load;
+	struct measure measure;
+	struct pst_prng prng;
+	pst_ns *ns;
+	uint64_t next;
+	bool measuring, stop;
+	uint32_t outstanding;
+	pst_err err;
+};
+
+struct slot {
+	struct pst_request request;
+	struct iovec iov;
+	struct run *run;
+};
+
+static void start(struct slot *s)
+{
+	struct run *r = s->run;
+	uint64_t blocks = r->load.span_bytes / r->load.block_bytes;
+	uint64_t block = r->load.sequential ? r->next++ % blocks : pst_prng_below(&r->prng, blocks);
+
+	s->request.offset_bytes = block * r->load.block_bytes;
+	r->outstanding++;
+	pst_ns_submit(r->ns, &s->request);
+}
+
+static void finished(struct pst_request *request)
+{
+	struct slot *s = request->arg;
+
+	s->run->outstanding--;
+	if (request->err != PST_OK) {
+		s->run->err = request->err;
+		s->run->stop = true;
+	}
+	if (s->run->measuring)
+		pst_hist_add(&s->run->measure.latency, request->latency_ns);
+	if (!s->run->stop)
+		start(s);
+}
+
+static void poll_until(pst_host *host, struct run *r, double seconds)
+{
+	uint64_t end = measure_now_ns() + (uint64_t)(seconds * 1e9);
+
+	while (!r->stop && measure_now_ns() < end)
+		pst_host_poll(host, 10);
+}
+
+int main(int argc, char **argv)
+{
+	static struct run r;
+	struct pst_host_options options = { .struct_bytes = sizeof(options), .caller_polls = true };
+	pst_host *host;
+	pst_err err;
+
+	measure_parse(argc, argv, &r.load, option);
+	measure_pin(r.load.cpu);
+	pst_prng_init(&r.prng, r.load.seed);
+	options.spin_us = spin_us;
+	target.queue_entries = r.load.depth + 1;
+	err = pst_host_open(&options, &host);
+	if (err == PST_OK)
+		err = pst_ns_connect(host, &target, &r.ns);
+	if (err != PST_OK) {
+		fprintf(stderr, "load: connect: %s\n", pst_err_text(err));
+		return 1;
+	}
+
+	struct slot *slots = calloc(r.load.depth, sizeof(*slots));
+
+	for (uint32_t i = 0; i < r.load.depth; i++) {
+		void *buf = aligned_alloc(4096, r.load.block_bytes);
+
+		memset(buf, 1, r.load.block_bytes);
+		slots[i].run = &r;
+		slots[i].iov = (struct iovec){ buf, r.load.block_bytes };
+		slots[i].request = (struct pst_request){ .kind = r.load.write ? PST_REQUEST_WRITE : PST_REQUEST_READ,
+							 .len_bytes = r.load.block_bytes,
+							 .iov = &slots[i].iov,
+							 .iov_count = 1,
+							 .done = finished,
+							 .arg = &slots[i] };
+		start(&slots[i]);
+	}
+	poll_until(host, &r, r.load.warmup_seconds);
+	measure_begin(&r.measure, server_pid);
+	r.measuring = true;
+	poll_until(host, &r, r.load.seconds);
+	r.measuring = false;
+	if (r.err == PST_OK)
+		measure_end(&r.measure, &r.load);
+	r.stop = true;
+	while (r.outstanding > 0)
+		pst_host_poll(host, 10);
+	pst_ns_disconnect(r.ns);
+	pst_host_close(host);
+	for (uint32_t i = 0; i < r.load.depth; i++)
+		free(slots[i].iov.iov_base);
+	free(slots);
+	if (r.err != PST_OK) {
+		fprintf(stderr, "load: %s\n", pst_err_text(r.err));
+		return 1;
+	}
+	return 0;
+}
