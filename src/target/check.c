@@ -3,9 +3,7 @@
 #include "base/le.h"
 #include "target/identify.h"
 
-#define BAD_FIELD (PST_STATUS_INVALID_FIELD | PST_STATUS_DNR)
-
-enum { SGL_IN_CAPSULE = 0x01, SGL_TRANSPORT = 0x5a };
+#define BAD_FIELD (NVME_INVALID_FIELD | NVME_STATUS_DNR)
 
 /* I/O commands of the NVM command set that we have (NVM Command Set 1.0, Opcodes). */
 static const struct io_opcode {
@@ -35,23 +33,23 @@ uint16_t pst_check_sgl(const uint8_t sqe[64], enum pst_data_direction direction,
 
 	if ((sqe[1] >> 6) != 1) /* PSDT: Fabrics uses SGLs only */
 		return BAD_FIELD;
-	if (sqe[39] == SGL_IN_CAPSULE) {
+	if (sqe[39] == NVME_SGL_IN_CAPSULE) {
 		if (direction != PST_DATA_FROM_HOST)
-			return PST_STATUS_SGL_TYPE | PST_STATUS_DNR;
+			return NVME_SGL_TYPE_INVALID | NVME_STATUS_DNR;
 		/* Address: offset into the capsule's data. We say ICDOFF 0 and one descriptor: it starts there. */
 		if (pst_get_le64(sqe + 24) != 0)
 			return BAD_FIELD;
 		if (length != incapsule_bytes)
-			return PST_STATUS_SGL_LENGTH | PST_STATUS_DNR;
-	} else if (sqe[39] == SGL_TRANSPORT) {
+			return NVME_SGL_LENGTH_INVALID | NVME_STATUS_DNR;
+	} else if (sqe[39] == NVME_SGL_TRANSPORT) {
 		if (incapsule_bytes != 0)
-			return PST_STATUS_SGL_TYPE | PST_STATUS_DNR;
+			return NVME_SGL_TYPE_INVALID | NVME_STATUS_DNR;
 	} else if (direction != PST_DATA_NONE || length != 0) {
-		return PST_STATUS_SGL_TYPE | PST_STATUS_DNR;
+		return NVME_SGL_TYPE_INVALID | NVME_STATUS_DNR;
 	}
 	if (length_exact ? length != data_bytes : length < data_bytes)
-		return PST_STATUS_SGL_LENGTH | PST_STATUS_DNR;
-	return PST_STATUS_OK;
+		return NVME_SGL_LENGTH_INVALID | NVME_STATUS_DNR;
+	return NVME_SUCCESS;
 }
 
 uint16_t pst_check_io(const uint8_t sqe[64], uint32_t incapsule_bytes, const struct pst_check_limits *limits,
@@ -65,11 +63,11 @@ uint16_t pst_check_io(const uint8_t sqe[64], uint32_t incapsule_bytes, const str
 		if (opcodes[i].opcode == sqe[0])
 			op = &opcodes[i];
 	if (op == NULL)
-		return PST_STATUS_INVALID_OPCODE | PST_STATUS_DNR;
+		return NVME_INVALID_OPCODE | NVME_STATUS_DNR;
 	if ((sqe[1] & 3) != 0) /* FUSE: no fused operations (FUSES is 0) */
 		return BAD_FIELD;
 	if (nsid != limits->nsid && !(op->any_nsid && nsid == PST_NSID_ALL))
-		return PST_STATUS_INVALID_NS | PST_STATUS_DNR;
+		return NVME_INVALID_NAMESPACE | NVME_STATUS_DNR;
 	io.kind = op->kind;
 	io.direction = op->direction;
 	if (op->has_range) {
@@ -102,7 +100,7 @@ uint16_t pst_check_ranges(const uint8_t *data, uint32_t count, uint64_t block_co
 		struct pst_block_range *last = kept > 0 ? &ranges[kept - 1] : NULL;
 
 		if (!pst_range_ok(lba, blocks, block_count))
-			return PST_STATUS_LBA_RANGE | PST_STATUS_DNR;
+			return NVME_LBA_OUT_OF_RANGE | NVME_STATUS_DNR;
 		if (blocks == 0)
 			continue;
 		if (last != NULL && last->lba + last->block_count == lba)
@@ -111,5 +109,5 @@ uint16_t pst_check_ranges(const uint8_t *data, uint32_t count, uint64_t block_co
 			ranges[kept++] = (struct pst_block_range){ .lba = lba, .block_count = blocks };
 	}
 	*ret_count = kept;
-	return PST_STATUS_OK;
+	return NVME_SUCCESS;
 }

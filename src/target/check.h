@@ -30,7 +30,7 @@ struct pst_check_limits {
 };
 
 /*
- * @incapsule_bytes: data that came with the capsule. Returns the status; *ret is valid for PST_STATUS_OK only. The
+ * @incapsule_bytes: data that came with the capsule. Returns the status; *ret is valid for NVME_SUCCESS only. The
  * range is checked against the volume's size at dispatch, on the volume's shard (it may be resized).
  */
 uint16_t pst_check_io(const uint8_t sqe[64], uint32_t incapsule_bytes, const struct pst_check_limits *limits,

@@ -4,6 +4,7 @@
  * host asked for. One table says which pages and commands exist; "supported pages" and "effects" are read from it.
  */
 #include "target/logs.h"
+#include "proto/nvme.h"
 #include "base/le.h"
 
 #include <string.h>
@@ -13,14 +14,14 @@ static const struct page {
 	bool io, discovery; /* offered by I/O controllers, by discovery controllers */
 	uint32_t bytes;     /* 0: it depends */
 } pages[] = {
-	{ PST_LOG_PAGE_SUPPORTED, true, true, 1024 },
-	{ PST_LOG_PAGE_ERROR, true, true, 64 * PST_TARGET_ERROR_LOG_MAX },
-	{ PST_LOG_PAGE_SMART, true, false, 512 },
-	{ PST_LOG_PAGE_FIRMWARE, true, false, 512 },
-	{ PST_LOG_PAGE_CHANGED_NS, true, false, 4096 },
-	{ PST_LOG_PAGE_EFFECTS, true, false, 4096 },
-	{ PST_LOG_PAGE_FEATURES, true, true, 1024 },
-	{ PST_LOG_PAGE_DISCOVERY, false, true, 0 },
+	{ NVME_LOG_SUPPORTED, true, true, 1024 },
+	{ NVME_LOG_ERROR, true, true, 64 * PST_TARGET_ERROR_LOG_MAX },
+	{ NVME_LOG_SMART, true, false, 512 },
+	{ NVME_LOG_FIRMWARE, true, false, 512 },
+	{ NVME_LOG_CHANGED_NS, true, false, 4096 },
+	{ NVME_LOG_EFFECTS, true, false, 4096 },
+	{ NVME_LOG_FEATURES, true, true, 1024 },
+	{ NVME_LOG_DISCOVERY, false, true, 0 },
 };
 
 static const struct page *page_find(bool discovery, uint8_t lid)

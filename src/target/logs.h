@@ -8,17 +8,6 @@
 
 #include "target/identify.h"
 
-enum pst_log_page {
-	PST_LOG_PAGE_SUPPORTED = 0x00,
-	PST_LOG_PAGE_ERROR = 0x01,
-	PST_LOG_PAGE_SMART = 0x02,
-	PST_LOG_PAGE_FIRMWARE = 0x03,
-	PST_LOG_PAGE_CHANGED_NS = 0x04,
-	PST_LOG_PAGE_EFFECTS = 0x05,
-	PST_LOG_PAGE_FEATURES = 0x12,
-	PST_LOG_PAGE_DISCOVERY = 0x70,
-};
-
 struct pst_log_window {
 	uint64_t offset_bytes;
 	uint32_t len_bytes;

@@ -7,9 +7,10 @@
 #include "base/le.h"
 #include "target/status.h"
 
+
 #include <string.h>
 
-#define BAD_FIELD (PST_STATUS_INVALID_FIELD | PST_STATUS_DNR)
+#define BAD_FIELD (NVME_INVALID_FIELD | NVME_STATUS_DNR)
 
 /* Asynchronous Event Configuration: SMART warnings (7:0), namespace attributes (8), discovery log (31). */
 #define EVENTS_IO 0x000001ffu
@@ -21,17 +22,17 @@ static const struct feature {
 	bool changes;
 	uint32_t preset, settable; /* bits of dword 11 that Set Features takes over */
 } features[PST_FEATURE_COUNT] = {
-	{ PST_FEATURE_ARBITRATION, false, true, 0, 0xffffff07 },
-	{ PST_FEATURE_POWER, false, true, 0, 0 }, /* one power state: only 0 can be set */
-	{ PST_FEATURE_TEMPERATURE, false, true, 343, 0x003fffff },
-	{ PST_FEATURE_ERROR_RECOVERY, false, true, 0, 0x0000ffff },
-	{ PST_FEATURE_WRITE_CACHE, false, false, 1,
+	{ NVME_FEAT_ARBITRATION, false, true, 0, 0xffffff07 },
+	{ NVME_FEAT_POWER, false, true, 0, 0 }, /* one power state: only 0 can be set */
+	{ NVME_FEAT_TEMPERATURE, false, true, 343, 0x003fffff },
+	{ NVME_FEAT_ERROR_RECOVERY, false, true, 0, 0x0000ffff },
+	{ NVME_FEAT_WRITE_CACHE, false, false, 1,
 	  0 }, /* always on: engines complete writes before they are durable */
-	{ PST_FEATURE_QUEUES, false, true, 0, 0 },
-	{ PST_FEATURE_WRITE_ATOMICITY, false, true, 0, 1 },
-	{ PST_FEATURE_EVENTS, true, true, 0, EVENTS_IO | EVENTS_DISCOVERY },
-	{ PST_FEATURE_KEEP_ALIVE, true, true, 0, 0xffffffff },
-	{ PST_FEATURE_HOST_ID, false, false, 0, 0 },
+	{ NVME_FEAT_QUEUES, false, true, 0, 0 },
+	{ NVME_FEAT_ATOMICITY, false, true, 0, 1 },
+	{ NVME_FEAT_ASYNC_EVENT, true, true, 0, EVENTS_IO | EVENTS_DISCOVERY },
+	{ NVME_FEAT_KATO, true, true, 0, 0xffffffff },
+	{ NVME_FEAT_HOST_ID, false, false, 0, 0 },
 };
 
 static const struct feature *feature_find(bool discovery, uint8_t id)
@@ -60,16 +61,16 @@ void pst_features_init(struct pst_features *f, bool discovery, uint16_t queues_m
 	for (size_t i = 0; i < PST_FEATURE_COUNT; i++)
 		f->values[i] = features[i].preset;
 	for (size_t i = 0; i < PST_FEATURE_COUNT; i++) {
-		if (features[i].id == PST_FEATURE_KEEP_ALIVE)
+		if (features[i].id == NVME_FEAT_KATO)
 			f->values[i] = keep_alive_round(keep_alive_ms);
-		if (features[i].id == PST_FEATURE_QUEUES)
+		if (features[i].id == NVME_FEAT_QUEUES)
 			f->values[i] = (uint32_t)(queues_max - 1) << 16 | (uint32_t)(queues_max - 1);
 	}
 }
 
-uint32_t pst_features_value(const struct pst_features *f, enum pst_feature_id id)
+uint32_t pst_features_value(const struct pst_features *f, uint8_t fid)
 {
-	const struct feature *feature = feature_find(false, (uint8_t)id);
+	const struct feature *feature = feature_find(false, fid);
 
 	return f->values[feature - features];
 }
@@ -83,22 +84,22 @@ uint16_t pst_features_get(const struct pst_features *f, uint32_t cdw10, uint32_t
 	if (feature == NULL)
 		return BAD_FIELD;
 	/* Fabrics host identifiers are the 128-bit ones: EXHID must be set. */
-	if (feature->id == PST_FEATURE_HOST_ID && select != 3 && (cdw11 & 1) == 0)
+	if (feature->id == NVME_FEAT_HOST_ID && select != 3 && (cdw11 & 1) == 0)
 		return BAD_FIELD;
 	switch (select) {
 	case 0: /* current */
-		*ret_host_id = feature->id == PST_FEATURE_HOST_ID;
+		*ret_host_id = feature->id == NVME_FEAT_HOST_ID;
 		*ret_dw0 = *ret_host_id ? 0 : f->values[feature - features];
-		return PST_STATUS_OK;
+		return NVME_SUCCESS;
 	case 1: /* default; where nothing can be saved, saved is the same */
 	case 2:
-		*ret_dw0 = feature->id == PST_FEATURE_QUEUES ? f->values[feature - features] : feature->preset;
+		*ret_dw0 = feature->id == NVME_FEAT_QUEUES ? f->values[feature - features] : feature->preset;
 		*ret_host_id = false;
-		return PST_STATUS_OK;
+		return NVME_SUCCESS;
 	case 3: /* capabilities: changeable (2), not per namespace (1), not saveable (0) */
 		*ret_dw0 = feature->changes ? 1u << 2 : 0;
 		*ret_host_id = false;
-		return PST_STATUS_OK;
+		return NVME_SUCCESS;
 	default:
 		return BAD_FIELD;
 	}
@@ -109,14 +110,14 @@ static uint16_t set_queues(struct pst_features *f, uint32_t *value, uint32_t cdw
 	uint32_t submission = cdw11 & 0xffff, completion = cdw11 >> 16;
 
 	if (f->queues_in_use)
-		return PST_STATUS_SEQUENCE | PST_STATUS_DNR;
+		return NVME_COMMAND_SEQUENCE_ERROR | NVME_STATUS_DNR;
 	if (submission == 0xffff || completion == 0xffff)
 		return BAD_FIELD;
 	/* One of each per connection: the smaller number counts, and never more than we have. */
 	submission = PST_MIN(PST_MIN(submission, completion), (uint32_t)f->queues_max - 1);
 	*value = submission << 16 | submission;
 	*ret_dw0 = *value;
-	return PST_STATUS_OK;
+	return NVME_SUCCESS;
 }
 
 uint16_t pst_features_set(struct pst_features *f, uint32_t cdw10, uint32_t cdw11, uint32_t *ret_dw0)
@@ -127,23 +128,23 @@ uint16_t pst_features_set(struct pst_features *f, uint32_t cdw10, uint32_t cdw11
 	if (feature == NULL)
 		return BAD_FIELD;
 	if ((cdw10 & 1u << 31) != 0)
-		return PST_STATUS_FEATURE_NOT_SAVEABLE | PST_STATUS_DNR;
+		return NVME_FEATURE_NOT_SAVEABLE | NVME_STATUS_DNR;
 	value = &f->values[feature - features];
 	switch (feature->id) {
-	case PST_FEATURE_HOST_ID: /* comes with Connect and stays (Host Identifier feature, Fabrics) */
-		return PST_STATUS_SEQUENCE | PST_STATUS_DNR;
-	case PST_FEATURE_QUEUES:
+	case NVME_FEAT_HOST_ID: /* comes with Connect and stays (Host Identifier feature, Fabrics) */
+		return NVME_COMMAND_SEQUENCE_ERROR | NVME_STATUS_DNR;
+	case NVME_FEAT_QUEUES:
 		return set_queues(f, value, cdw11, ret_dw0);
-	case PST_FEATURE_WRITE_CACHE: /* "enabled" is what it is */
-		return (cdw11 & 1) != 0 ? PST_STATUS_OK : PST_STATUS_FEATURE_NOT_CHANGEABLE | PST_STATUS_DNR;
-	case PST_FEATURE_POWER:
-		return (cdw11 & 0x1f) == 0 ? PST_STATUS_OK : BAD_FIELD;
-	case PST_FEATURE_KEEP_ALIVE:
+	case NVME_FEAT_WRITE_CACHE: /* "enabled" is what it is */
+		return (cdw11 & 1) != 0 ? NVME_SUCCESS : NVME_FEATURE_NOT_CHANGEABLE | NVME_STATUS_DNR;
+	case NVME_FEAT_POWER:
+		return (cdw11 & 0x1f) == 0 ? NVME_SUCCESS : BAD_FIELD;
+	case NVME_FEAT_KATO:
 		if (cdw11 == 0) /* a running timer can't be turned off: nothing else would find a dead host */
-			return PST_STATUS_KEEP_ALIVE_FORMAT | PST_STATUS_DNR;
+			return NVME_KEEP_ALIVE_INVALID | NVME_STATUS_DNR;
 		*value = keep_alive_round(cdw11);
-		return PST_STATUS_OK;
-	case PST_FEATURE_EVENTS:
+		return NVME_SUCCESS;
+	case NVME_FEAT_ASYNC_EVENT:
 		if ((cdw11 & ~(f->discovery ? EVENTS_DISCOVERY : EVENTS_IO)) != 0)
 			return BAD_FIELD;
 		break;
@@ -151,7 +152,7 @@ uint16_t pst_features_set(struct pst_features *f, uint32_t cdw10, uint32_t cdw11
 		break;
 	}
 	*value = cdw11 & feature->settable;
-	return PST_STATUS_OK;
+	return NVME_SUCCESS;
 }
 
 void pst_log_features(bool discovery, const struct pst_log_window *w)
@@ -213,7 +214,7 @@ uint16_t pst_registers_get(const struct pst_registers *r, uint8_t size_code, uin
 		return BAD_FIELD;
 	}
 	*ret_value = value;
-	return PST_STATUS_OK;
+	return NVME_SUCCESS;
 }
 
 /* What we can enable with: NVM command set, 4096-byte pages, round robin, entry sizes 64 and 16 (or not said). */
@@ -248,7 +249,7 @@ uint16_t pst_registers_set(struct pst_registers *r, uint8_t size_code, uint32_t 
 	} else if (CC_SHN(cc) == 0) {
 		r->csts &= ~CSTS_SHST_DONE;
 	}
-	return PST_STATUS_OK;
+	return NVME_SUCCESS;
 }
 
 /* ---- Asynchronous events ---- */
@@ -257,16 +258,16 @@ static const struct {
 	uint8_t type, info, lid;
 	uint8_t config_bit;
 } events[PST_EVENT_KINDS] = {
-	[PST_EVENT_NS_CHANGED] = { 2, 0x00, PST_LOG_PAGE_CHANGED_NS, 8 },
-	[PST_EVENT_DISCOVERY_CHANGED] = { 2, 0xf0, PST_LOG_PAGE_DISCOVERY, 31 },
+	[PST_EVENT_NS_CHANGED] = { 2, 0x00, NVME_LOG_CHANGED_NS, 8 },
+	[PST_EVENT_DISCOVERY_CHANGED] = { 2, 0xf0, NVME_LOG_DISCOVERY, 31 },
 };
 
 uint16_t pst_events_request(struct pst_events *e, uint16_t cid)
 {
 	if (e->cid_count == PST_TARGET_AER_MAX)
-		return PST_STATUS_AER_LIMIT;
+		return NVME_AER_LIMIT_EXCEEDED;
 	e->cids[e->cid_count++] = cid;
-	return PST_STATUS_OK;
+	return NVME_SUCCESS;
 }
 
 static void cid_remove(struct pst_events *e, uint32_t index)

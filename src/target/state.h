@@ -8,19 +8,6 @@
 
 #include "target/logs.h"
 
-enum pst_feature_id {
-	PST_FEATURE_ARBITRATION = 0x01,
-	PST_FEATURE_POWER = 0x02,
-	PST_FEATURE_TEMPERATURE = 0x04,
-	PST_FEATURE_ERROR_RECOVERY = 0x05,
-	PST_FEATURE_WRITE_CACHE = 0x06,
-	PST_FEATURE_QUEUES = 0x07,
-	PST_FEATURE_WRITE_ATOMICITY = 0x0a,
-	PST_FEATURE_EVENTS = 0x0b,
-	PST_FEATURE_KEEP_ALIVE = 0x0f,
-	PST_FEATURE_HOST_ID = 0x81,
-};
-
 #define PST_FEATURE_COUNT 10u
 
 struct pst_features {
@@ -35,7 +22,7 @@ void pst_features_init(struct pst_features *f, bool discovery, uint16_t queues_m
 		       const uint8_t host_id[16]);
 
 /* The value in force: what Set Features (or Connect, for the keep alive timeout in ms) left. */
-uint32_t pst_features_value(const struct pst_features *f, enum pst_feature_id id);
+uint32_t pst_features_value(const struct pst_features *f, uint8_t fid);
 
 /*
  * The two commands, by their dwords 10 and 11. Return the NVMe status. @ret_dw0: the completion's dword 0.

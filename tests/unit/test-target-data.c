@@ -149,8 +149,8 @@ static void supported_pages_match_lengths(void **state)
 			assert_int_equal(pst_get_le32(page + 4 * lid) & 1,
 					 pst_log_page_bytes(discovery, (uint8_t)lid, 3) != 0);
 	}
-	assert_int_equal(pst_log_page_bytes(true, PST_LOG_PAGE_DISCOVERY, 3), 4096);
-	assert_int_equal(pst_log_page_bytes(false, PST_LOG_PAGE_DISCOVERY, 3), 0);
+	assert_int_equal(pst_log_page_bytes(true, NVME_LOG_LID_DISCOVER, 3), 4096);
+	assert_int_equal(pst_log_page_bytes(false, NVME_LOG_LID_DISCOVER, 3), 0);
 }
 
 /* The newest error comes first, old ones fall out of the ring. */

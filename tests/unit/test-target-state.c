@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#define DNR PST_STATUS_DNR
+#define DNR NVME_STATUS_DNR
 
 static const uint8_t host_id[16] = { 9 };
 
@@ -23,21 +23,21 @@ static void properties_follow_cc(void **state)
 
 	(void)state;
 	pst_registers_init(&r, 128);
-	assert_int_equal(pst_registers_get(&r, 1, 0, &v), PST_STATUS_OK);
+	assert_int_equal(pst_registers_get(&r, 1, 0, &v), NVME_SUCCESS);
 	assert_int_equal(v & 0xffff, 127);
 	assert_int_equal(v >> 16 & 1, 1);
 	assert_true((v >> 24 & 0xff) >= 1);
-	assert_int_equal(pst_registers_get(&r, 0, 0, &v), PST_STATUS_INVALID_FIELD | DNR);
-	assert_int_equal(pst_registers_get(&r, 0, 0x30, &v), PST_STATUS_INVALID_FIELD | DNR);
-	assert_int_equal(pst_registers_set(&r, 0, 0x1c, 1, &action), PST_STATUS_INVALID_FIELD | DNR);
-	assert_int_equal(pst_registers_set(&r, 0, 0x14, 0x00460001, &action), PST_STATUS_OK);
+	assert_int_equal(pst_registers_get(&r, 0, 0, &v), NVME_INVALID_FIELD | DNR);
+	assert_int_equal(pst_registers_get(&r, 0, 0x30, &v), NVME_INVALID_FIELD | DNR);
+	assert_int_equal(pst_registers_set(&r, 0, 0x1c, 1, &action), NVME_INVALID_FIELD | DNR);
+	assert_int_equal(pst_registers_set(&r, 0, 0x14, 0x00460001, &action), NVME_SUCCESS);
 	assert_int_equal(action, PST_REGISTER_ENABLED);
 	assert_true(pst_registers_ready(&r));
-	assert_int_equal(pst_registers_set(&r, 0, 0x14, 0x00464001, &action), PST_STATUS_OK);
+	assert_int_equal(pst_registers_set(&r, 0, 0x14, 0x00464001, &action), NVME_SUCCESS);
 	assert_int_equal(action, PST_REGISTER_SHUTDOWN);
-	assert_int_equal(pst_registers_get(&r, 0, 0x1c, &v), PST_STATUS_OK);
+	assert_int_equal(pst_registers_get(&r, 0, 0x1c, &v), NVME_SUCCESS);
 	assert_int_equal(v >> 2 & 3, 2);
-	assert_int_equal(pst_registers_set(&r, 0, 0x14, 0x00460000, &action), PST_STATUS_OK);
+	assert_int_equal(pst_registers_set(&r, 0, 0x14, 0x00460000, &action), NVME_SUCCESS);
 	assert_int_equal(action, PST_REGISTER_RESET);
 	assert_int_equal(r.csts, 0);
 }
@@ -51,7 +51,7 @@ static void properties_refuse_foreign_configuration(void **state)
 	(void)state;
 	for (uint32_t *cc = (uint32_t[]){ 0x00460071, 0x00460081, 0x00460801, 0x00450001, 0x00360001, 0 }; *cc; cc++) {
 		pst_registers_init(&r, 128);
-		assert_int_equal(pst_registers_set(&r, 0, 0x14, *cc, &action), PST_STATUS_OK);
+		assert_int_equal(pst_registers_set(&r, 0, 0x14, *cc, &action), NVME_SUCCESS);
 		assert_int_equal(action, PST_REGISTER_NONE);
 		assert_false(pst_registers_ready(&r));
 		assert_int_equal(r.csts & 2, 2);
@@ -67,33 +67,33 @@ static void features_keep_their_rules(void **state)
 
 	(void)state;
 	pst_features_init(&f, false, 16, 5001, host_id);
-	assert_int_equal(pst_features_value(&f, PST_FEATURE_KEEP_ALIVE), 5100);
-	assert_int_equal(pst_features_set(&f, 0x07, 0x00030001, &dw0), PST_STATUS_OK);
+	assert_int_equal(pst_features_value(&f, NVME_FEAT_KATO), 5100);
+	assert_int_equal(pst_features_set(&f, 0x07, 0x00030001, &dw0), NVME_SUCCESS);
 	assert_int_equal(dw0, 0x00010001);
-	assert_int_equal(pst_features_set(&f, 0x07, 0x00ff00ff, &dw0), PST_STATUS_OK);
+	assert_int_equal(pst_features_set(&f, 0x07, 0x00ff00ff, &dw0), NVME_SUCCESS);
 	assert_int_equal(dw0, 0x000f000f);
-	assert_int_equal(pst_features_set(&f, 0x07, 0xffff0001, &dw0), PST_STATUS_INVALID_FIELD | DNR);
+	assert_int_equal(pst_features_set(&f, 0x07, 0xffff0001, &dw0), NVME_INVALID_FIELD | DNR);
 	f.queues_in_use = true;
-	assert_int_equal(pst_features_set(&f, 0x07, 0x00030001, &dw0), PST_STATUS_SEQUENCE | DNR);
-	assert_int_equal(pst_features_set(&f, 0x81, 0, &dw0), PST_STATUS_SEQUENCE | DNR);
-	assert_int_equal(pst_features_get(&f, 0x81, 0, &dw0, &wants_host_id), PST_STATUS_INVALID_FIELD | DNR);
-	assert_int_equal(pst_features_get(&f, 0x81, 1, &dw0, &wants_host_id), PST_STATUS_OK);
+	assert_int_equal(pst_features_set(&f, 0x07, 0x00030001, &dw0), NVME_COMMAND_SEQUENCE_ERROR | DNR);
+	assert_int_equal(pst_features_set(&f, 0x81, 0, &dw0), NVME_COMMAND_SEQUENCE_ERROR | DNR);
+	assert_int_equal(pst_features_get(&f, 0x81, 0, &dw0, &wants_host_id), NVME_INVALID_FIELD | DNR);
+	assert_int_equal(pst_features_get(&f, 0x81, 1, &dw0, &wants_host_id), NVME_SUCCESS);
 	assert_true(wants_host_id);
-	assert_int_equal(pst_features_set(&f, 0x06, 0, &dw0), PST_STATUS_FEATURE_NOT_CHANGEABLE | DNR);
-	assert_int_equal(pst_features_set(&f, 0x8000000b, 0x100, &dw0), PST_STATUS_FEATURE_NOT_SAVEABLE | DNR);
-	assert_int_equal(pst_features_set(&f, 0x0b, 0x80000000, &dw0), PST_STATUS_INVALID_FIELD | DNR);
-	assert_int_equal(pst_features_set(&f, 0x0b, 0x100, &dw0), PST_STATUS_OK);
-	assert_int_equal(pst_features_get(&f, 0x0b, 0, &dw0, &wants_host_id), PST_STATUS_OK);
+	assert_int_equal(pst_features_set(&f, 0x06, 0, &dw0), NVME_FEATURE_NOT_CHANGEABLE | DNR);
+	assert_int_equal(pst_features_set(&f, 0x8000000b, 0x100, &dw0), NVME_FEATURE_NOT_SAVEABLE | DNR);
+	assert_int_equal(pst_features_set(&f, 0x0b, 0x80000000, &dw0), NVME_INVALID_FIELD | DNR);
+	assert_int_equal(pst_features_set(&f, 0x0b, 0x100, &dw0), NVME_SUCCESS);
+	assert_int_equal(pst_features_get(&f, 0x0b, 0, &dw0, &wants_host_id), NVME_SUCCESS);
 	assert_int_equal(dw0, 0x100);
-	assert_int_equal(pst_features_get(&f, 0x10b, 0, &dw0, &wants_host_id), PST_STATUS_OK);
+	assert_int_equal(pst_features_get(&f, 0x10b, 0, &dw0, &wants_host_id), NVME_SUCCESS);
 	assert_int_equal(dw0, 0);
-	assert_int_equal(pst_features_get(&f, 0x70b, 0, &dw0, &wants_host_id), PST_STATUS_INVALID_FIELD | DNR);
-	assert_int_equal(pst_features_get(&f, 0x7f, 0, &dw0, &wants_host_id), PST_STATUS_INVALID_FIELD | DNR);
-	assert_int_equal(pst_features_set(&f, 0x0f, UINT32_MAX, &dw0), PST_STATUS_OK);
-	assert_int_equal(pst_features_value(&f, PST_FEATURE_KEEP_ALIVE) % PST_TARGET_KAS_MS, 0);
+	assert_int_equal(pst_features_get(&f, 0x70b, 0, &dw0, &wants_host_id), NVME_INVALID_FIELD | DNR);
+	assert_int_equal(pst_features_get(&f, 0x7f, 0, &dw0, &wants_host_id), NVME_INVALID_FIELD | DNR);
+	assert_int_equal(pst_features_set(&f, 0x0f, UINT32_MAX, &dw0), NVME_SUCCESS);
+	assert_int_equal(pst_features_value(&f, NVME_FEAT_KATO) % PST_TARGET_KAS_MS, 0);
 	pst_features_init(&f, true, 1, 0, host_id);
-	assert_int_equal(pst_features_set(&f, 0x07, 0, &dw0), PST_STATUS_INVALID_FIELD | DNR);
-	assert_int_equal(pst_features_set(&f, 0x0b, 0x80000000, &dw0), PST_STATUS_OK);
+	assert_int_equal(pst_features_set(&f, 0x07, 0, &dw0), NVME_INVALID_FIELD | DNR);
+	assert_int_equal(pst_features_set(&f, 0x0b, 0x80000000, &dw0), NVME_SUCCESS);
 }
 
 /* An event is reported once, and again only after its page was read; never more requests than allowed. */
@@ -105,18 +105,18 @@ static void events_are_masked_until_read(void **state)
 
 	(void)state;
 	pst_events_raise(&e, PST_EVENT_NS_CHANGED, 0);
-	assert_int_equal(pst_events_request(&e, 7), PST_STATUS_OK);
+	assert_int_equal(pst_events_request(&e, 7), NVME_SUCCESS);
 	assert_false(pst_events_next(&e, &cid, &dw0));
 	pst_events_raise(&e, PST_EVENT_NS_CHANGED, 0x100);
 	assert_true(pst_events_next(&e, &cid, &dw0));
 	assert_int_equal(cid, 7);
 	assert_int_equal(dw0, 0x040002);
 	for (uint16_t i = 0; i < PST_TARGET_AER_MAX; i++)
-		assert_int_equal(pst_events_request(&e, i), PST_STATUS_OK);
-	assert_int_equal(pst_events_request(&e, 99), PST_STATUS_AER_LIMIT);
+		assert_int_equal(pst_events_request(&e, i), NVME_SUCCESS);
+	assert_int_equal(pst_events_request(&e, 99), NVME_AER_LIMIT_EXCEEDED);
 	pst_events_raise(&e, PST_EVENT_NS_CHANGED, 0x100);
 	assert_false(pst_events_next(&e, &cid, &dw0));
-	pst_events_log_read(&e, PST_LOG_PAGE_CHANGED_NS);
+	pst_events_log_read(&e, NVME_LOG_CHANGED_NS);
 	pst_events_raise(&e, PST_EVENT_NS_CHANGED, 0x100);
 	assert_true(pst_events_next(&e, &cid, &dw0));
 	assert_int_equal(cid, 0);
@@ -150,24 +150,24 @@ static void commands_are_understood(void **state)
 
 	(void)state;
 	sqe_make(sqe, 0x01, 1, 5, 1u << 30 | 1, 0x01, 8192);
-	assert_int_equal(pst_check_io(sqe, 8192, &limits, &io), PST_STATUS_OK);
+	assert_int_equal(pst_check_io(sqe, 8192, &limits, &io), NVME_SUCCESS);
 	assert_int_equal(io.kind, PST_IO_WRITE);
 	assert_int_equal(io.flags, PST_IO_FUA);
 	assert_int_equal(io.lba, 5);
 	assert_int_equal(io.block_count, 2);
 	assert_int_equal(io.data_bytes, 8192);
 	sqe_make(sqe, 0x02, 1, UINT64_MAX, 255, 0x5a, 1 << 20);
-	assert_int_equal(pst_check_io(sqe, 0, &limits, &io), PST_STATUS_OK);
+	assert_int_equal(pst_check_io(sqe, 0, &limits, &io), NVME_SUCCESS);
 	assert_int_equal(io.direction, PST_DATA_TO_HOST);
 	sqe_make(sqe, 0x00, PST_NSID_ALL, 0, 0, 0x5a, 0);
-	assert_int_equal(pst_check_io(sqe, 0, &limits, &io), PST_STATUS_OK);
+	assert_int_equal(pst_check_io(sqe, 0, &limits, &io), NVME_SUCCESS);
 	assert_int_equal(io.kind, PST_IO_FLUSH);
 	assert_int_equal(io.block_count, 0);
 	sqe_make(sqe, 0x08, 1, 0, 0xffff | 1u << 25, 0x5a, 0);
-	assert_int_equal(pst_check_io(sqe, 0, &limits, &io), PST_STATUS_OK);
+	assert_int_equal(pst_check_io(sqe, 0, &limits, &io), NVME_SUCCESS);
 	assert_int_equal(io.block_count, 65536);
 	sqe_make(sqe, 0x09, 1, (uint64_t)4 << 32 | 255, 0, 0x01, 4096);
-	assert_int_equal(pst_check_io(sqe, 4096, &limits, &io), PST_STATUS_OK);
+	assert_int_equal(pst_check_io(sqe, 4096, &limits, &io), NVME_SUCCESS);
 	assert_false(io.nothing_to_do);
 	assert_int_equal(io.data_bytes, 4096);
 }
@@ -180,17 +180,17 @@ static void commands_are_refused(void **state)
 		uint32_t nsid, cdw12, length, incapsule;
 		uint16_t want;
 	} bad[] = {
-		{ 0x0d, 0x5a, 1, 0, 0, 0, PST_STATUS_INVALID_OPCODE },
-		{ 0x02, 0x5a, 2, 0, 4096, 0, PST_STATUS_INVALID_NS },
-		{ 0x02, 0x5a, PST_NSID_ALL, 0, 4096, 0, PST_STATUS_INVALID_NS },
-		{ 0x02, 0x5a, 1, 256, 257 * 4096, 0, PST_STATUS_INVALID_FIELD },
-		{ 0x02, 0x5a, 1, 0, 8192, 0, PST_STATUS_SGL_LENGTH },
-		{ 0x02, 0x01, 1, 0, 4096, 4096, PST_STATUS_SGL_TYPE },
-		{ 0x01, 0x00, 1, 0, 4096, 0, PST_STATUS_SGL_TYPE },
-		{ 0x01, 0x40, 1, 0, 4096, 0, PST_STATUS_SGL_TYPE },
-		{ 0x01, 0x01, 1, 0, 4096, 0, PST_STATUS_SGL_LENGTH },
-		{ 0x01, 0x01, 1, 0, 4096, 8192, PST_STATUS_SGL_LENGTH },
-		{ 0x01, 0x5a, 1, 0, 4096, 4096, PST_STATUS_SGL_TYPE },
+		{ 0x0d, 0x5a, 1, 0, 0, 0, NVME_INVALID_OPCODE },
+		{ 0x02, 0x5a, 2, 0, 4096, 0, NVME_INVALID_NAMESPACE },
+		{ 0x02, 0x5a, PST_NSID_ALL, 0, 4096, 0, NVME_INVALID_NAMESPACE },
+		{ 0x02, 0x5a, 1, 256, 257 * 4096, 0, NVME_INVALID_FIELD },
+		{ 0x02, 0x5a, 1, 0, 8192, 0, NVME_SGL_LENGTH_INVALID },
+		{ 0x02, 0x01, 1, 0, 4096, 4096, NVME_SGL_TYPE_INVALID },
+		{ 0x01, 0x00, 1, 0, 4096, 0, NVME_SGL_TYPE_INVALID },
+		{ 0x01, 0x40, 1, 0, 4096, 0, NVME_SGL_TYPE_INVALID },
+		{ 0x01, 0x01, 1, 0, 4096, 0, NVME_SGL_LENGTH_INVALID },
+		{ 0x01, 0x01, 1, 0, 4096, 8192, NVME_SGL_LENGTH_INVALID },
+		{ 0x01, 0x5a, 1, 0, 4096, 4096, NVME_SGL_TYPE_INVALID },
 	};
 	struct pst_checked_io io;
 	uint8_t sqe[64];
@@ -202,12 +202,12 @@ static void commands_are_refused(void **state)
 	}
 	sqe_make(sqe, 0x02, 1, 0, 0, 0x5a, 4096);
 	sqe[1] = 0x00; /* PRPs */
-	assert_int_equal(pst_check_io(sqe, 0, &limits, &io), PST_STATUS_INVALID_FIELD | DNR);
+	assert_int_equal(pst_check_io(sqe, 0, &limits, &io), NVME_INVALID_FIELD | DNR);
 	sqe[1] = 0x41; /* fused */
-	assert_int_equal(pst_check_io(sqe, 0, &limits, &io), PST_STATUS_INVALID_FIELD | DNR);
+	assert_int_equal(pst_check_io(sqe, 0, &limits, &io), NVME_INVALID_FIELD | DNR);
 	sqe_make(sqe, 0x01, 1, 0, 0, 0x01, 4096);
 	pst_put_le64(sqe + 24, 4);
-	assert_int_equal(pst_check_io(sqe, 4096, &limits, &io), PST_STATUS_INVALID_FIELD | DNR);
+	assert_int_equal(pst_check_io(sqe, 4096, &limits, &io), NVME_INVALID_FIELD | DNR);
 }
 
 /* A whole volume discarded in 256 touching ranges is one range; a range past the end fails all. */
@@ -222,14 +222,14 @@ static void ranges_join(void **state)
 		pst_put_le32(data + 16 * i + 4, 10);
 		pst_put_le64(data + 16 * i + 8, 10 * i);
 	}
-	assert_int_equal(pst_check_ranges(data, 256, 2560, ranges, &count), PST_STATUS_OK);
+	assert_int_equal(pst_check_ranges(data, 256, 2560, ranges, &count), NVME_SUCCESS);
 	assert_int_equal(count, 1);
 	assert_int_equal(ranges[0].block_count, 2560);
-	assert_int_equal(pst_check_ranges(data, 256, 2559, ranges, &count), PST_STATUS_LBA_RANGE | DNR);
+	assert_int_equal(pst_check_ranges(data, 256, 2559, ranges, &count), NVME_LBA_OUT_OF_RANGE | DNR);
 	pst_put_le32(data + 4, 0);
 	pst_put_le64(data + 16 * 7 + 8, UINT64_MAX);
-	assert_int_equal(pst_check_ranges(data, 256, UINT64_MAX, ranges, &count), PST_STATUS_LBA_RANGE | DNR);
-	assert_int_equal(pst_check_ranges(data, 3, 2560, ranges, &count), PST_STATUS_OK);
+	assert_int_equal(pst_check_ranges(data, 256, UINT64_MAX, ranges, &count), NVME_LBA_OUT_OF_RANGE | DNR);
+	assert_int_equal(pst_check_ranges(data, 3, 2560, ranges, &count), NVME_SUCCESS);
 	assert_int_equal(count, 1);
 	assert_int_equal(ranges[0].lba, 10);
 }
@@ -243,8 +243,8 @@ static void errors_have_a_status(void **state)
 		assert_int_not_equal(pst_status_of_err((pst_err)err, false), 0);
 		assert_int_not_equal(pst_status_of_err((pst_err)err, true), 0);
 	}
-	assert_int_equal(pst_status_of_err(PST_E_NOSPACE, true), PST_STATUS_CAPACITY_EXCEEDED);
-	assert_int_equal(pst_status_of_err(PST_E_CHECKSUM, false), PST_STATUS_READ_ERROR | DNR);
+	assert_int_equal(pst_status_of_err(PST_E_NOSPACE, true), NVME_CAPACITY_EXCEEDED);
+	assert_int_equal(pst_status_of_err(PST_E_CHECKSUM, false), NVME_UNRECOVERED_READ_ERROR | DNR);
 }
 
 int main(void)
