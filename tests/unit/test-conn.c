@@ -1,0 +1,339 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "conn-pair.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+
+static void fill(uint8_t *bytes, size_t len, uint64_t seed)
+{
+	struct pst_prng prng;
+
+	pst_prng_init(&prng, seed);
+	for (size_t i = 0; i < len; i++)
+		bytes[i] = (uint8_t)pst_prng_next(&prng);
+}
+
+static uint16_t response_status(const struct pair *p)
+{
+	return nvme_get16(p->last_response.cqe.status) >> 1;
+}
+
+/* Writes and reads @len bytes through scattered buffers and compares. */
+static void exchange(struct pair *p, uint32_t at, uint32_t len, uint64_t seed)
+{
+	uint8_t *out = malloc(len + 100), *in = calloc(1, len + 100);
+	struct iovec out_iov[3] = { { out, 50 }, { NULL, 0 }, { out + 50, len + 50 } };
+	struct iovec in_iov[2] = { { in, 70 }, { in + 70, len + 30 } };
+	unsigned before = p->responses;
+
+	fill(out, len + 100, seed);
+	assert_non_null(pair_submit(p, NVME_CMD_WRITE, at, out_iov, 3, 40, len));
+	pair_run(p);
+	assert_int_equal(p->responses, before + 1);
+	assert_int_equal(p->last_response.err, PST_OK);
+	assert_int_equal(response_status(p), 0);
+	assert_memory_equal(p->device + at, out + 40, len);
+	assert_non_null(pair_submit(p, NVME_CMD_READ, at, in_iov, 2, 60, len));
+	pair_run(p);
+	assert_int_equal(p->responses, before + 2);
+	assert_int_equal(p->last_response.err, PST_OK);
+	assert_int_equal(p->last_response.cmd->data_bytes, len);
+	assert_memory_equal(in + 60, out + 40, len);
+	free(out);
+	free(in);
+}
+
+/* Every combination of digests, padding, SUCCESS flag and splits carries data both ways unchanged. */
+static void data_survives_every_split(void **state)
+{
+	static const size_t chunks[] = { 1, 2, 7, 23, 71, 129, 4096, 0 };
+
+	(void)state;
+	for (unsigned mode = 0; mode < 64; mode++) {
+		struct pair_config c = {
+			.header_digest = mode & 1,
+			.data_digest = mode & 2,
+			.success = mode & 4,
+			.host_align = mode & 8 ? 31 : 0,
+			.target_align = mode & 16 ? 5 : 0,
+			.incapsule_bytes = 8192,
+			.maxh2cdata = 4096,
+			.iov_max = mode & 32 ? 1 : 16,
+			.chunk = chunks[mode % PST_ARRAY_COUNT(chunks)],
+		};
+		struct pair *p = pair_new(&c);
+
+		pair_run(p);
+		assert_int_equal(p->host_ready, 1);
+		assert_int_equal(p->target_ready, 1);
+		exchange(p, 0, 1, mode);
+		exchange(p, 4096, 512, mode + 1);
+		exchange(p, 8192, 8192, mode + 2);  /* the longest in a capsule */
+		exchange(p, 16384, 8193, mode + 3); /* three R2Ts */
+		if (c.chunk == 0 || c.chunk > 100)
+			exchange(p, 65536, 200000, mode + 4);
+		pair_free(p);
+	}
+}
+
+/* Many commands at once, answered in the order of their arrival, fill the queue and empty it. */
+static void a_full_queue_drains(void **state)
+{
+	struct pair_config c = { .incapsule_bytes = 4096, .incapsule_buffers = 3, .data_digest = true };
+	struct pair *p = pair_new(&c);
+	static uint8_t bufs[PAIR_COMMANDS][4096];
+	static struct iovec iovs[PAIR_COMMANDS];
+
+	(void)state;
+	pair_run(p);
+	for (unsigned round = 0; round < 5; round++) {
+		for (unsigned i = 0; i < PAIR_COMMANDS; i++) {
+			fill(bufs[i], sizeof(bufs[i]), round * 100 + i);
+			iovs[i] = (struct iovec){ bufs[i], sizeof(bufs[i]) };
+			assert_non_null(pair_submit(p, NVME_CMD_WRITE, i * 4096, &iovs[i], 1, 0, 4096));
+		}
+		assert_null(pair_submit(p, NVME_CMD_FLUSH, 0, NULL, 0, 0, 0));
+		pair_run(p);
+		assert_int_equal(p->responses, (round + 1) * PAIR_COMMANDS);
+		assert_memory_equal(p->device, bufs, sizeof(bufs));
+		assert_int_equal(pst_conn_busy(p->host), 0);
+		assert_int_equal(pst_conn_busy(p->target), 0);
+	}
+	pair_free(p);
+}
+
+/* With all in-capsule buffers taken the socket is not read; answers make room again. */
+static void exhausted_buffers_stop_reading(void **state)
+{
+	struct pair_config c = { .incapsule_bytes = 4096, .incapsule_buffers = 2 };
+	struct pair *p = pair_new(&c);
+	struct iovec iov[2];
+	uint8_t buf[4096] = { 1 };
+	struct iovec data = { buf, sizeof(buf) };
+
+	(void)state;
+	pair_run(p);
+	p->hold_answers = true;
+	for (unsigned i = 0; i < 4; i++)
+		assert_non_null(pair_submit(p, NVME_CMD_WRITE, 0, &data, 1, 0, 4096));
+	pair_run(p);
+	assert_int_equal(p->held_count, 2);
+	assert_int_equal(pst_conn_want(p->target, iov, 2), 0);
+	p->hold_answers = false;
+	pair_answer(p, p->held[0], 0);
+	pair_answer(p, p->held[1], 0);
+	p->held_count = 0;
+	pair_run(p);
+	assert_int_equal(p->responses, 4);
+	pair_free(p);
+}
+
+/* With SQ flow control off, SUCCESS stands in for the response, but never for an error or a command without data. */
+static void success_flag_replaces_responses(void **state)
+{
+	struct pair_config with = { .success = true }, without = { 0 };
+	uint64_t bytes[2];
+	uint8_t buf[512];
+	struct iovec iov = { buf, sizeof(buf) };
+
+	(void)state;
+	for (unsigned i = 0; i < 2; i++) {
+		struct pair *p = pair_new(i ? &with : &without);
+
+		pair_run(p);
+		bytes[i] = p->to_host.total;
+		assert_non_null(pair_submit(p, NVME_CMD_READ, 0, &iov, 1, 0, 512));
+		pair_run(p);
+		assert_int_equal(p->responses, 1);
+		bytes[i] = p->to_host.total - bytes[i];
+		p->hold_answers = true;
+		assert_non_null(pair_submit(p, NVME_CMD_READ, 0, &iov, 1, 0, 512));
+		pair_run(p);
+		pair_answer(p, p->held[0], NVME_UNRECOVERED_READ_ERROR | NVME_STATUS_DNR);
+		p->held_count = 0;
+		pair_run(p);
+		assert_int_equal(response_status(p), NVME_UNRECOVERED_READ_ERROR | NVME_STATUS_DNR);
+		assert_int_equal(nvme_get16(p->last_response.cqe.sqhd), i ? 0xffff : 2);
+		pair_free(p);
+	}
+	assert_int_equal(bytes[0], 24 + 512 + 24);
+	assert_int_equal(bytes[1], 24 + 512);
+}
+
+/* Flips one bit of the next bytes on the way after @skip bytes have passed. */
+static void damage(struct pipe *pipe, size_t skip)
+{
+	pipe->bytes[pipe->from + skip] ^= 0x10;
+}
+
+/* Damaged data fails its own command with a transport error, whichever way it went; the queue goes on. */
+static void bad_data_digest_fails_one_command(void **state)
+{
+	static const struct {
+		uint8_t opcode;
+		uint32_t len;
+	} cases[] = { { NVME_CMD_WRITE, 512 }, { NVME_CMD_WRITE, 20000 }, { NVME_CMD_READ, 5000 } };
+	static uint8_t buf[20000];
+	struct iovec iov = { buf, sizeof(buf) };
+
+	(void)state;
+	for (unsigned i = 0; i < PST_ARRAY_COUNT(cases); i++) {
+		struct pair_config c = { .data_digest = true, .incapsule_bytes = 4096 };
+		struct pair *p = pair_new(&c);
+
+		pair_run(p);
+		assert_non_null(pair_submit(p, cases[i].opcode, 0, &iov, 1, 0, cases[i].len));
+		pair_output(p, p->host, &p->to_target);
+		if (cases[i].opcode == NVME_CMD_WRITE && cases[i].len <= 4096) {
+			damage(&p->to_target, 72 + 100);
+		} else {
+			pair_input(p, p->target, &p->to_target);
+			pair_events(p);
+			pair_output(p, p->target, &p->to_host);
+			if (cases[i].opcode == NVME_CMD_READ) {
+				damage(&p->to_host, 24 + 100);
+			} else {
+				pair_input(p, p->host, &p->to_host);
+				pair_events(p);
+				pair_output(p, p->host, &p->to_target);
+				damage(&p->to_target, 24 + 100);
+			}
+		}
+		pair_run(p);
+		assert_int_equal(p->responses, 1);
+		if (cases[i].opcode == NVME_CMD_READ)
+			assert_int_equal(p->last_response.err, PST_E_CHECKSUM);
+		else
+			assert_int_equal(response_status(p), NVME_TRANSIENT_TRANSPORT_ERROR);
+		exchange(p, 0, 5000, 9);
+		pair_free(p);
+	}
+}
+
+/* A damaged header ends the connection with FES 3 and the digest received. */
+static void bad_header_digest_ends_the_connection(void **state)
+{
+	struct pair_config c = { .header_digest = true };
+	struct pair *p = pair_new(&c);
+	nvme_le32 digest;
+
+	(void)state;
+	pair_run(p);
+	assert_non_null(pair_submit(p, NVME_CMD_FLUSH, 0, NULL, 0, 0, 0));
+	pair_output(p, p->host, &p->to_target);
+	damage(&p->to_target, 20);
+	memcpy(&digest, p->to_target.bytes + p->to_target.from + 72, 4);
+	pair_run(p);
+	assert_int_equal(p->target_end.kind, PST_CONN_FAILED);
+	assert_int_equal(p->target_end.error.fes, NVME_TCP_FES_HDGST);
+	assert_int_equal(p->target_end.error.fei, nvme_get32(digest));
+	assert_int_equal(p->host_end.kind, PST_CONN_TERMINATED);
+	assert_int_equal(p->host_end.error.fes, NVME_TCP_FES_HDGST);
+	assert_int_equal(p->host_end.error.fei, nvme_get32(digest));
+	assert_true(pst_conn_finished(p->target));
+	assert_true(pst_conn_finished(p->host));
+	assert_int_equal(p->responses, 1);
+	assert_int_equal(p->last_response.err, PST_E_CLOSED);
+	pair_free(p);
+}
+
+/* Losing the stream brings every command back, in whatever state it was. */
+static void fail_returns_every_command(void **state)
+{
+	static uint8_t buf[100000];
+	struct iovec iov = { buf, sizeof(buf) };
+
+	(void)state;
+	for (unsigned steps = 0; steps < 40; steps++) {
+		struct pair_config c = { .chunk = 6000, .incapsule_bytes = 4096, .maxh2cdata = 8192 };
+		struct pair *p = pair_new(&c);
+
+		pair_run(p);
+		assert_non_null(pair_submit(p, NVME_CMD_READ, 0, &iov, 1, 0, 50000));
+		assert_non_null(pair_submit(p, NVME_CMD_WRITE, 0, &iov, 1, 0, 4000));
+		assert_non_null(pair_submit(p, NVME_CMD_WRITE, 0, &iov, 1, 0, 50000));
+		assert_non_null(pair_submit(p, NVME_CMD_FLUSH, 0, NULL, 0, 0, 0));
+		for (unsigned i = 0; i < steps; i++) {
+			pair_output(p, p->host, &p->to_target);
+			pair_output(p, p->target, &p->to_host);
+			pair_input(p, p->target, &p->to_target);
+			pair_input(p, p->host, &p->to_host);
+			pair_events(p);
+		}
+		pst_conn_fail(p->target);
+		pst_conn_fail(p->host);
+		pair_events(p);
+		assert_int_equal(p->responses, 4);
+		assert_int_equal(pst_conn_busy(p->host), 0);
+		assert_int_equal(pst_conn_busy(p->target), 0);
+		assert_null(pair_submit(p, NVME_CMD_FLUSH, 0, NULL, 0, 0, 0));
+		pair_free(p);
+	}
+}
+
+/* A response that comes while the send of its own command has not been reported yet waits for that. */
+static void a_response_waits_for_its_send(void **state)
+{
+	struct pair_config c = { 0 };
+	struct pair *p = pair_new(&c);
+	struct iovec iov[16];
+	unsigned count;
+	size_t sent = 0;
+
+	(void)state;
+	pair_run(p);
+	assert_non_null(pair_submit(p, NVME_CMD_FLUSH, 0, NULL, 0, 0, 0));
+	count = pst_conn_output(p->host, iov, 16);
+	for (unsigned i = 0; i < count; i++) {
+		pipe_put(&p->to_target, iov[i].iov_base, iov[i].iov_len);
+		sent += iov[i].iov_len;
+	}
+	pair_input(p, p->target, &p->to_target);
+	pair_events(p);
+	pair_output(p, p->target, &p->to_host);
+	pair_input(p, p->host, &p->to_host);
+	pair_events(p);
+	assert_int_equal(p->responses, 0);
+	pst_conn_sent(p->host, sent);
+	pair_events(p);
+	assert_int_equal(p->responses, 1);
+	pair_free(p);
+}
+
+/* A configuration out of range is refused. */
+static void bad_configurations_are_refused(void **state)
+{
+	struct pst_conn_config good = { .role = PST_CONN_TARGET, .commands_max = 1, .maxh2cdata = 4096 }, c = good;
+	struct pst_conn *conn;
+
+	(void)state;
+	c.commands_max = 0;
+	assert_int_equal(pst_conn_new(&c, &conn), PST_E_INVAL);
+	c = good;
+	c.maxh2cdata = 4094;
+	assert_int_equal(pst_conn_new(&c, &conn), PST_E_INVAL);
+	c = good;
+	c.align_code = 32;
+	assert_int_equal(pst_conn_new(&c, &conn), PST_E_INVAL);
+	assert_int_equal(pst_conn_new(&good, &conn), PST_OK);
+	pst_conn_free(conn);
+	pst_conn_free(NULL);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(data_survives_every_split),
+		cmocka_unit_test(a_full_queue_drains),
+		cmocka_unit_test(exhausted_buffers_stop_reading),
+		cmocka_unit_test(success_flag_replaces_responses),
+		cmocka_unit_test(bad_data_digest_fails_one_command),
+		cmocka_unit_test(bad_header_digest_ends_the_connection),
+		cmocka_unit_test(fail_returns_every_command),
+		cmocka_unit_test(a_response_waits_for_its_send),
+		cmocka_unit_test(bad_configurations_are_refused),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
