@@ -21,7 +21,7 @@ struct pst_qos_policy {
 
 struct pst_qos_config {
 	uint32_t inflight_ops_max;                    /* admitted and not done, per device; 0: 64 */
-	uint64_t inflight_bytes_max;                  /* 0: 8 MiB */
+	uint64_t inflight_bytes_max;                  /* 0: 4 MiB */
 	uint64_t capacity_iops, capacity_bytes_per_s; /* what reservations may add up to; 0: not checked */
 };
 
