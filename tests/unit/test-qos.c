@@ -30,20 +30,20 @@ uint64_t pst_env_now_ns(struct pst_env *env)
 
 void pst_timer_init(struct pst_timer *timer, void (*fn)(struct pst_timer *timer))
 {
-	*timer = (struct pst_timer){ .fn = fn, .heap_index = SIZE_MAX };
+	*timer = (struct pst_timer){ .fn = fn };
 }
 
 void pst_timer_arm(struct pst_env *env, struct pst_timer *timer, uint64_t deadline_ns)
 {
 	assert_true(env->timer == NULL || env->timer == timer);
 	timer->deadline_ns = deadline_ns;
-	timer->heap_index = 0;
+	timer->armed = true;
 	env->timer = timer;
 }
 
 void pst_timer_disarm(struct pst_env *env, struct pst_timer *timer)
 {
-	timer->heap_index = SIZE_MAX;
+	timer->armed = false;
 	env->timer = NULL;
 }
 
