@@ -149,6 +149,18 @@ static int net_bind(int fd, const struct sockaddr_storage *sa, socklen_t len, bo
 	return error;
 }
 
+/* Sharing is for other shards; twice on one is a mistake. */
+static bool net_listens_already(struct pst_env *env, const struct pst_addr *addr)
+{
+	PST_LIST_EACH(at, &env->listeners) {
+		struct pst_listener *listener = pst_container_of(at, struct pst_listener, node);
+
+		if (listener->addr.port == addr->port && strcmp(listener->addr.host, addr->host) == 0)
+			return true;
+	}
+	return false;
+}
+
 /* Fills listener->fd and listener->addr and registers the address. Under the lock. */
 static pst_err net_listen_locked(struct pst_listener *listener, const struct sockaddr_storage *sa, socklen_t len)
 {
@@ -158,6 +170,8 @@ static pst_err net_listen_locked(struct pst_listener *listener, const struct soc
 	int error;
 
 	net_addr_from(sa, &listener->addr);
+	if (listener->addr.port && net_listens_already(listener->env, &listener->addr))
+		return PST_E_ADDRINUSE;
 	shared = listener->addr.port ? *net_shared_find(&listener->addr) : NULL;
 	error = net_bind(listener->fd, sa, len, shared != NULL);
 	if (error == 0 && getsockname(listener->fd, (struct sockaddr *)(void *)&bound, &bound_len) != 0)
@@ -193,7 +207,7 @@ pst_err pst_listen(struct pst_env *env, const struct pst_addr *addr, pst_accept_
 	listener->env = env;
 	listener->on_accept = on_accept;
 	listener->ctx = ctx;
-	listener->fd = socket(sa.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	listener->fd = socket(sa.ss_family, SOCK_STREAM | SOCK_CLOEXEC | env->ops->socket_flags, 0);
 	if (listener->fd < 0) {
 		err = pst_real_errno(errno);
 		free(listener);
@@ -212,7 +226,7 @@ pst_err pst_listen(struct pst_env *env, const struct pst_addr *addr, pst_accept_
 		free(listener);
 		return err;
 	}
-	env->open_listeners++;
+	pst_list_push_back(&env->listeners, &listener->node);
 	*ret_listener = listener;
 	return PST_OK;
 }
@@ -228,7 +242,7 @@ void pst_listener_close(struct pst_listener *listener)
 	listener->closed = true;
 	pst_timer_disarm(listener->env, &listener->retry);
 	net_shared_unref(&listener->addr);
-	listener->env->open_listeners--;
+	pst_list_remove(&listener->node);
 	listener->env->ops->listener_stop(listener);
 }
 
@@ -320,7 +334,7 @@ void pst_connect(struct pst_env *env, struct pst_connect_op *op)
 		net_connect_fail(env, op, err);
 		return;
 	}
-	fd = socket(sa.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	fd = socket(sa.ss_family, SOCK_STREAM | SOCK_CLOEXEC | env->ops->socket_flags, 0);
 	if (fd < 0) {
 		net_connect_fail(env, op, pst_real_errno(errno));
 		return;

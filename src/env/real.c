@@ -268,13 +268,18 @@ static pst_err env_start_auto(struct pst_env *env)
 
 	if (forced && strcmp(forced, "posix") == 0) {
 		snprintf(env->reason, sizeof(env->reason), "PENSTOCK_IO=posix");
-		return pst_posix_start(env);
+		err = pst_posix_start(env);
+	} else if (!forced || strcmp(forced, "uring") == 0) {
+		err = pst_uring_start(env);
+		if (!forced && err == PST_E_UNSUPPORTED) /* the reason stays */
+			err = pst_posix_start(env);
+	} else {
+		snprintf(env->reason, sizeof(env->reason),
+			 "PENSTOCK_IO is '%.40s': set it to posix or uring, or unset it", forced);
+		err = PST_E_INVAL;
 	}
-	err = pst_uring_start(env);
-	if (forced && strcmp(forced, "uring") == 0)
-		return err;
-	if (err == PST_E_UNSUPPORTED) /* reason: set by pst_uring_start */
-		return pst_posix_start(env);
+	if (err == PST_OK)
+		pst_env_log(env, PST_LOG_INFO, "io_chosen backend=%s reason=\"%s\"", env->ops->name, env->reason);
 	return err;
 }
 
@@ -307,7 +312,8 @@ pst_err pst_env_new(const struct pst_env_config *config, struct pst_env **ret_en
 	env->last_work_ns = pst_env_now_ns(env);
 	env->epoll_fd = -1;
 	pst_list_init(&env->file_waiting);
-	env->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	pst_list_init(&env->listeners);
+	env->wake_fd = eventfd(0, EFD_CLOEXEC);
 	if (env->wake_fd < 0) {
 		err = pst_real_errno(errno);
 		free(env);
@@ -338,7 +344,7 @@ void pst_env_free(struct pst_env *env)
 {
 	if (!env)
 		return;
-	pst_assert(env->open_files == 0 && env->open_streams == 0 && env->open_listeners == 0);
+	pst_assert(env->open_files == 0 && env->open_streams == 0 && pst_list_empty(&env->listeners));
 	env->ops->free(env);
 	close(env->wake_fd);
 	free(env);

@@ -17,6 +17,7 @@
 
 struct pst_backend_ops {
 	const char *name;
+	int socket_flags; /* posix wants sockets that do not block; io_uring would take that as "do not wait" */
 
 	/* Submit what is prepared and handle what is ready, waiting up to @timeout_ns for the first event. */
 	unsigned (*wait)(struct pst_env *env, uint64_t timeout_ns);
@@ -57,7 +58,8 @@ struct pst_env {
 
 	uint32_t file_depth, files_inflight;
 	struct pst_list file_waiting; /* ops beyond file_depth, oldest first */
-	uint32_t open_files, open_streams, open_listeners;
+	uint32_t open_files, open_streams;
+	struct pst_list listeners;
 
 	uint32_t disk_threads;
 	struct pst_disk *disk; /* posix: started with the first file */
@@ -126,6 +128,7 @@ struct pst_iov_cursor {
 
 struct pst_listener {
 	struct pst_source source;
+	struct pst_list node; /* env->listeners */
 	struct pst_env *env;
 	int fd;
 	pst_accept_fn *on_accept;
@@ -146,9 +149,11 @@ struct pst_stream {
 	struct pst_iov_cursor cursor; /* of send */
 	struct msghdr recv_msg, send_msg;
 	struct pst_close_op *close;
-	bool recv_posted, send_posted;    /* complete, and a post is on its way to say so */
-	bool can_recv, can_send, hung_up; /* posix: edge-triggered readiness */
-	uint32_t inflight;                /* uring: requests of the kernel */
+	bool recv_posted, send_posted;      /* complete, and a post is on its way to say so */
+	bool can_recv;                      /* a receive is worth trying before waiting */
+	bool can_send, hung_up;             /* posix: edge-triggered readiness */
+	uint32_t inflight;                  /* uring: requests of the kernel */
+	struct sockaddr_storage connect_sa; /* uring: until connected */
 	struct pst_addr local, peer;
 };
 

@@ -332,6 +332,57 @@ static void bad_address_is_invalid(void **state)
 	assert_false(end.inside);
 }
 
+/* An address that this shard, or another program, listens on is refused; other shards of the program may share it. */
+static void busy_port_is_told(void **state)
+{
+	struct harness *h = *state;
+	struct pst_listener *second = NULL;
+	struct pst_addr taken;
+	struct end end;
+
+	end_open(h, &end, "127.0.0.1");
+	assert_int_equal(pst_listen(h->env, &end.addr, on_accept, &end, &second), PST_E_ADDRINUSE);
+	if (harness_occupy_port(h, &taken)) {
+		assert_int_equal(pst_listen(h->env, &taken, on_accept, &end, &second), PST_E_ADDRINUSE);
+		harness_release_port(h);
+	}
+	assert_null(second);
+	end_close(&end);
+}
+
+/* Two shards listen on one address; each connection is accepted by one of them, and either can go alone. */
+static void shards_share_an_address(void **state)
+{
+	struct harness *h = *state;
+	struct end first = { .h = h }, second = { .h = h }, client[6];
+	struct pst_env *other = harness_second_shard(h);
+	struct pst_addr addr = { .host = "127.0.0.1" };
+
+	assert_int_equal(pst_listen(h->env, &addr, on_accept, &first, &first.listener), PST_OK);
+	pst_listener_addr(first.listener, &addr);
+	assert_int_equal(pst_listen(other, &addr, on_accept, &second, &second.listener), PST_OK);
+	for (unsigned i = 0; i < 6; i++) {
+		client[i] = (struct end){ .h = h };
+		end_connect(&client[i], &addr);
+	}
+	HARNESS_RUN_UNTIL(h, first.accepts + second.accepts == 6);
+	for (unsigned i = 0; i < 6; i++) {
+		HARNESS_RUN_UNTIL(h, client[i].connects == 1);
+		assert_int_equal(client[i].connect.err, PST_OK);
+		stream_close(h, client[i].connect.stream);
+	}
+	end_close(&second);
+	client[0] = (struct end){ .h = h };
+	first.connect.stream = NULL;
+	HARNESS_SETTLE(h);
+	end_connect(&client[0], &addr);
+	HARNESS_RUN_UNTIL(h, first.accepts + second.accepts == 7 && client[0].connects == 1);
+	assert_int_equal(client[0].connect.err, PST_OK);
+	stream_close(h, client[0].connect.stream);
+	end_close(&first);
+	harness_free_shard(h, other);
+}
+
 /* After the listener has closed its port is free again, and streams that it accepted live on. */
 static void listener_close_frees_port(void **state)
 {
@@ -379,7 +430,7 @@ int contract_stream_tests(void)
 		TEST(large_transfer_is_whole),   TEST(ipv6_works_too),          TEST(end_of_stream_is_zero_bytes),
 		TEST(close_cancels_outstanding), TEST(send_to_gone_peer_fails), TEST(both_directions_at_once),
 		TEST(connect_refused),           TEST(bad_address_is_invalid),  TEST(listener_close_frees_port),
-		TEST(many_connections),
+		TEST(many_connections),          TEST(busy_port_is_told),       TEST(shards_share_an_address),
 	};
 #undef TEST
 

@@ -68,8 +68,44 @@ bool harness_turn(struct harness *h, uint64_t deadline_ns)
 {
 	if (pst_env_now_ns(h->env) >= deadline_ns)
 		return false;
-	pst_env_poll(h->env, 5000000);
+	if (h->second)
+		pst_env_poll(h->second, 0);
+	pst_env_poll(h->env, h->second ? 100000 : 5000000);
 	return true;
+}
+
+bool harness_occupy_port(struct harness *h, struct pst_addr *ret_addr)
+{
+	struct sockaddr_in sa = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	socklen_t len = sizeof(sa);
+	int one = 1;
+
+	h->port_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_true(h->port_fd >= 0);
+	assert_int_equal(setsockopt(h->port_fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)), 0);
+	assert_int_equal(setsockopt(h->port_fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one)), 0);
+	assert_int_equal(bind(h->port_fd, (struct sockaddr *)(void *)&sa, sizeof(sa)), 0);
+	assert_int_equal(listen(h->port_fd, 1), 0);
+	assert_int_equal(getsockname(h->port_fd, (struct sockaddr *)(void *)&sa, &len), 0);
+	*ret_addr = (struct pst_addr){ .host = "127.0.0.1", .port = ntohs(sa.sin_port) };
+	return true;
+}
+
+void harness_release_port(struct harness *h)
+{
+	close(h->port_fd);
+}
+
+struct pst_env *harness_second_shard(struct harness *h)
+{
+	assert_int_equal(pst_env_new(&(struct pst_env_config){ .backend = selected }, &h->second), PST_OK);
+	return h->second;
+}
+
+void harness_free_shard(struct harness *h, struct pst_env *shard)
+{
+	h->second = NULL;
+	pst_env_free(shard);
 }
 
 bool harness_has_ipv6(struct harness *h)

@@ -19,7 +19,9 @@
 struct harness {
 	struct pst_env *env;
 	char dir[128];
-	bool real;  /* a kernel is below, foreign threads exist */
+	bool real; /* a kernel is below, foreign threads exist */
+	struct pst_env *second;
+	int port_fd;
 	void *data; /* the harness's own */
 };
 
@@ -39,6 +41,14 @@ uint64_t harness_deadline_ns(struct harness *h);
 
 /* Is there an IPv6 loopback? */
 bool harness_has_ipv6(struct harness *h);
+
+/* Another program takes a port, with every option for sharing that it has. False: there is no other program here. */
+bool harness_occupy_port(struct harness *h, struct pst_addr *ret_addr);
+void harness_release_port(struct harness *h);
+
+/* Another shard of the same program; harness_turn drives it too. */
+struct pst_env *harness_second_shard(struct harness *h);
+void harness_free_shard(struct harness *h, struct pst_env *shard);
 
 static inline void harness_path(const struct harness *h, const char *name, char path[256])
 {

@@ -261,6 +261,7 @@ pst_err pst_posix_start(struct pst_env *env)
 {
 	static const struct pst_backend_ops ops = {
 		.name = "posix",
+		.socket_flags = SOCK_NONBLOCK,
 		.wait = posix_wait,
 		.ready = posix_ready,
 		.free = posix_free,
