@@ -28,6 +28,8 @@ struct cli_command {
 	int (*run)(int argc, char **argv); /* argv[0] is the subcommand's name; returns enum cli_exit */
 };
 
+int cmd_report(int argc, char **argv);
+
 /* "penstock: MESSAGE" and, if not NULL, a second line "  try: HINT" on stderr. */
 void cli_error(const char *hint, const char *fmt, ...) PST_PRINTF(2, 3);
 

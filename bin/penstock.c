@@ -7,6 +7,7 @@
 
 /* In the order of --help. */
 static const struct cli_command commands[] = {
+	{ "report", "make the report of a pipeline run", cmd_report },
 	{ NULL, NULL, NULL },
 };
 
