@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+# A thin front to Meson: each action of a user or developer is one command. `make help` lists them.
+BUILD ?= build
+PREFIX ?= /usr/local
+SEED ?= 1
+SECONDS_PER_FUZZER ?= 60
+
+.DEFAULT_GOAL := build
+.PHONY: help demo build configure check check-long bench lint format fuzz sim install clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+demo: ## install what is missing, build, run the AI pipeline and the proof; prints where the report lies
+	@tools/install-packages build demo
+	@$(MAKE) --no-print-directory configure
+	@ninja -C $(BUILD)
+	@tools/demo --build $(BUILD)
+
+build: ## install what is missing and build
+	@tools/install-packages build
+	@$(MAKE) --no-print-directory configure
+	@ninja -C $(BUILD)
+
+configure:
+	@test -f $(BUILD)/build.ninja || meson setup $(BUILD) --prefix=$(PREFIX)
+
+check: ## every test that this machine can run, in under 25 minutes
+	@tools/install-packages build demo check
+	@tools/check
+
+check-long: ## check, with long fuzzing, many simulator seeds, and the Linux host built from source
+	@tools/install-packages build demo check check-long
+	@tools/check --long
+
+bench: ## figures against the physical limit (docs/performance.md)
+	@tools/install-packages build bench
+	@$(MAKE) --no-print-directory configure
+	@ninja -C $(BUILD)
+	@tools/bench --build $(BUILD)
+
+lint: ## formatting, static analysis, shell and Python checks, house rules
+	@tools/install-packages build lint
+	@$(MAKE) --no-print-directory configure
+	@tools/lint --build $(BUILD)
+
+format: ## clang-format everything
+	@tools/install-packages lint
+	@git ls-files '*.[ch]' | xargs clang-format -i
+
+fuzz: ## each fuzzer for SECONDS_PER_FUZZER (60)
+	@tools/install-packages build check
+	@tools/check --only fuzz --fuzz-seconds $(SECONDS_PER_FUZZER)
+
+sim: ## the simulator with one seed: make sim SEED=42
+	@tools/install-packages build
+	@$(MAKE) --no-print-directory configure
+	@ninja -C $(BUILD)
+	@tools/sim --build $(BUILD) $(SEED)
+
+install: build ## install to PREFIX (/usr/local); DESTDIR is honoured
+	@meson install -C $(BUILD) --no-rebuild
+
+clean: ## remove what was built
+	rm -rf $(BUILD) build-asan
