@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The catalog's own structures; see catalog.c for the model. Everything here lives on the home shard. */
+#ifndef PST_CONTROL_CATALOG_INTERNAL_H
+#define PST_CONTROL_CATALOG_INTERNAL_H
+
+#include "control/catalog.h"
+#include "control/policy.h"
+
+#define CAT_RECORD_FORMAT 1
+#define CAT_SUMMARY_MAX 200u
+#define CAT_HOME 0u /* index of the pool that new tenants and profiles are recorded in */
+
+struct cat_pool {
+	char name[PST_NAME_MAX + 1];
+	struct pst_pool *pool;
+	struct pst_qos *qos;
+};
+
+struct cat_tenant {
+	struct pst_list node; /* catalog->tenants, by name */
+	char name[PST_NAME_MAX + 1];
+	uint64_t quota_bytes; /* sum of its volumes' sizes; 0: none */
+	struct pst_qos_policy policy;
+	unsigned home; /* index of the pool with its record */
+	struct pst_qos_group *groups[PST_CATALOG_POOLS_MAX];
+};
+
+struct cat_profile {
+	struct pst_list node; /* catalog->profiles, by name */
+	char name[PST_NAME_MAX + 1];
+	char summary[CAT_SUMMARY_MAX + 1];
+	struct pst_qos_policy policy;
+	bool builtin;
+	unsigned home;
+};
+
+enum cat_volume_state {
+	CAT_CREATING, /* recorded, not answered: not shown, and undone by a crash */
+	CAT_READY,
+	CAT_DELETING, /* recorded: a crash completes it */
+	CAT_FAILED,   /* recorded as ready, but can't be served: shown with its error */
+};
+
+struct cat_volume {
+	struct pst_list node; /* catalog->volumes, by name */
+	char name[PST_NAME_MAX + 1];
+	char profile[PST_NAME_MAX + 1];
+	struct cat_tenant *tenant;
+	unsigned pool;
+	enum cat_volume_state state;
+	pst_err error; /* of CAT_FAILED and of a CAT_DELETING that got stuck */
+	uint8_t uuid[16];
+	char nqn[PST_NQN_MAX + 1];
+	char serial[21];
+	uint32_t nsid;
+	struct pst_qos_policy policy;
+	uint64_t create_blocks; /* of CAT_CREATING */
+	struct pst_volume *volume;
+	struct pst_qos_flow *flow;
+	struct pst_subsystem *subsystem;
+};
+
+struct cat_step;
+
+/* What is being done to one volume: catalog-volume.c. */
+struct cat_job {
+	struct cat_volume *volume; /* NULL: none */
+	const struct cat_step *step;
+	pst_err err; /* the first error */
+	uint64_t resize_blocks;
+	void (*finished)(struct pst_catalog *c, struct cat_volume *v, pst_err err);
+};
+
+struct pst_catalog {
+	struct pst_env *env;
+	struct pst_target *target;
+	json_t *addresses;
+	struct cat_pool pools[PST_CATALOG_POOLS_MAX];
+	unsigned pool_count;
+	struct pst_list tenants, profiles, volumes;
+	unsigned tenant_count, profile_count, volume_count; /* profile_count: site-defined */
+
+	struct pst_list queue; /* changes that wait, in order of arrival */
+	struct pst_list reads;
+	struct pst_catalog_op *current; /* the change in work */
+	struct pst_post post;
+	bool posted;
+
+	/* The one step in flight. */
+	struct pst_pool_op pool_op;
+	void (*pool_done)(struct pst_catalog *c, pst_err err);
+	char key[PST_RECORD_KEY_MAX + 1];
+	char record[PST_RECORD_VALUE_MAX];
+	struct pst_subsystem_remove_op remove_op;
+	struct pst_volume_close_op close_op;
+	struct cat_job job;
+	/* Of the change in work on a tenant or profile. */
+	void *subject;
+	struct pst_qos_policy old_policy;
+	uint64_t old_quota_bytes;
+	char old_summary[CAT_SUMMARY_MAX + 1];
+
+	struct pst_catalog_pool_op *adding;
+	char cursor[PST_NAME_MAX + 1]; /* volumes up to this name are loaded */
+	struct pst_catalog_close_op *closing;
+	struct pst_post turn; /* goes on with adding or closing, and ends a step that could not begin */
+	pst_err turn_err;
+};
+
+/* ---- catalog.c ---- */
+
+/* Ends c->current with an error or, with PST_OK, with @result (taken over). */
+void cat_fail(struct pst_catalog *c, pst_err err, const char *hint, const char *fmt, ...) PST_PRINTF(4, 5);
+void cat_succeed(struct pst_catalog *c, json_t *result);
+
+/* One durable step; @done runs on a later turn. @value is taken over; NULL (it could not be built) is PST_E_NOMEM. */
+void cat_record_put(struct pst_catalog *c, unsigned pool, const char *kind, const char *name, json_t *value,
+		    void (*done)(struct pst_catalog *c, pst_err err));
+void cat_record_delete(struct pst_catalog *c, unsigned pool, const char *kind, const char *name,
+		       void (*done)(struct pst_catalog *c, pst_err err));
+/* The same for c->pool_op, filled but for done. */
+void cat_pool_step(struct pst_catalog *c, unsigned pool, void (*done)(struct pst_catalog *c, pst_err err));
+
+/* Members of c->current->body: false after cat_fail. @allowed ends with NULL. */
+bool cat_body_check(struct pst_catalog *c, const char *const *allowed);
+bool cat_body_name(struct pst_catalog *c, const char **ret_name);
+bool cat_body_text(struct pst_catalog *c, const char *member, size_t max, const char **ret_text);
+bool cat_body_u64(struct pst_catalog *c, const char *member, uint64_t *ret_value);
+bool cat_body_policy(struct pst_catalog *c, struct pst_qos_policy *policy);
+
+/* Why a policy was refused by the scheduler. */
+void cat_fail_policy(struct pst_catalog *c, pst_err err, const char *what, const char *name);
+
+/* ---- catalog-tenant.c: tenants and profiles ---- */
+
+struct cat_tenant *cat_tenant_find(struct pst_catalog *c, const char *name);
+struct cat_profile *cat_profile_find(struct pst_catalog *c, const char *name);
+json_t *cat_tenant_json(struct pst_catalog *c, const struct cat_tenant *t);
+json_t *cat_profile_json(const struct cat_profile *p);
+pst_err cat_builtins(struct pst_catalog *c);
+pst_err cat_tenant_load(struct pst_catalog *c, unsigned pool, const char *name, json_t *record);
+pst_err cat_profile_load(struct pst_catalog *c, unsigned pool, const char *name, json_t *record);
+/* Groups of all tenants on a pool that was just added. */
+pst_err cat_tenants_on_pool(struct pst_catalog *c, unsigned pool);
+void cat_tenants_free(struct pst_catalog *c);
+void cat_tenant_change(struct pst_catalog *c);
+void cat_profile_change(struct pst_catalog *c);
+/* May @t have @more_bytes more? False after cat_fail. */
+bool cat_tenant_quota(struct pst_catalog *c, const struct cat_tenant *t, const char *volume, uint64_t more_bytes);
+
+/* ---- catalog-volume.c ---- */
+
+struct cat_volume *cat_volume_find(struct pst_catalog *c, const char *name);
+json_t *cat_volume_json(struct pst_catalog *c, const struct cat_volume *v);
+bool cat_volume_shown(const struct cat_volume *v);
+uint64_t cat_volume_bytes(const struct cat_volume *v);
+pst_err cat_volume_load(struct pst_catalog *c, unsigned pool, const char *name, json_t *record, char *message,
+			size_t message_bytes);
+void cat_volume_change(struct pst_catalog *c);
+/* Start or finish what the record says, then c->job.finished. */
+void cat_volume_start(struct pst_catalog *c, struct cat_volume *v,
+		      void (*finished)(struct pst_catalog *c, struct cat_volume *v, pst_err err));
+void cat_volume_stop(struct pst_catalog *c, struct cat_volume *v,
+		     void (*finished)(struct pst_catalog *c, struct cat_volume *v, pst_err err));
+void cat_volume_free(struct pst_catalog *c, struct cat_volume *v);
+
+#endif

@@ -1,0 +1,598 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The catalog's turn-taking: calls, records, pools.
+ *
+ * Calls that read are answered on the shard's next turn, from memory. Calls that change are queued; one is in work
+ * (c->current) until cat_succeed or cat_fail ends it. Each consists of durable steps, of which one is in flight at a
+ * time (c->pool_op, c->pool_done); catalog-tenant.c and catalog-volume.c say which, and what a crash between them
+ * means.
+ *
+ * Adding a pool and closing use the same steps, and never run beside a call.
+ */
+#include "control/catalog-internal.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- Ending a change ---- */
+
+static void schedule(struct pst_catalog *c)
+{
+	if (c->posted)
+		return;
+	c->posted = true;
+	pst_env_post(c->env, &c->post);
+}
+
+static void op_text(struct pst_catalog_op *op, pst_err err, const char *hint, const char *fmt, va_list ap)
+{
+	op->err = err;
+	vsnprintf(op->message, sizeof(op->message), fmt, ap);
+	snprintf(op->hint, sizeof(op->hint), "%s", hint != NULL ? hint : "");
+}
+
+void cat_fail(struct pst_catalog *c, pst_err err, const char *hint, const char *fmt, ...)
+{
+	struct pst_catalog_op *op = c->current;
+	va_list ap;
+
+	pst_assert(op != NULL && err != PST_OK);
+	va_start(ap, fmt);
+	op_text(op, err, hint, fmt, ap);
+	va_end(ap);
+	c->current = NULL;
+	schedule(c);
+	op->done(op);
+}
+
+void cat_succeed(struct pst_catalog *c, json_t *result)
+{
+	struct pst_catalog_op *op = c->current;
+
+	op->err = PST_OK;
+	op->result = result;
+	c->current = NULL;
+	schedule(c);
+	op->done(op);
+}
+
+void cat_fail_policy(struct pst_catalog *c, pst_err err, const char *what, const char *name)
+{
+	char hint[200];
+
+	if (err == PST_E_INVAL) {
+		snprintf(hint, sizeof(hint), "penstock %s show %s", what, name);
+		cat_fail(c, err, hint, "%s '%s': a reservation is above the limit", what, name);
+	} else if (err == PST_E_NOSPACE) {
+		cat_fail(c, err, "penstock tenant list",
+			 "%s '%s': the reservation can't be honoured; other reservations leave less", what, name);
+	} else {
+		cat_fail(c, err, NULL, "%s '%s': the policy was refused: %s", what, name, pst_err_text(err));
+	}
+}
+
+/* ---- Reading bodies ---- */
+
+bool cat_body_check(struct pst_catalog *c, const char *const *allowed)
+{
+	json_t *body = c->current->body, *value;
+	const char *key;
+
+	if (!json_is_object(body)) {
+		cat_fail(c, PST_E_INVAL, NULL, "the request must have a body that is a JSON object");
+		return false;
+	}
+	json_object_foreach(body, key, value)
+	{
+		const char *const *a = allowed;
+
+		while (*a != NULL && strcmp(*a, key) != 0)
+			a++;
+		if (*a == NULL) {
+			cat_fail(c, PST_E_INVAL, NULL, "member '%.60s' is not known here", key);
+			return false;
+		}
+	}
+	return true;
+}
+
+bool cat_body_text(struct pst_catalog *c, const char *member, size_t max, const char **ret_text)
+{
+	json_t *json = json_object_get(c->current->body, member);
+
+	if (json == NULL)
+		return true;
+	if (!json_is_string(json) || json_string_length(json) > max ||
+	    strlen(json_string_value(json)) != json_string_length(json)) {
+		cat_fail(c, PST_E_INVAL, NULL, "%s must be a string of at most %zu bytes", member, max);
+		return false;
+	}
+	*ret_text = json_string_value(json);
+	return true;
+}
+
+bool cat_body_name(struct pst_catalog *c, const char **ret_name)
+{
+	const char *name = NULL;
+
+	if (!cat_body_text(c, "name", PST_NAME_MAX, &name))
+		return false;
+	if (name == NULL || !pst_name_ok(name)) {
+		cat_fail(c, PST_E_INVAL, NULL, "'%.63s' can't be a name: a name is " PST_NAME_RULE, name ? name : "");
+		return false;
+	}
+	*ret_name = name;
+	return true;
+}
+
+bool cat_body_u64(struct pst_catalog *c, const char *member, uint64_t *ret_value)
+{
+	json_t *json = json_object_get(c->current->body, member);
+
+	if (json == NULL)
+		return true;
+	if (!json_is_integer(json) || json_integer_value(json) < 0) {
+		cat_fail(c, PST_E_INVAL, NULL, "%s must be a whole number of at least 0", member);
+		return false;
+	}
+	*ret_value = (uint64_t)json_integer_value(json);
+	return true;
+}
+
+bool cat_body_policy(struct pst_catalog *c, struct pst_qos_policy *policy)
+{
+	json_t *json = json_object_get(c->current->body, "policy");
+	char message[200];
+	pst_err err;
+
+	if (json == NULL)
+		return true;
+	err = pst_policy_from_json(policy, json, message, sizeof(message));
+	if (err != PST_OK)
+		cat_fail(c, err, NULL, "%s", message);
+	return err == PST_OK;
+}
+
+/* ---- Durable steps ---- */
+
+static void pool_op_done(struct pst_pool_op *op)
+{
+	struct pst_catalog *c = pst_container_of(op, struct pst_catalog, pool_op);
+
+	c->pool_done(c, op->err);
+}
+
+void cat_pool_step(struct pst_catalog *c, unsigned pool, void (*done)(struct pst_catalog *c, pst_err err))
+{
+	c->pool_done = done;
+	c->pool_op.done = pool_op_done;
+	pst_pool_submit(c->pools[pool].pool, &c->pool_op);
+}
+
+static void record_key(struct pst_catalog *c, const char *kind, const char *name)
+{
+	snprintf(c->key, sizeof(c->key), "%s/%s", kind, name);
+}
+
+static void turn_failed(struct pst_post *post)
+{
+	struct pst_catalog *c = pst_container_of(post, struct pst_catalog, turn);
+
+	c->pool_done(c, c->turn_err);
+}
+
+void cat_record_put(struct pst_catalog *c, unsigned pool, const char *kind, const char *name, json_t *value,
+		    void (*done)(struct pst_catalog *c, pst_err err))
+{
+	size_t bytes = value != NULL ? json_dumpb(value, c->record, sizeof(c->record), JSON_COMPACT) : 0;
+
+	json_decref(value);
+	pst_assert(bytes <= sizeof(c->record)); /* every member is bounded */
+	if (bytes == 0) {
+		c->pool_done = done;
+		c->turn_err = PST_E_NOMEM;
+		c->turn.fn = turn_failed;
+		pst_env_post(c->env, &c->turn);
+		return;
+	}
+	record_key(c, kind, name);
+	c->pool_op = (struct pst_pool_op){ .kind = PST_POOL_RECORD_PUT, .key = c->key, .value = c->record };
+	c->pool_op.value_bytes = (uint32_t)bytes;
+	cat_pool_step(c, pool, done);
+}
+
+void cat_record_delete(struct pst_catalog *c, unsigned pool, const char *kind, const char *name,
+		       void (*done)(struct pst_catalog *c, pst_err err))
+{
+	record_key(c, kind, name);
+	c->pool_op = (struct pst_pool_op){ .kind = PST_POOL_RECORD_DELETE, .key = c->key };
+	cat_pool_step(c, pool, done);
+}
+
+/* ---- Reading ---- */
+
+static json_t *pool_json(struct pst_catalog *c, unsigned index)
+{
+	const struct cat_pool *p = &c->pools[index];
+	struct pst_pool_stats s;
+	json_int_t provisioned = 0, volumes = 0;
+	char uuid[37];
+
+	PST_LIST_EACH(n, &c->volumes) {
+		const struct cat_volume *v = pst_container_of(n, struct cat_volume, node);
+
+		if (v->pool != index || !cat_volume_shown(v))
+			continue;
+		provisioned += (json_int_t)cat_volume_bytes(v);
+		volumes++;
+	}
+	pst_uuid_format(p->pool->uuid, uuid);
+	pst_pool_stats(p->pool, &s);
+	return json_pack("{s:s s:s s:s s:I s:I s:I s:I s:I s:I}", "name", p->name, "engine", p->pool->ops->name, "uuid",
+			 uuid, "size_bytes", (json_int_t)s.size_bytes, "used_bytes", (json_int_t)s.used_bytes,
+			 "free_bytes", (json_int_t)s.free_bytes, "provisioned_bytes", provisioned, "volumes", volumes,
+			 "checksum_errors", (json_int_t)s.checksum_errors);
+}
+
+/* @name NULL: all. */
+static json_t *read_pools(struct pst_catalog *c, const char *name)
+{
+	json_t *list = json_array();
+
+	for (unsigned i = 0; i < c->pool_count; i++)
+		if (name == NULL || strcmp(name, c->pools[i].name) == 0)
+			json_array_append_new(list, pool_json(c, i));
+	return list;
+}
+
+static json_t *read_tenants(struct pst_catalog *c, const char *name)
+{
+	json_t *list = json_array();
+
+	PST_LIST_EACH(n, &c->tenants) {
+		const struct cat_tenant *t = pst_container_of(n, struct cat_tenant, node);
+
+		if (name == NULL || strcmp(name, t->name) == 0)
+			json_array_append_new(list, cat_tenant_json(c, t));
+	}
+	return list;
+}
+
+static json_t *read_profiles(struct pst_catalog *c, const char *name)
+{
+	json_t *list = json_array();
+
+	PST_LIST_EACH(n, &c->profiles) {
+		const struct cat_profile *p = pst_container_of(n, struct cat_profile, node);
+
+		if (name == NULL || strcmp(name, p->name) == 0)
+			json_array_append_new(list, cat_profile_json(p));
+	}
+	return list;
+}
+
+static json_t *read_volumes(struct pst_catalog *c, const char *name)
+{
+	json_t *list = json_array();
+
+	PST_LIST_EACH(n, &c->volumes) {
+		const struct cat_volume *v = pst_container_of(n, struct cat_volume, node);
+
+		if (cat_volume_shown(v) && (name == NULL || strcmp(name, v->name) == 0))
+			json_array_append_new(list, cat_volume_json(c, v));
+	}
+	return list;
+}
+
+static const struct {
+	const char *word;
+	json_t *(*read)(struct pst_catalog *c, const char *name);
+	void (*change)(struct pst_catalog *c); /* NULL: can't be changed by calls */
+} objects[] = {
+	[PST_CATALOG_POOL] = { "pool", read_pools, NULL },
+	[PST_CATALOG_TENANT] = { "tenant", read_tenants, cat_tenant_change },
+	[PST_CATALOG_PROFILE] = { "profile", read_profiles, cat_profile_change },
+	[PST_CATALOG_VOLUME] = { "volume", read_volumes, cat_volume_change },
+};
+
+static void answer_read(struct pst_catalog *c, struct pst_catalog_op *op)
+{
+	json_t *list = objects[op->object].read(c, op->kind == PST_CATALOG_SHOW ? op->name : NULL);
+	const char *word = objects[op->object].word;
+
+	op->err = PST_OK;
+	if (op->kind == PST_CATALOG_LIST) {
+		op->result = list;
+	} else if (json_array_size(list) == 1) {
+		op->result = json_incref(json_array_get(list, 0));
+		json_decref(list);
+	} else {
+		json_decref(list);
+		op->err = PST_E_NOTFOUND;
+		snprintf(op->message, sizeof(op->message), "there is no %s '%.63s'", word, op->name);
+		snprintf(op->hint, sizeof(op->hint), "penstock %s list", word);
+	}
+	op->done(op);
+}
+
+/* ---- Taking turns ---- */
+
+static void take_turn(struct pst_post *post)
+{
+	struct pst_catalog *c = pst_container_of(post, struct pst_catalog, post);
+	struct pst_list reads, *node;
+
+	c->posted = false;
+	pst_list_init(&reads);
+	pst_list_splice(&reads, &c->reads);
+	while ((node = pst_list_pop_front(&reads)) != NULL)
+		answer_read(c, pst_container_of(node, struct pst_catalog_op, node));
+	if (c->current != NULL || pst_list_empty(&c->queue))
+		return;
+	c->current = pst_container_of(pst_list_pop_front(&c->queue), struct pst_catalog_op, node);
+	if (c->pool_count == 0)
+		cat_fail(c, PST_E_AGAIN, NULL, "no pool is open yet");
+	else
+		objects[c->current->object].change(c);
+}
+
+void pst_catalog_submit(struct pst_catalog *c, struct pst_catalog_op *op)
+{
+	bool read = op->kind == PST_CATALOG_LIST || op->kind == PST_CATALOG_SHOW;
+
+	pst_assert(op->done != NULL && c->closing == NULL);
+	pst_assert(read || objects[op->object].change != NULL);
+	op->err = PST_OK;
+	op->message[0] = op->hint[0] = '\0';
+	op->result = NULL;
+	pst_list_push_back(read ? &c->reads : &c->queue, &op->node);
+	schedule(c);
+}
+
+/* ---- Adding a pool ---- */
+
+static void add_fail(struct pst_catalog *c, pst_err err, const char *fmt, ...) PST_PRINTF(3, 4);
+static void add_fail(struct pst_catalog *c, pst_err err, const char *fmt, ...)
+{
+	struct pst_catalog_pool_op *op = c->adding;
+	va_list ap;
+
+	if (op->err != PST_OK)
+		return; /* the first error counts */
+	op->err = err;
+	va_start(ap, fmt);
+	vsnprintf(op->message, sizeof(op->message), fmt, ap);
+	va_end(ap);
+}
+
+static void add_record(void *ctx, const char *key, const void *value, uint32_t value_bytes)
+{
+	struct pst_catalog *c = ctx;
+	unsigned pool = c->pool_count - 1;
+	const char *name = strchr(key, '/') + 1, *pool_name = c->pools[pool].name;
+	json_t *record = json_loadb(value, value_bytes, 0, NULL);
+	json_t *format = json_object_get(record, "format");
+	char message[200] = "its record is damaged";
+	pst_err err = PST_E_FORMAT;
+
+	if (json_is_integer(format) && json_integer_value(format) > CAT_RECORD_FORMAT)
+		snprintf(message, sizeof(message),
+			 "its record is of format %" JSON_INTEGER_FORMAT
+			 ", written by a newer Penstock; this one knows format %d",
+			 json_integer_value(format), CAT_RECORD_FORMAT);
+	else if (!json_is_integer(format) || !pst_name_ok(name))
+		err = PST_E_FORMAT;
+	else if (key[0] == 't')
+		err = cat_tenant_load(c, pool, name, record);
+	else if (key[0] == 'p')
+		err = cat_profile_load(c, pool, name, record);
+	else
+		err = cat_volume_load(c, pool, name, record, message, sizeof(message));
+	json_decref(record);
+	if (err != PST_OK)
+		add_fail(c, err, "pool '%s': %.80s can't be loaded: %s", pool_name, key, message);
+}
+
+static struct cat_volume *next_to_load(struct pst_catalog *c)
+{
+	PST_LIST_EACH(n, &c->volumes) {
+		struct cat_volume *v = pst_container_of(n, struct cat_volume, node);
+
+		if (v->pool == c->pool_count - 1 && strcmp(v->name, c->cursor) > 0)
+			return v;
+	}
+	return NULL;
+}
+
+static void volume_loaded(struct pst_catalog *c, struct cat_volume *v, pst_err err)
+{
+	if (v->state != CAT_READY && err == PST_OK) {
+		pst_env_log(c->env, PST_LOG_INFO, "volume_%s volume=%s reason=\"interrupted by the last stop\"",
+			    v->state == CAT_CREATING ? "create_undone" : "delete_completed", v->name);
+		cat_volume_free(c, v);
+	} else if (err != PST_OK) {
+		pst_env_log(c->env, PST_LOG_ERROR, "volume_failed volume=%s pool=%s error=\"%s\"", v->name,
+			    c->pools[v->pool].name, pst_err_text(err));
+		v->state = v->state == CAT_READY ? CAT_FAILED : CAT_DELETING;
+		v->error = err;
+	}
+	pst_env_post(c->env, &c->turn);
+}
+
+static void add_next(struct pst_post *post)
+{
+	struct pst_catalog *c = pst_container_of(post, struct pst_catalog, turn);
+	struct pst_catalog_pool_op *op = c->adding;
+	struct cat_volume *v = op->err == PST_OK ? next_to_load(c) : NULL;
+
+	c->turn.fn = add_next;
+	if (v != NULL) {
+		snprintf(c->cursor, sizeof(c->cursor), "%s", v->name);
+		cat_volume_start(c, v, volume_loaded);
+		return;
+	}
+	c->adding = NULL;
+	op->done(op);
+}
+
+void pst_catalog_add_pool(struct pst_catalog *c, struct pst_catalog_pool_op *op)
+{
+	struct cat_pool *p = &c->pools[c->pool_count];
+
+	pst_assert(c->pool_count < PST_CATALOG_POOLS_MAX && c->adding == NULL && c->current == NULL);
+	c->adding = op;
+	op->err = PST_OK;
+	op->message[0] = '\0';
+	c->cursor[0] = '\0';
+	c->turn.fn = add_next;
+	p->pool = op->pool;
+	snprintf(p->name, sizeof(p->name), "%s", op->name);
+	for (unsigned i = 0; i < c->pool_count; i++)
+		if (strcmp(c->pools[i].name, op->name) == 0)
+			add_fail(c, PST_E_EXISTS, "two pools are named '%s'", op->name);
+	c->pool_count++;
+	if (!pst_name_ok(op->name))
+		add_fail(c, PST_E_INVAL, "'%s' can't be a pool's name: a name is " PST_NAME_RULE, op->name);
+	if (op->err == PST_OK && pst_qos_new(c->env, &op->qos, &p->qos) != PST_OK)
+		add_fail(c, PST_E_NOMEM, "no memory for the scheduler of pool '%s'", op->name);
+	if (op->err == PST_OK)
+		pst_pool_records(p->pool, "tenant/", add_record, c);
+	if (op->err == PST_OK)
+		pst_pool_records(p->pool, "profile/", add_record, c);
+	if (op->err == PST_OK)
+		pst_pool_records(p->pool, "volume/", add_record, c);
+	if (op->err == PST_OK && cat_tenants_on_pool(c, c->pool_count - 1) != PST_OK)
+		add_fail(c, PST_E_NOMEM, "no memory for the tenants of pool '%s'", op->name);
+	/* Tenants of this pool on the pools that were there before. */
+	for (unsigned i = 0; op->err == PST_OK && i + 1 < c->pool_count; i++)
+		if (cat_tenants_on_pool(c, i) != PST_OK)
+			add_fail(c, PST_E_NOMEM, "no memory for the tenants of pool '%s'", op->name);
+	pst_env_post(c->env, &c->turn);
+}
+
+/* ---- Making, closing ---- */
+
+pst_err pst_catalog_new(struct pst_env *env, struct pst_target *target, struct pst_catalog **ret_catalog)
+{
+	struct pst_catalog *c = calloc(1, sizeof(*c));
+	pst_err err;
+
+	if (c == NULL)
+		return PST_E_NOMEM;
+	c->env = env;
+	c->target = target;
+	c->addresses = json_array();
+	c->post.fn = take_turn;
+	pst_list_init(&c->tenants);
+	pst_list_init(&c->profiles);
+	pst_list_init(&c->volumes);
+	pst_list_init(&c->queue);
+	pst_list_init(&c->reads);
+	err = cat_builtins(c);
+	if (err != PST_OK) {
+		cat_tenants_free(c);
+		json_decref(c->addresses);
+		free(c);
+		return err;
+	}
+	*ret_catalog = c;
+	return PST_OK;
+}
+
+void pst_catalog_set_addresses(struct pst_catalog *c, json_t *addresses)
+{
+	json_decref(c->addresses);
+	c->addresses = json_incref(addresses);
+}
+
+static void close_next(struct pst_post *post);
+
+static void pool_closed(struct pst_catalog *c, pst_err err)
+{
+	if (err != PST_OK)
+		pst_env_log(c->env, PST_LOG_ERROR,
+			    "pool_close_failed pool=%s error=\"%s\" next=\"the next start recovers it\"",
+			    c->pools[c->pool_count - 1].name, pst_err_text(err));
+	c->pool_count--;
+	pst_env_post(c->env, &c->turn);
+}
+
+static void volume_stopped(struct pst_catalog *c, struct cat_volume *v, pst_err err)
+{
+	(void)err;
+	cat_volume_free(c, v);
+	pst_env_post(c->env, &c->turn);
+}
+
+static void close_next(struct pst_post *post)
+{
+	struct pst_catalog *c = pst_container_of(post, struct pst_catalog, turn);
+	struct pst_catalog_close_op *op = c->closing;
+
+	if (!pst_list_empty(&c->volumes)) {
+		cat_volume_stop(c, pst_container_of(c->volumes.next, struct cat_volume, node), volume_stopped);
+		return;
+	}
+	cat_tenants_free(c);
+	if (c->pool_count > 0) {
+		struct cat_pool *p = &c->pools[c->pool_count - 1];
+
+		if (p->qos != NULL)
+			pst_qos_free(p->qos);
+		p->qos = NULL;
+		c->pool_op = (struct pst_pool_op){ .kind = PST_POOL_CLOSE };
+		cat_pool_step(c, c->pool_count - 1, pool_closed);
+		return;
+	}
+	json_decref(c->addresses);
+	free(c);
+	op->done(op);
+}
+
+void pst_catalog_close(struct pst_catalog *c, struct pst_catalog_close_op *op)
+{
+	pst_assert(c->current == NULL && pst_list_empty(&c->queue) && pst_list_empty(&c->reads) && c->adding == NULL);
+	pst_assert(c->closing == NULL);
+	c->closing = op;
+	c->turn.fn = close_next;
+	pst_env_post(c->env, &c->turn);
+}
+
+/* ---- For metrics ---- */
+
+bool pst_catalog_next_volume(struct pst_catalog *c, const char *after, struct pst_catalog_volume_info *ret_info)
+{
+	PST_LIST_EACH(n, &c->volumes) {
+		const struct cat_volume *v = pst_container_of(n, struct cat_volume, node);
+		struct pst_volume_stats stats;
+
+		if (v->subsystem == NULL || v->state != CAT_READY || strcmp(v->name, after) <= 0)
+			continue;
+		pst_volume_stats(v->volume, &stats);
+		*ret_info = (struct pst_catalog_volume_info){
+			.name = v->name,
+			.tenant = v->tenant->name,
+			.profile = v->profile,
+			.pool = c->pools[v->pool].name,
+			.size_bytes = cat_volume_bytes(v),
+			.used_bytes = stats.used_bytes,
+			.hosts = pst_subsystem_host_count(v->subsystem),
+			.subsystem = v->subsystem,
+			.flow = v->flow,
+		};
+		return true;
+	}
+	return false;
+}
+
+bool pst_catalog_pool_at(struct pst_catalog *c, unsigned index, struct pst_catalog_pool_info *ret_info)
+{
+	if (index >= c->pool_count)
+		return false;
+	ret_info->name = c->pools[index].name;
+	ret_info->engine = c->pools[index].pool->ops->name;
+	pst_pool_stats(c->pools[index].pool, &ret_info->stats);
+	return true;
+}

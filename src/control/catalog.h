@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The catalog: pools, tenants, volumes and profiles; what is stored in the pools' records, served by the target, and
+ * changed by the API. Core code: one shard (the target's home shard, on which the pools live too), no system call.
+ * Changes run one after the other; each leaves the records such that a crash at any point is completed or undone at the
+ * next start. Reading never waits for a change.
+ *
+ * Records: "tenant/NAME" and "profile/NAME" (in the first pool), "volume/NAME" (in the volume's pool): JSON objects
+ * with a member "format" (1). docs/catalog.md describes them.
+ */
+#ifndef PST_CONTROL_CATALOG_H
+#define PST_CONTROL_CATALOG_H
+
+#include "target/target.h"
+#include "volume/pool.h"
+
+#include <jansson.h>
+
+#define PST_CATALOG_POOLS_MAX 8u
+#define PST_CATALOG_VOLUMES_MAX 4096u
+#define PST_CATALOG_TENANTS_MAX 1024u
+#define PST_CATALOG_PROFILES_MAX 256u /* site-defined ones */
+
+struct pst_catalog;
+
+enum pst_catalog_op_kind {
+	PST_CATALOG_LIST,   /* result: array of all objects of this kind, by name */
+	PST_CATALOG_SHOW,   /* result: one */
+	PST_CATALOG_CREATE, /* body; result: the new object */
+	PST_CATALOG_SET,    /* body: members to change; result: the object afterwards */
+	PST_CATALOG_DELETE, /* result: none */
+};
+
+enum pst_catalog_object { PST_CATALOG_POOL, PST_CATALOG_TENANT, PST_CATALOG_PROFILE, PST_CATALOG_VOLUME };
+
+struct pst_catalog_op {
+	enum pst_catalog_op_kind kind;
+	enum pst_catalog_object object;
+	const char *name; /* SHOW, SET, DELETE; the caller's until done */
+	json_t *body;     /* CREATE, SET; the caller's reference; may be NULL, which is an error to report */
+	bool force;       /* volumes: delete, or shrink, also with hosts connected */
+	void (*done)(struct pst_catalog_op *op);
+	pst_err err;
+	char message[400]; /* on error: what, which object */
+	char hint[200];    /* the command to type next; may be empty */
+	json_t *result;    /* the caller's reference to release */
+	struct pst_list node;
+};
+
+pst_err PST_MUST_USE pst_catalog_new(struct pst_env *env, struct pst_target *target, struct pst_catalog **ret_catalog);
+
+/* @addresses: an array of "HOST:PORT" that volumes are reached at. Takes a reference of its own. */
+void pst_catalog_set_addresses(struct pst_catalog *catalog, json_t *addresses);
+
+struct pst_catalog_pool_op {
+	const char *name;      /* of the pool; copied */
+	struct pst_pool *pool; /* the catalog's from now on, also after an error */
+	struct pst_qos_config qos;
+	void (*done)(struct pst_catalog_pool_op *op);
+	pst_err err;
+	char message[400];
+};
+
+/*
+ * Loads the pool's records, finishes what a crash interrupted, serves its volumes. One at a time, before any
+ * pst_catalog_submit. A volume that can't be opened does not fail the pool: it is listed with state "failed".
+ */
+void pst_catalog_add_pool(struct pst_catalog *catalog, struct pst_catalog_pool_op *op);
+
+/* op->done never runs inside the call. */
+void pst_catalog_submit(struct pst_catalog *catalog, struct pst_catalog_op *op);
+
+struct pst_catalog_close_op {
+	void (*done)(struct pst_catalog_close_op *op);
+};
+
+/* Takes the volumes out of service, closes volumes and pools, frees the catalog. No calls may be outstanding. */
+void pst_catalog_close(struct pst_catalog *catalog, struct pst_catalog_close_op *op);
+
+/* ---- For metrics; pointers are valid until the shard's next turn. ---- */
+
+struct pst_catalog_volume_info {
+	const char *name, *tenant, *profile, *pool;
+	uint64_t size_bytes, used_bytes;
+	uint32_t hosts;
+	struct pst_subsystem *subsystem;
+	struct pst_qos_flow *flow;
+};
+
+/* The first volume in service whose name is behind @after ("" for the first at all); false at the end. */
+bool pst_catalog_next_volume(struct pst_catalog *catalog, const char *after, struct pst_catalog_volume_info *ret_info);
+
+struct pst_catalog_pool_info {
+	const char *name, *engine;
+	struct pst_pool_stats stats;
+};
+
+bool pst_catalog_pool_at(struct pst_catalog *catalog, unsigned index, struct pst_catalog_pool_info *ret_info);
+
+#endif
