@@ -7,6 +7,7 @@
 
 /* In the order of --help. */
 static const struct cli_command commands[] = {
+	{ "doctor", "what this machine can and can't do, and what to do about it", cmd_doctor },
 	{ "report", "make the report of a pipeline run", cmd_report },
 	{ NULL, NULL, NULL },
 };

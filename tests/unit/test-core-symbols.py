@@ -14,7 +14,7 @@ PURE = re.compile(r"""^(
     | __(memcpy|memmove|memset|snprintf|vsnprintf|strncpy|strcpy|strcat)_chk | (v)?snprintf | (c|m|re)alloc | free
     | aligned_alloc | posix_memalign | qsort | bsearch | abort | __isoc\d\d_\w+ | __ctype_\w+ | isal?\w+ | to(lower|upper)
     | __stack_chk_fail | _GLOBAL_OFFSET_TABLE_ | __(u)?(div|mod|mul)\w+ | (l|ll)?(round|floor|ceil|log2?|pow|sqrt|exp)(f|l)?
-    | crc32_\w+ | crc16_\w+ | __(asan|ubsan|sanitizer|tsan|gcov|llvm)\w+ | __assert_fail
+    | json_(?!load_file|loadf|dump_file|dumpf)\w+ | crc32_\w+ | crc16_\w+ | __(asan|ubsan|sanitizer|tsan|gcov|llvm)\w+ | __assert_fail
 )$""", re.X)
 
 
