@@ -77,7 +77,10 @@ uint16_t pst_check_io(const uint8_t sqe[64], uint32_t incapsule_bytes, const str
 	if (op->fua && (cdw12 & 1u << 30) != 0)
 		io.flags |= PST_IO_FUA;
 	if (op->kind == PST_IO_DISCARD) {
-		io.data_bytes = ((pst_get_le32(sqe + 40) & 0xff) + 1) * 16;
+		uint32_t offered = PST_MIN(pst_sgl_length(sqe), PST_TARGET_DSM_RANGES_MAX * 16);
+
+		io.range_count = (pst_get_le32(sqe + 40) & 0xff) + 1;
+		io.data_bytes = PST_MAX(io.range_count * 16, offered);
 		io.nothing_to_do = (pst_get_le32(sqe + 44) & 1u << 2) == 0; /* AD: deallocate */
 	} else if (op->direction != PST_DATA_NONE) {
 		if (io.block_count * PST_BLOCK_BYTES > limits->transfer_bytes_max) /* MDTS */
@@ -85,7 +88,8 @@ uint16_t pst_check_io(const uint8_t sqe[64], uint32_t incapsule_bytes, const str
 		io.data_bytes = (uint32_t)io.block_count * PST_BLOCK_BYTES;
 	}
 	*ret = io;
-	return pst_check_sgl(sqe, op->direction, io.data_bytes, op->direction != PST_DATA_NONE, incapsule_bytes);
+	return pst_check_sgl(sqe, op->direction, io.data_bytes, op->has_range && op->direction != PST_DATA_NONE,
+			     incapsule_bytes);
 }
 
 uint16_t pst_check_ranges(const uint8_t *data, uint32_t count, uint64_t block_count, struct pst_block_range *ranges,

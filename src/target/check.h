@@ -19,8 +19,9 @@ struct pst_checked_io {
 	enum pst_data_direction direction;
 	uint32_t flags; /* PST_IO_FUA */
 	uint64_t lba, block_count;
-	uint32_t data_bytes; /* to be transferred */
-	bool nothing_to_do;  /* Dataset Management without the deallocate attribute */
+	uint32_t data_bytes;  /* to be transferred */
+	uint32_t range_count; /* Dataset Management: as the host says; the data holds at least so many */
+	bool nothing_to_do;   /* Dataset Management without the deallocate attribute */
 };
 
 struct pst_check_limits {
@@ -38,7 +39,8 @@ uint16_t pst_check_io(const uint8_t sqe[64], uint32_t incapsule_bytes, const str
 
 /*
  * SGL 1 of a command that transfers @data_bytes. In-capsule (01h) only from the host; transport data (5Ah) both ways.
- * @length_exact: the descriptor must match (reads and writes), else it may be longer (a buffer to fill).
+ * @length_exact: the descriptor must match (reads and writes), else it may be longer (a buffer to fill; the list of
+ * ranges, for which Linux always sends 4096 bytes).
  */
 uint16_t pst_check_sgl(const uint8_t sqe[64], enum pst_data_direction direction, uint32_t data_bytes, bool length_exact,
 		       uint32_t incapsule_bytes);

@@ -14,14 +14,10 @@ static const struct page {
 	bool io, discovery; /* offered by I/O controllers, by discovery controllers */
 	uint32_t bytes;     /* 0: it depends */
 } pages[] = {
-	{ NVME_LOG_SUPPORTED, true, true, 1024 },
-	{ NVME_LOG_ERROR, true, true, 64 * PST_TARGET_ERROR_LOG_MAX },
-	{ NVME_LOG_SMART, true, false, 512 },
-	{ NVME_LOG_FIRMWARE, true, false, 512 },
-	{ NVME_LOG_CHANGED_NS, true, false, 4096 },
-	{ NVME_LOG_EFFECTS, true, false, 4096 },
-	{ NVME_LOG_FEATURES, true, true, 1024 },
-	{ NVME_LOG_DISCOVERY, false, true, 0 },
+	{ NVME_LOG_SUPPORTED, true, true, 1024 },   { NVME_LOG_ERROR, true, true, 64 * PST_TARGET_ERROR_LOG_MAX },
+	{ NVME_LOG_SMART, true, false, 512 },       { NVME_LOG_FIRMWARE, true, false, 512 },
+	{ NVME_LOG_CHANGED_NS, true, false, 4096 }, { NVME_LOG_EFFECTS, true, false, 4096 },
+	{ NVME_LOG_FEATURES, true, true, 1024 },    { NVME_LOG_DISCOVERY, false, true, 0 },
 };
 
 static const struct page *page_find(bool discovery, uint8_t lid)

@@ -7,7 +7,6 @@
 #include "base/le.h"
 #include "target/status.h"
 
-
 #include <string.h>
 
 #define BAD_FIELD (NVME_INVALID_FIELD | NVME_STATUS_DNR)
@@ -26,8 +25,7 @@ static const struct feature {
 	{ NVME_FEAT_POWER, false, true, 0, 0 }, /* one power state: only 0 can be set */
 	{ NVME_FEAT_TEMPERATURE, false, true, 343, 0x003fffff },
 	{ NVME_FEAT_ERROR_RECOVERY, false, true, 0, 0x0000ffff },
-	{ NVME_FEAT_WRITE_CACHE, false, false, 1,
-	  0 }, /* always on: engines complete writes before they are durable */
+	{ NVME_FEAT_WRITE_CACHE, false, false, 1, 0 }, /* always on: engines complete writes before they are durable */
 	{ NVME_FEAT_QUEUES, false, true, 0, 0 },
 	{ NVME_FEAT_ATOMICITY, false, true, 0, 1 },
 	{ NVME_FEAT_ASYNC_EVENT, true, true, 0, EVENTS_IO | EVENTS_DISCOVERY },
@@ -51,13 +49,11 @@ static uint32_t keep_alive_round(uint32_t ms)
 	return (uint32_t)PST_MIN(rounded, UINT32_MAX / PST_TARGET_KAS_MS * PST_TARGET_KAS_MS);
 }
 
-void pst_features_init(struct pst_features *f, bool discovery, uint16_t queues_max, uint32_t keep_alive_ms,
-		       const uint8_t host_id[16])
+void pst_features_init(struct pst_features *f, bool discovery, uint16_t queues_max, uint32_t keep_alive_ms)
 {
 	memset(f, 0, sizeof(*f));
 	f->discovery = discovery;
 	f->queues_max = queues_max;
-	memcpy(f->host_id, host_id, sizeof(f->host_id));
 	for (size_t i = 0; i < PST_FEATURE_COUNT; i++)
 		f->values[i] = features[i].preset;
 	for (size_t i = 0; i < PST_FEATURE_COUNT; i++) {

@@ -14,12 +14,10 @@ struct pst_features {
 	bool discovery;
 	uint16_t queues_max; /* I/O queues that we grant, 1-based */
 	bool queues_in_use;  /* I/O queues exist: their number can't change any more */
-	uint8_t host_id[16]; /* from Connect */
 	uint32_t values[PST_FEATURE_COUNT];
 };
 
-void pst_features_init(struct pst_features *f, bool discovery, uint16_t queues_max, uint32_t keep_alive_ms,
-		       const uint8_t host_id[16]);
+void pst_features_init(struct pst_features *f, bool discovery, uint16_t queues_max, uint32_t keep_alive_ms);
 
 /* The value in force: what Set Features (or Connect, for the keep alive timeout in ms) left. */
 uint32_t pst_features_value(const struct pst_features *f, uint8_t fid);

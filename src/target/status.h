@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * NVMe status for Penstock's errors, by one table. A status is 16 bits as in proto/nvme.h: SCT << 8 | SC, and the do not
- * retry bit.
+ * NVMe status for Penstock's errors, by one table. A status is 16 bits as in proto/nvme.h: SCT << 8 | SC, and the do
+ * not retry bit.
  */
 #ifndef PST_TARGET_STATUS_H
 #define PST_TARGET_STATUS_H

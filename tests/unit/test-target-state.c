@@ -12,8 +12,6 @@
 
 #define DNR NVME_STATUS_DNR
 
-static const uint8_t host_id[16] = { 9 };
-
 /* Enable, reset, shutdown: the sequence that hosts wait for in CSTS. */
 static void properties_follow_cc(void **state)
 {
@@ -66,7 +64,7 @@ static void features_keep_their_rules(void **state)
 	bool wants_host_id;
 
 	(void)state;
-	pst_features_init(&f, false, 16, 5001, host_id);
+	pst_features_init(&f, false, 16, 5001);
 	assert_int_equal(pst_features_value(&f, NVME_FEAT_KATO), 5100);
 	assert_int_equal(pst_features_set(&f, 0x07, 0x00030001, &dw0), NVME_SUCCESS);
 	assert_int_equal(dw0, 0x00010001);
@@ -91,7 +89,7 @@ static void features_keep_their_rules(void **state)
 	assert_int_equal(pst_features_get(&f, 0x7f, 0, &dw0, &wants_host_id), NVME_INVALID_FIELD | DNR);
 	assert_int_equal(pst_features_set(&f, 0x0f, UINT32_MAX, &dw0), NVME_SUCCESS);
 	assert_int_equal(pst_features_value(&f, NVME_FEAT_KATO) % PST_TARGET_KAS_MS, 0);
-	pst_features_init(&f, true, 1, 0, host_id);
+	pst_features_init(&f, true, 1, 0);
 	assert_int_equal(pst_features_set(&f, 0x07, 0, &dw0), NVME_INVALID_FIELD | DNR);
 	assert_int_equal(pst_features_set(&f, 0x0b, 0x80000000, &dw0), NVME_SUCCESS);
 }

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Connect and the property commands (NVM Express Base 2.0, Fabrics Command Set), on the home shard. A Connect that is
+ * refused for a parameter says where it stands: IPO, its offset, and IATTR, whether in the command or in the data.
+ */
+#include "target/internal.h"
+
+#include <string.h>
+
+#define IN_COMMAND 0u
+#define IN_DATA (1u << 16)
+
+static uint16_t bad_parameter(struct pst_cmd *cmd, uint32_t where, uint32_t offset_bytes)
+{
+	cmd->dw0 = where | offset_bytes;
+	return NVMF_INVALID_PARAM | NVME_STATUS_DNR;
+}
+
+static bool nqn_ok(const char field[256])
+{
+	size_t len = strnlen(field, 256);
+
+	return len >= 5 && len <= PST_NQN_MAX && memcmp(field, "nqn.", 4) == 0;
+}
+
+static struct pst_queue *queue_by_id(struct pst_ctrl *ctrl, uint16_t qid)
+{
+	PST_LIST_EACH(node, &ctrl->queues) {
+		struct pst_queue *queue = pst_container_of(node, struct pst_queue, ctrl_node);
+
+		if (queue->home_qid == qid)
+			return queue;
+	}
+	return NULL;
+}
+
+static uint16_t connect_admin(struct pst_cmd *cmd, const struct nvmf_connect_cmd *connect,
+			      const struct nvmf_connect_data *data, struct pst_ctrl **ret_ctrl)
+{
+	struct pst_target *target = cmd->queue->shard->target;
+	bool discovery = strcmp(data->subnqn, NVMF_DISCOVERY_NQN) == 0;
+	struct pst_subsystem *subsystem = discovery ? NULL : pst_subsystem_find(target, data->subnqn);
+
+	if (subsystem == NULL && !discovery)
+		return bad_parameter(cmd, IN_DATA, offsetof(struct nvmf_connect_data, subnqn));
+	/* Dynamic controllers: the host takes any. */
+	if (nvme_get16(data->cntlid) != NVMF_CNTLID_DYNAMIC)
+		return bad_parameter(cmd, IN_DATA, offsetof(struct nvmf_connect_data, cntlid));
+	*ret_ctrl = pst_ctrl_new(target, subsystem, data, nvme_get32(connect->kato));
+	return *ret_ctrl != NULL ? NVME_SUCCESS : NVMF_CONTROLLER_BUSY;
+}
+
+static uint16_t connect_io(struct pst_cmd *cmd, const struct nvmf_connect_cmd *connect,
+			   const struct nvmf_connect_data *data, struct pst_ctrl **ret_ctrl)
+{
+	struct pst_ctrl *ctrl = pst_ctrl_find(cmd->queue->shard->target, nvme_get16(data->cntlid));
+	uint16_t qid = nvme_get16(connect->qid);
+
+	if (ctrl == NULL)
+		return bad_parameter(cmd, IN_DATA, offsetof(struct nvmf_connect_data, cntlid));
+	/* The same host and subsystem as on the admin queue. */
+	if (strcmp(data->subnqn, ctrl->subsystem != NULL ? ctrl->subsystem->nqn : NVMF_DISCOVERY_NQN) != 0)
+		return bad_parameter(cmd, IN_DATA, offsetof(struct nvmf_connect_data, subnqn));
+	if (strcmp(data->hostnqn, ctrl->hostnqn) != 0)
+		return bad_parameter(cmd, IN_DATA, offsetof(struct nvmf_connect_data, hostnqn));
+	if (memcmp(data->hostid, ctrl->hostid, sizeof(ctrl->hostid)) != 0)
+		return bad_parameter(cmd, IN_DATA, offsetof(struct nvmf_connect_data, hostid));
+	if (ctrl->subsystem == NULL || qid > (pst_features_value(&ctrl->features, NVME_FEAT_QUEUES) & 0xffff) + 1)
+		return bad_parameter(cmd, IN_COMMAND, offsetof(struct nvmf_connect_cmd, qid));
+	if (!pst_registers_ready(&ctrl->registers) || queue_by_id(ctrl, qid) != NULL)
+		return NVME_COMMAND_SEQUENCE_ERROR | NVME_STATUS_DNR;
+	*ret_ctrl = ctrl;
+	return NVME_SUCCESS;
+}
+
+uint16_t pst_fabrics_connect(struct pst_cmd *cmd)
+{
+	struct pst_queue *queue = cmd->queue;
+	const struct pst_target_config *config = &queue->shard->target->config;
+	const struct nvmf_connect_cmd *connect = (const void *)&cmd->wire->sqe;
+	const struct nvmf_connect_data *data = (const void *)queue->connect_data;
+	static const uint8_t no_id[16];
+	uint16_t qid = nvme_get16(connect->qid), sqsize = nvme_get16(connect->sqsize), status;
+	struct pst_ctrl *ctrl = NULL;
+
+	if (nvme_get16(connect->recfmt) != 0)
+		return NVMF_INCOMPATIBLE_FORMAT | NVME_STATUS_DNR;
+	if (sqsize == 0 || sqsize >= config->queue_entries_max)
+		return bad_parameter(cmd, IN_COMMAND, offsetof(struct nvmf_connect_cmd, sqsize));
+	if (memcmp(data->hostid, no_id, sizeof(no_id)) == 0)
+		return bad_parameter(cmd, IN_DATA, offsetof(struct nvmf_connect_data, hostid));
+	if (!nqn_ok(data->hostnqn))
+		return bad_parameter(cmd, IN_DATA, offsetof(struct nvmf_connect_data, hostnqn));
+	if (!nqn_ok(data->subnqn))
+		return bad_parameter(cmd, IN_DATA, offsetof(struct nvmf_connect_data, subnqn));
+	if (queue->ctrl != NULL) /* a second Connect while the first is being answered */
+		return NVME_COMMAND_SEQUENCE_ERROR | NVME_STATUS_DNR;
+	status = qid == 0 ? connect_admin(cmd, connect, data, &ctrl) : connect_io(cmd, connect, data, &ctrl);
+	if (status != NVME_SUCCESS)
+		return status;
+	queue->home_qid = qid;
+	pst_ctrl_attach(ctrl, queue);
+	cmd->dw0 = ctrl->cntlid;
+	return NVME_SUCCESS;
+}
+
+uint16_t pst_fabrics_property(struct pst_cmd *cmd, bool set)
+{
+	const struct nvmf_property_cmd *property = (const void *)&cmd->wire->sqe;
+	struct pst_ctrl *ctrl = cmd->queue->ctrl;
+	enum pst_register_action action = PST_REGISTER_NONE;
+	uint64_t value = 0;
+	uint16_t status;
+
+	if (!set) {
+		status =
+		    pst_registers_get(&ctrl->registers, property->attrib & 7, nvme_get32(property->offset), &value);
+		cmd->dw0 = (uint32_t)value;
+		cmd->dw1 = (uint32_t)(value >> 32);
+		return status;
+	}
+	status = pst_registers_set(&ctrl->registers, property->attrib & 7, nvme_get32(property->offset),
+				   nvme_get64(property->value), &action);
+	switch (action) {
+	case PST_REGISTER_RESET:
+	case PST_REGISTER_SHUTDOWN:
+		pst_ctrl_kill_io_queues(ctrl);
+		break;
+	case PST_REGISTER_ENABLED:
+		ctrl->features.queues_in_use = false;
+		break;
+	case PST_REGISTER_NONE:
+		break;
+	}
+	return status;
+}

@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The target's own structures. Who may touch what:
+ *  - home shard (envs[0]): target, subsystems, controllers;
+ *  - connection's shard: its connection, commands, buffers, statistics of that shard;
+ *  - volume's shard: only what the functions named *_there do to one command, while it is posted there.
+ * Between shards go posts, embedded in the structure that they are about.
+ */
+#ifndef PST_TARGET_INTERNAL_H
+#define PST_TARGET_INTERNAL_H
+
+#include "proto/conn.h"
+#include "target/buffers.h"
+#include "target/check.h"
+#include "target/state.h"
+#include "target/target.h"
+#include "volume/remote.h"
+
+#include <stdatomic.h>
+
+#define PST_TARGET_MODEL "Penstock volume"
+#define PST_TARGET_FIRMWARE "0.1.0"
+
+#define PST_ADMIN_INCAPSULE_BYTES 8192u        /* TCP transport 3.3.2: the admin queue takes it in any case */
+#define PST_INCAPSULE_BUDGET_BYTES 131072u     /* waiting in-capsule data per connection; then it isn't read */
+#define PST_CONNECT_TIMEOUT_NS 10000000000ull  /* accepted, but no Connect */
+#define PST_STALL_TIMEOUT_NS 30000000000ull    /* promised data doesn't come, or ours isn't taken */
+#define PST_TERMINATE_TIMEOUT_NS 1000000000ull /* for the peer to close after a termination request */
+#define PST_TICK_NS 500000000ull
+#define PST_SEND_IOV_MAX 256u
+
+struct pst_shard;
+struct pst_ctrl;
+struct pst_queue;
+
+/* ---- Commands ---- */
+
+/* Life of a command; the table of legal moves is in command.c, the picture in docs/target.md. */
+enum pst_cmd_state {
+	PST_CMD_FREE,
+	PST_CMD_RECEIVED,   /* checked; waiting for admission */
+	PST_CMD_ADMITTED,   /* waiting for a buffer, if it needs one */
+	PST_CMD_DATA,       /* its payload is being pulled */
+	PST_CMD_DISPATCHED, /* with the volume, or with the home shard */
+	PST_CMD_COMPLETED,  /* completion, and data of a read, on the way to the socket */
+	PST_CMD_STATES,
+};
+
+struct pst_cmd {
+	struct pst_queue *queue;
+	enum pst_cmd_state state;
+	struct pst_list node;      /* queue->cmds_free, or queue->hungry while waiting for a buffer */
+	struct pst_conn_cmd *wire; /* the engine's view; it holds in-capsule data until the command is over */
+	struct pst_checked_io io;
+	uint64_t arrived_ns, dispatched_ns;
+	struct iovec iov; /* the payload */
+	uint8_t *buffer;  /* from the shard's buffers; NULL: none, or in-capsule data */
+	uint32_t buffer_bytes;
+	uint32_t incapsule_bytes; /* of data with the capsule, charged to the budget until dispatch */
+	bool abort;               /* answer with Command Abort Requested as soon as possible */
+	bool admitted;            /* counted in by the flow: leave exactly once */
+	bool to_home;             /* an admin or Fabrics command */
+
+	/* Dataset Management */
+	struct pst_block_range *ranges; /* in the payload's memory */
+	uint32_t range_count, range_index;
+
+	/* Crossing shards: one crossing at a time, but cancelling may overtake waiting. */
+	struct pst_remote remote;
+	struct pst_qos_waiter waiter;
+	bool waiting_there; /* volume's shard */
+	bool cancelling, leaving;
+	struct pst_post post, cancel_post;
+
+	/* Admin commands: what the home shard answers. */
+	uint16_t status;
+	uint32_t dw0, dw1;
+	struct pst_list aer_node; /* ctrl->aers */
+	struct pst_queue *abort_queue;
+};
+
+/* ---- Connections: one queue each ---- */
+
+enum pst_queue_state {
+	PST_QUEUE_OPEN,        /* accepted; Connect has yet to come */
+	PST_QUEUE_LIVE,        /* connected */
+	PST_QUEUE_TERMINATING, /* termination request on its way; waiting for the peer to close */
+	PST_QUEUE_CLOSING,     /* the stream is being closed; commands come home */
+};
+
+struct pst_queue {
+	/* Connection's shard. */
+	struct pst_shard *shard;
+	struct pst_list shard_node;
+	enum pst_queue_state state;
+	struct pst_stream *stream;
+	struct pst_conn *conn;
+	struct pst_stream_op recv, send;
+	struct iovec recv_iov[2], send_iov[PST_SEND_IOV_MAX];
+	bool receiving, sending, pumping;
+	struct pst_list dirty_node;  /* shard->dirty: has output, or may read again */
+	struct pst_list hungry;      /* commands waiting for buffers, in order */
+	struct pst_list hungry_node; /* shard->hungry */
+	uint64_t buffer_bytes_held, buffer_bytes_cap;
+	uint32_t incapsule_waiting_bytes;
+	uint32_t state_count[PST_CMD_STATES];
+	struct pst_list cmds_free;
+	struct pst_cmd *cmds;
+	uint32_t cmd_count;
+	uint8_t connect_data[1024];
+	uint16_t qid;
+	uint64_t state_since_ns, input_ns, send_began_ns;
+	struct pst_close_op close_op;
+	bool stream_closed, lost_answered, gone_posted;
+	struct pst_post lost_post, gone_post;
+	struct pst_addr local, peer;
+
+	/* Home shard, from Connect until lost; subsystem, nsid and volume are constant then and may be read anywhere.
+	 */
+	struct pst_ctrl *ctrl;
+	struct pst_list ctrl_node;
+	uint16_t home_qid;
+	struct pst_subsystem *subsystem; /* NULL: discovery */
+	struct pst_list subsystem_node;
+	bool kill_posted;
+	struct pst_post kill_post;
+
+	/* Written on the connection's shard, read at home. */
+	_Atomic uint64_t socket_received, socket_sent, retransmits;
+	uint64_t seen_received, seen_sent, seen_retransmits; /* home: folded into the subsystem */
+};
+
+struct pst_shard {
+	struct pst_target *target;
+	struct pst_env *env;
+	uint32_t index;
+	struct pst_list queues;
+	struct pst_list dirty;
+	struct pst_list hungry;
+	bool dirty_posted, feeding;
+	struct pst_post dirty_post;
+	struct pst_buffers buffers;
+	struct pst_timer tick;
+	struct pst_list listeners;
+	bool stopping;
+	struct pst_post stop_post;
+};
+
+/* ---- Home shard ---- */
+
+struct pst_ctrl {
+	struct pst_target *target;
+	struct pst_list node;
+	struct pst_subsystem *subsystem; /* NULL: discovery */
+	uint16_t cntlid;
+	char hostnqn[256];
+	uint8_t hostid[16];
+	struct pst_registers registers;
+	struct pst_features features;
+	struct pst_events events;
+	struct pst_log_errors errors;
+	uint32_t changed_nsid;
+	struct pst_list queues;
+	struct pst_list aers; /* commands that wait for events */
+	struct pst_timer keep_alive;
+	uint64_t alive_ns;
+	bool dead;
+};
+
+struct pst_shard_stats {
+	struct pst_hist latency[4], wait_qos, wait_device;
+	uint64_t ops[4], errors[4], bytes_read, bytes_written, media_errors;
+};
+
+struct pst_subsystem {
+	struct pst_target *target;
+	struct pst_list node;
+	char nqn[PST_NQN_MAX + 1];
+	char serial[21], model[41];
+	uint32_t nsid;
+	uint8_t uuid[16];
+	struct pst_volume *volume;
+	struct pst_qos_flow *flow;
+	uint64_t added_ns;
+	struct pst_list queues;
+	uint32_t queue_count; /* connected and not yet gone */
+	uint32_t ctrl_count;
+	struct pst_subsystem_remove_op *remove;
+	bool remove_posted;
+	struct pst_post remove_post;
+	uint64_t socket_received, socket_sent, retransmits; /* of closed connections */
+	struct pst_shard_stats *shard_stats;                /* one per shard, written there */
+};
+
+struct pst_target {
+	struct pst_target_config config;
+	struct pst_shard *shards;
+	uint32_t shard_count;
+	struct pst_list subsystems;
+	struct pst_list ctrls;
+	uint64_t generation; /* of the discovery log */
+	uint16_t cntlid_next;
+	_Atomic uint32_t queue_count; /* accepted and not yet gone */
+	uint32_t shards_stopped;
+	bool stopping, stop_done_posted;
+	struct pst_target_stop_op *stop;
+	struct pst_post stop_post;
+};
+
+static inline struct pst_env *pst_target_home(const struct pst_target *target)
+{
+	return target->shards[0].env;
+}
+
+/* ---- queue.c: connection's shard ---- */
+
+void pst_queue_accept(void *listener, struct pst_stream *stream);
+void pst_queue_dirty(struct pst_queue *queue); /* has something to send, or may read again: on this shard's next turn */
+void pst_queue_close(struct pst_queue *queue, const char *why);
+void pst_queue_check_closed(struct pst_queue *queue);
+void pst_queue_refresh_sockets(struct pst_queue *queue);
+void pst_shard_tick(struct pst_timer *timer);
+void pst_shard_run_dirty(struct pst_post *post);
+void pst_shard_feed_hungry(struct pst_shard *shard); /* buffers came back */
+
+/* ---- command.c: connection's shard ---- */
+
+void pst_cmd_start(struct pst_queue *queue, struct pst_cmd *cmd, struct pst_conn_cmd *wire, pst_err err);
+void pst_cmd_data_arrived(struct pst_cmd *cmd, pst_err err);
+void pst_cmd_released(struct pst_cmd *cmd);
+void pst_cmd_buffer_granted(struct pst_cmd *cmd);
+/* Answer; what can't be sent any more only comes back as released. */
+void pst_cmd_complete(struct pst_cmd *cmd, uint16_t status);
+/* True: it will be aborted; false: too late. */
+bool pst_cmd_abort(struct pst_cmd *cmd);
+/* The connection is closing: stop waiting. */
+void pst_cmd_abandon(struct pst_cmd *cmd);
+void pst_cmd_move(struct pst_cmd *cmd, enum pst_cmd_state to);
+void pst_cmd_prepare(struct pst_queue *queue, struct pst_cmd *cmd);
+
+/* ---- admin.c, fabrics.c: home shard; they answer through pst_admin_finish ---- */
+
+/* On the connection's shard: what data an admin or Fabrics command moves. Returns a status. */
+uint16_t pst_admin_plan(struct pst_cmd *cmd, uint32_t incapsule_bytes);
+void pst_admin_at_home(struct pst_post *post);
+/* Back to the connection's shard with the answer. */
+void pst_admin_finish(struct pst_cmd *cmd, uint16_t status);
+uint16_t pst_fabrics_connect(struct pst_cmd *cmd);
+uint16_t pst_fabrics_property(struct pst_cmd *cmd, bool set);
+
+/* ---- controller.c: home shard ---- */
+
+struct pst_ctrl *pst_ctrl_new(struct pst_target *target, struct pst_subsystem *subsystem,
+			      const struct nvmf_connect_data *data, uint32_t keep_alive_ms);
+struct pst_ctrl *pst_ctrl_find(struct pst_target *target, uint16_t cntlid);
+void pst_ctrl_attach(struct pst_ctrl *ctrl, struct pst_queue *queue);
+void pst_ctrl_kill(struct pst_ctrl *ctrl, const char *why);
+void pst_ctrl_kill_io_queues(struct pst_ctrl *ctrl);
+void pst_ctrl_alive(struct pst_ctrl *ctrl);
+void pst_ctrl_raise(struct pst_ctrl *ctrl, enum pst_event_kind kind);
+void pst_ctrl_deliver_events(struct pst_ctrl *ctrl);
+void pst_queue_lost(struct pst_queue *queue); /* the connection is closing: let go of it */
+void pst_queue_gone(struct pst_post *post);   /* all its commands are home: freed here */
+
+/* ---- target.c: home shard ---- */
+
+struct pst_subsystem *pst_subsystem_find(struct pst_target *target, const char *nqn);
+void pst_subsystem_fold_sockets(struct pst_subsystem *subsystem, struct pst_queue *queue);
+void pst_subsystem_check_removed(struct pst_subsystem *subsystem);
+void pst_target_check_stopped(struct pst_target *target);
+
+struct pst_target_listener {
+	struct pst_list node; /* shard->listeners */
+	struct pst_shard *shard;
+	struct pst_addr addr;
+	struct pst_listener *listener;
+	struct pst_post post;
+};
+
+#endif

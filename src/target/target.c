@@ -1,0 +1,365 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The target as a whole, on its home shard: listeners, subsystems, statistics, and the orderly end of each. Removal and
+ * stopping are countdowns: what is still alive is counted, and whoever goes last completes the operation.
+ */
+#include "target/internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- Birth ---- */
+
+static void config_defaults(struct pst_target_config *config)
+{
+	if (config->io_queues_max == 0)
+		config->io_queues_max = 16;
+	if (config->queue_entries_max == 0)
+		config->queue_entries_max = 128;
+	if (config->transfer_bytes_max == 0)
+		config->transfer_bytes_max = 1u << 20;
+	if (config->incapsule_bytes == 0)
+		config->incapsule_bytes = 8192;
+	if (config->connections_max == 0)
+		config->connections_max = 1024;
+	if (config->buffer_bytes_max == 0)
+		config->buffer_bytes_max = 64u << 20;
+	if (config->keep_alive_ms_default == 0)
+		config->keep_alive_ms_default = 120000;
+}
+
+static bool config_ok(const struct pst_target_config *config)
+{
+	return config->io_queues_max <= 65535 && config->queue_entries_max >= 32 &&
+	       config->queue_entries_max <= 32768 && pst_is_pow2(config->transfer_bytes_max) &&
+	       config->transfer_bytes_max >= 8192 &&
+	       config->transfer_bytes_max <= PST_IO_BLOCKS_MAX * PST_BLOCK_BYTES &&
+	       config->incapsule_bytes % PST_BLOCK_BYTES == 0 && config->incapsule_bytes <= 8192 &&
+	       config->buffer_bytes_max / 4 >= config->transfer_bytes_max;
+}
+
+static pst_err shard_init(struct pst_shard *shard, struct pst_target *target, struct pst_env *env, uint32_t index)
+{
+	shard->target = target;
+	shard->env = env;
+	shard->index = index;
+	pst_list_init(&shard->queues);
+	pst_list_init(&shard->dirty);
+	pst_list_init(&shard->hungry);
+	pst_list_init(&shard->listeners);
+	shard->dirty_post.fn = pst_shard_run_dirty;
+	pst_timer_init(&shard->tick, pst_shard_tick);
+	return pst_buffers_init(&shard->buffers, target->config.buffer_bytes_max, target->config.transfer_bytes_max);
+}
+
+static void target_free(struct pst_target *target)
+{
+	for (uint32_t i = 0; i < target->shard_count; i++)
+		pst_buffers_done(&target->shards[i].buffers);
+	free(target->shards);
+	free(target);
+}
+
+pst_err pst_target_new(struct pst_env *const *envs, uint32_t env_count, const struct pst_target_config *config,
+		       struct pst_target **ret_target)
+{
+	struct pst_target *target = calloc(1, sizeof(*target));
+	pst_err err = PST_E_NOMEM;
+
+	pst_assert(env_count > 0);
+	if (target == NULL)
+		return PST_E_NOMEM;
+	target->config = *config;
+	config_defaults(&target->config);
+	pst_list_init(&target->subsystems);
+	pst_list_init(&target->ctrls);
+	target->generation = 1;
+	pst_env_random(envs[0], &target->cntlid_next, sizeof(target->cntlid_next));
+	target->shards = calloc(env_count, sizeof(*target->shards));
+	if (target->shards == NULL)
+		goto fail;
+	err = PST_E_INVAL;
+	if (!config_ok(&target->config))
+		goto fail;
+	for (uint32_t i = 0; i < env_count; i++) {
+		err = shard_init(&target->shards[i], target, envs[i], i);
+		if (err != PST_OK)
+			goto fail;
+		target->shard_count++;
+	}
+	*ret_target = target;
+	return PST_OK;
+fail:
+	target_free(target);
+	return err;
+}
+
+/* ---- Listeners ---- */
+
+static pst_err listener_open(struct pst_target_listener *it, struct pst_shard *shard, const struct pst_addr *addr)
+{
+	it->shard = shard;
+	it->addr = *addr;
+	return pst_listen(shard->env, addr, pst_queue_accept, it, &it->listener);
+}
+
+static void listen_there(struct pst_post *post)
+{
+	struct pst_target_listener *it = pst_container_of(post, struct pst_target_listener, post);
+	pst_err err = it->shard->stopping ? PST_E_CANCELLED : listener_open(it, it->shard, &it->addr);
+	char text[72];
+
+	if (err == PST_OK) {
+		pst_list_push_back(&it->shard->listeners, &it->node);
+		return;
+	}
+	if (err != PST_E_CANCELLED)
+		pst_env_log(it->shard->env, PST_LOG_WARN,
+			    "listen_failed shard=%u addr=%s error=\"%s\" next=\"others serve\"", it->shard->index,
+			    pst_addr_format(&it->addr, text), pst_err_text(err));
+	free(it);
+}
+
+pst_err pst_target_listen(struct pst_target *target, const struct pst_addr *addr, struct pst_addr *ret_bound)
+{
+	struct pst_target_listener *first = calloc(1, sizeof(*first));
+	pst_err err;
+
+	if (first == NULL)
+		return PST_E_NOMEM;
+	err = listener_open(first, &target->shards[0], addr);
+	if (err != PST_OK) {
+		free(first);
+		return err;
+	}
+	pst_list_push_back(&target->shards[0].listeners, &first->node);
+	pst_listener_addr(first->listener, ret_bound);
+	for (uint32_t i = 1; i < target->shard_count; i++) {
+		struct pst_target_listener *it = calloc(1, sizeof(*it));
+
+		if (it == NULL) /* the home shard serves, which is what the caller was promised */
+			break;
+		it->shard = &target->shards[i];
+		it->addr = *ret_bound;
+		it->post.fn = listen_there;
+		pst_env_post(it->shard->env, &it->post);
+	}
+	return PST_OK;
+}
+
+/* ---- Stopping ---- */
+
+static void stop_done(struct pst_post *post)
+{
+	struct pst_target *target = pst_container_of(post, struct pst_target, stop_post);
+	struct pst_target_stop_op *op = target->stop;
+
+	target_free(target);
+	op->done(op);
+}
+
+void pst_target_check_stopped(struct pst_target *target)
+{
+	if (!target->stopping || target->stop_done_posted || target->shards_stopped < target->shard_count ||
+	    atomic_load(&target->queue_count) != 0)
+		return;
+	target->stop_done_posted = true;
+	target->stop_post.fn = stop_done;
+	pst_env_post(pst_target_home(target), &target->stop_post);
+}
+
+static void shard_stopped(struct pst_post *post)
+{
+	struct pst_shard *shard = pst_container_of(post, struct pst_shard, stop_post);
+
+	shard->target->shards_stopped++;
+	pst_target_check_stopped(shard->target);
+}
+
+static void shard_stop(struct pst_post *post)
+{
+	struct pst_shard *shard = pst_container_of(post, struct pst_shard, stop_post);
+	struct pst_list *node;
+
+	shard->stopping = true;
+	pst_timer_disarm(shard->env, &shard->tick);
+	while ((node = pst_list_pop_front(&shard->listeners)) != NULL) {
+		struct pst_target_listener *it = pst_container_of(node, struct pst_target_listener, node);
+
+		pst_listener_close(it->listener);
+		free(it);
+	}
+	PST_LIST_EACH(queue, &shard->queues)
+		pst_queue_close(pst_container_of(queue, struct pst_queue, shard_node), "the target stops");
+	post->fn = shard_stopped;
+	pst_env_post(pst_target_home(shard->target), post);
+}
+
+void pst_target_stop(struct pst_target *target, struct pst_target_stop_op *op)
+{
+	pst_assert(pst_list_empty(&target->subsystems) && !target->stopping && op->done != NULL);
+	target->stopping = true;
+	target->stop = op;
+	for (uint32_t i = 0; i < target->shard_count; i++) {
+		target->shards[i].stop_post.fn = shard_stop;
+		pst_env_post(target->shards[i].env, &target->shards[i].stop_post);
+	}
+}
+
+/* ---- Subsystems ---- */
+
+struct pst_subsystem *pst_subsystem_find(struct pst_target *target, const char *nqn)
+{
+	PST_LIST_EACH(node, &target->subsystems) {
+		struct pst_subsystem *subsystem = pst_container_of(node, struct pst_subsystem, node);
+
+		if (strcmp(subsystem->nqn, nqn) == 0)
+			return subsystem;
+	}
+	return NULL;
+}
+
+static void discovery_changed(struct pst_target *target)
+{
+	target->generation++;
+	PST_LIST_EACH(node, &target->ctrls) {
+		struct pst_ctrl *ctrl = pst_container_of(node, struct pst_ctrl, node);
+
+		if (ctrl->subsystem == NULL)
+			pst_ctrl_raise(ctrl, PST_EVENT_DISCOVERY_CHANGED);
+	}
+}
+
+pst_err pst_subsystem_add(struct pst_target *target, const struct pst_subsystem_config *config,
+			  struct pst_subsystem **ret_subsystem)
+{
+	struct pst_subsystem *subsystem;
+
+	if (strlen(config->nqn) > PST_NQN_MAX || strlen(config->serial) > 20 || strlen(config->model) > 40 ||
+	    config->nsid == 0 || config->nsid >= 0xfffffffe)
+		return PST_E_INVAL;
+	if (strcmp(config->nqn, NVMF_DISCOVERY_NQN) == 0 || pst_subsystem_find(target, config->nqn) != NULL)
+		return PST_E_EXISTS;
+	subsystem = calloc(1, sizeof(*subsystem));
+	if (subsystem == NULL)
+		return PST_E_NOMEM;
+	subsystem->shard_stats = calloc(target->shard_count, sizeof(*subsystem->shard_stats));
+	if (subsystem->shard_stats == NULL) {
+		free(subsystem);
+		return PST_E_NOMEM;
+	}
+	subsystem->target = target;
+	memcpy(subsystem->nqn, config->nqn, strlen(config->nqn)); /* zeroed, and checked above */
+	memcpy(subsystem->serial, config->serial, strlen(config->serial));
+	memcpy(subsystem->model, config->model, strlen(config->model));
+	subsystem->nsid = config->nsid;
+	memcpy(subsystem->uuid, config->uuid, sizeof(subsystem->uuid));
+	subsystem->volume = config->volume;
+	subsystem->flow = config->flow;
+	subsystem->added_ns = pst_env_now_ns(pst_target_home(target));
+	pst_list_init(&subsystem->queues);
+	pst_list_push_back(&target->subsystems, &subsystem->node);
+	discovery_changed(target);
+	*ret_subsystem = subsystem;
+	return PST_OK;
+}
+
+static void removed(struct pst_post *post)
+{
+	struct pst_subsystem *subsystem = pst_container_of(post, struct pst_subsystem, remove_post);
+	struct pst_subsystem_remove_op *op = subsystem->remove;
+
+	free(subsystem->shard_stats);
+	free(subsystem);
+	op->done(op);
+}
+
+void pst_subsystem_check_removed(struct pst_subsystem *subsystem)
+{
+	if (subsystem->remove == NULL || subsystem->remove_posted || subsystem->queue_count != 0 ||
+	    subsystem->ctrl_count != 0)
+		return;
+	subsystem->remove_posted = true;
+	subsystem->remove_post.fn = removed;
+	pst_env_post(pst_target_home(subsystem->target), &subsystem->remove_post);
+}
+
+void pst_subsystem_remove(struct pst_subsystem *subsystem, struct pst_subsystem_remove_op *op)
+{
+	struct pst_target *target = subsystem->target;
+
+	pst_assert(subsystem->remove == NULL && op->done != NULL);
+	subsystem->remove = op;
+	pst_list_remove(&subsystem->node);
+	PST_LIST_EACH(node, &target->ctrls) {
+		struct pst_ctrl *ctrl = pst_container_of(node, struct pst_ctrl, node);
+
+		if (ctrl->subsystem == subsystem)
+			pst_ctrl_kill(ctrl, "the volume is removed");
+	}
+	discovery_changed(target);
+	pst_subsystem_check_removed(subsystem);
+}
+
+void pst_subsystem_resized(struct pst_subsystem *subsystem)
+{
+	PST_LIST_EACH(node, &subsystem->target->ctrls) {
+		struct pst_ctrl *ctrl = pst_container_of(node, struct pst_ctrl, node);
+
+		if (ctrl->subsystem == subsystem)
+			pst_ctrl_raise(ctrl, PST_EVENT_NS_CHANGED);
+	}
+}
+
+uint32_t pst_subsystem_host_count(struct pst_subsystem *subsystem)
+{
+	return subsystem->ctrl_count;
+}
+
+/* ---- Statistics ---- */
+
+static uint64_t difference(_Atomic uint64_t *now, uint64_t *seen)
+{
+	uint64_t value = atomic_load_explicit(now, memory_order_relaxed);
+	uint64_t more = value - *seen;
+
+	*seen = value;
+	return more;
+}
+
+void pst_subsystem_fold_sockets(struct pst_subsystem *subsystem, struct pst_queue *queue)
+{
+	subsystem->socket_received += difference(&queue->socket_received, &queue->seen_received);
+	subsystem->socket_sent += difference(&queue->socket_sent, &queue->seen_sent);
+	subsystem->retransmits += difference(&queue->retransmits, &queue->seen_retransmits);
+}
+
+void pst_subsystem_stats(struct pst_subsystem *subsystem, struct pst_subsystem_stats *ret_stats)
+{
+	struct pst_target *target = subsystem->target;
+
+	memset(ret_stats, 0, sizeof(*ret_stats));
+	for (uint32_t i = 0; i < target->shard_count; i++) {
+		const struct pst_shard_stats *stats = &subsystem->shard_stats[i];
+
+		for (unsigned kind = 0; kind < 4; kind++) {
+			pst_hist_merge(&ret_stats->latency[kind], &stats->latency[kind]);
+			ret_stats->ops[kind] += stats->ops[kind];
+			ret_stats->errors[kind] += stats->errors[kind];
+		}
+		pst_hist_merge(&ret_stats->wait_qos, &stats->wait_qos);
+		pst_hist_merge(&ret_stats->wait_device, &stats->wait_device);
+		ret_stats->bytes_read += stats->bytes_read;
+		ret_stats->bytes_written += stats->bytes_written;
+	}
+	PST_LIST_EACH(node, &subsystem->queues) {
+		struct pst_queue *queue = pst_container_of(node, struct pst_queue, subsystem_node);
+
+		if (queue->shard == &target->shards[0]) /* others are as fresh as their shard's last tick */
+			pst_queue_refresh_sockets(queue);
+		pst_subsystem_fold_sockets(subsystem, queue);
+	}
+	ret_stats->socket_bytes_received = subsystem->socket_received;
+	ret_stats->socket_bytes_sent = subsystem->socket_sent;
+	ret_stats->retransmits = subsystem->retransmits;
+}
