@@ -10,7 +10,7 @@ import numpy
 import torch
 
 from blockio import read_json, write_json
-from features import PER_PAGE, FeatureStore
+from features import FeatureStore
 from model import CLASSES, Net, make_deterministic, to_input
 from penstock import step
 from shards import Dataset
@@ -66,7 +66,7 @@ def main():
     write_json(out / "evaluation.json", evaluation)
     step.persist(out / "evaluation.json")
     step.metric("test_accuracy", accuracy)
-    step.result("evaluate", test_accuracy=accuracy, samples=len(true), confusion=confusion.tolist(), classes=CLASSES,
+    step.result("evaluate", accuracy=accuracy, samples=len(true), confusion=confusion.tolist(), classes=CLASSES,
                 accuracy_by_brightness_quartile=slices)
     print(f"evaluate: accuracy {accuracy:.4f} on {len(true)} held-out images; by brightness quartile {slices}")
 

@@ -73,7 +73,7 @@ def test_every_stage(work):
     for script in ("features", "train", "evaluate", "register", "rollout_batch", "rollout_realtime"):
         work.run(script)
     evaluated, batch, realtime = (work.result(s) for s in ("evaluate", "rollout_batch", "rollout_realtime"))
-    assert evaluated["test_accuracy"] > 0.6 and evaluated["test_accuracy"] == batch["accuracy"]
+    assert evaluated["accuracy"] > 0.6 and evaluated["accuracy"] == batch["accuracy"]
     assert sum(map(sum, evaluated["confusion"])) == evaluated["samples"] == batch["predictions"] == 2560
     assert realtime["requests"] == 40 and 0 < realtime["p50_ms"] <= realtime["p99_ms"]
     manifest = json.loads((work.base / "artifact/models/fashion-mnist/v0001/manifest.json").read_text())
