@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A block's versions stand in the order in which they were written (writes to one block do not overlap, so there is
+ * one): numbers v[0..n). `live` is the oldest that a read may return now, `floor` the oldest that may come back after a
+ * power loss; the newest possible is always the last. Version number 0 is zeros.
+ *
+ *   completed      live = its index (older ones are gone)
+ *   unknown fate   live stays (old or new)
+ *   flushed        floor = what live was when the flush began
+ *   power loss     live = floor (anything since may have come back)
+ *   read           decides between possible versions: later ones never were, if no write and no power loss met the read
+ */
+#include "oracle.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct oracle_block {
+	uint64_t *v;
+	uint32_t n, capacity;
+	uint32_t live, floor;
+	uint64_t base; /* how many versions were pruned from the front: indexes of flushes and reads include them */
+	bool writing;
+	uint64_t writes; /* begun or ended, to notice writes that met a read */
+};
+
+struct oracle {
+	uint32_t volume;
+	uint64_t block_count;
+	uint64_t next;
+	uint64_t power_losses;
+	struct oracle_block *blocks;
+	struct oracle_read *reads; /* under way */
+};
+
+struct oracle_flush {
+	struct oracle *oracle;
+	uint64_t power_losses;
+	uint64_t marks[];
+};
+
+struct oracle_read {
+	struct oracle *oracle;
+	struct oracle_read *next;
+	uint64_t lba, count;
+	uint64_t power_losses;
+	struct {
+		uint64_t low, writes;
+		bool writing;
+	} blocks[];
+};
+
+static void *oracle_alloc(size_t bytes)
+{
+	void *p = calloc(1, bytes);
+
+	pst_assert(p);
+	return p;
+}
+
+struct oracle *oracle_new(uint32_t volume, uint64_t block_count)
+{
+	struct oracle *oracle = oracle_alloc(sizeof(*oracle));
+
+	oracle->volume = volume;
+	oracle->block_count = block_count;
+	oracle->next = 1;
+	oracle->blocks = oracle_alloc(block_count * sizeof(oracle->blocks[0]));
+	for (uint64_t i = 0; i < block_count; i++) {
+		struct oracle_block *b = &oracle->blocks[i];
+
+		b->capacity = 8;
+		b->v = oracle_alloc(b->capacity * sizeof(b->v[0]));
+		b->n = 1; /* zeros */
+	}
+	return oracle;
+}
+
+void oracle_free(struct oracle *oracle)
+{
+	if (!oracle)
+		return;
+	for (uint64_t i = 0; i < oracle->block_count; i++)
+		free(oracle->blocks[i].v);
+	free(oracle->blocks);
+	free(oracle);
+}
+
+/* ---- Contents ---- */
+
+struct oracle_stamp {
+	uint64_t magic;
+	uint32_t volume;
+	uint32_t piece; /* of 32 bytes: a shift inside the block is seen too */
+	uint64_t lba;
+	uint64_t version;
+};
+
+#define ORACLE_MAGIC 0x6f7261636c652121u
+
+static void block_fill(uint8_t *buf, uint32_t volume, uint64_t lba, uint64_t version)
+{
+	if (version == 0) {
+		memset(buf, 0, ORACLE_BLOCK_BYTES);
+		return;
+	}
+	for (uint32_t i = 0; i < ORACLE_BLOCK_BYTES / sizeof(struct oracle_stamp); i++) {
+		struct oracle_stamp stamp = { ORACLE_MAGIC ^ version * 0x9e3779b97f4a7c15u, volume, i, lba, version };
+
+		memcpy(buf + i * sizeof(stamp), &stamp, sizeof(stamp));
+	}
+}
+
+/* The version of a whole block of this place; UINT64_MAX if it is anything else, and then *ret_why says what. */
+static uint64_t block_version(const struct oracle *o, uint64_t lba, const uint8_t *buf, char why[256])
+{
+	uint8_t expected[ORACLE_BLOCK_BYTES];
+	struct oracle_stamp stamp;
+
+	memcpy(&stamp, buf, sizeof(stamp));
+	block_fill(expected, o->volume, lba, stamp.magic ? stamp.version : 0);
+	if (memcmp(buf, expected, sizeof(expected)) == 0)
+		return stamp.version;
+	if (stamp.magic == (ORACLE_MAGIC ^ stamp.version * 0x9e3779b97f4a7c15u) &&
+	    (stamp.volume != o->volume || stamp.lba != lba))
+		snprintf(why, 256,
+			 "volume %u block %" PRIu64 " holds bytes of volume %u block %" PRIu64 " (version %" PRIu64 ")",
+			 o->volume, lba, stamp.volume, stamp.lba, stamp.version);
+	else
+		for (size_t i = 0; i < sizeof(expected); i++)
+			if (buf[i] != expected[i]) {
+				snprintf(why, 256,
+					 "volume %u block %" PRIu64 " is torn or garbage: begins as version %" PRIu64
+					 ", differs at byte %zu",
+					 o->volume, lba, stamp.version, i);
+				break;
+			}
+	return UINT64_MAX;
+}
+
+/* ---- Writes ---- */
+
+bool oracle_busy(const struct oracle *oracle, uint64_t lba, uint64_t count)
+{
+	for (uint64_t i = lba; i < lba + count; i++)
+		if (oracle->blocks[i].writing)
+			return true;
+	return false;
+}
+
+static void block_push(struct oracle_block *b, uint64_t version)
+{
+	uint32_t drop = PST_MIN(b->live, b->floor);
+
+	if (drop >= 16) { /* what can come back no more */
+		memmove(b->v, b->v + drop, (b->n - drop) * sizeof(b->v[0]));
+		b->n -= drop;
+		b->live -= drop;
+		b->floor -= drop;
+		b->base += drop;
+	}
+	if (b->n == b->capacity) {
+		b->capacity *= 2;
+		b->v = realloc(b->v, b->capacity * sizeof(b->v[0]));
+		pst_assert(b->v);
+	}
+	b->v[b->n++] = version;
+}
+
+void oracle_write_begin(struct oracle *oracle, uint64_t lba, uint64_t count, uint8_t *buf)
+{
+	uint64_t version = buf ? oracle->next++ : 0;
+
+	pst_assert(!oracle_busy(oracle, lba, count));
+	for (uint64_t i = 0; i < count; i++) {
+		struct oracle_block *b = &oracle->blocks[lba + i];
+
+		if (buf)
+			block_fill(buf + i * ORACLE_BLOCK_BYTES, oracle->volume, lba + i, version);
+		block_push(b, version);
+		b->writing = true;
+		b->writes++;
+	}
+}
+
+void oracle_write_end(struct oracle *oracle, uint64_t lba, uint64_t count, bool ok, bool durable)
+{
+	for (uint64_t i = lba; i < lba + count; i++) {
+		struct oracle_block *b = &oracle->blocks[i];
+
+		pst_assert(b->writing);
+		b->writing = false;
+		b->writes++;
+		if (ok)
+			b->live = b->n - 1;
+		if (ok && durable)
+			b->floor = b->n - 1;
+	}
+}
+
+/* ---- Flush and power ---- */
+
+struct oracle_flush *oracle_flush_begin(struct oracle *oracle)
+{
+	struct oracle_flush *flush = oracle_alloc(sizeof(*flush) + oracle->block_count * sizeof(flush->marks[0]));
+
+	flush->oracle = oracle;
+	flush->power_losses = oracle->power_losses;
+	for (uint64_t i = 0; i < oracle->block_count; i++)
+		flush->marks[i] = oracle->blocks[i].base + oracle->blocks[i].live;
+	return flush;
+}
+
+void oracle_flush_end(struct oracle_flush *flush, bool ok)
+{
+	struct oracle *oracle = flush->oracle;
+
+	/*
+	 * A flush that met a power loss (and was sent again after it) covers what is there after the loss, but which
+	 * version that is nobody has seen: it proves nothing about older completions.
+	 */
+	for (uint64_t i = 0; ok && flush->power_losses == oracle->power_losses && i < oracle->block_count; i++) {
+		struct oracle_block *b = &oracle->blocks[i];
+
+		if (flush->marks[i] > b->base + b->floor)
+			b->floor = (uint32_t)(flush->marks[i] - b->base);
+	}
+	free(flush);
+}
+
+void oracle_power_loss(struct oracle *oracle)
+{
+	oracle->power_losses++;
+	for (uint64_t i = 0; i < oracle->block_count; i++)
+		oracle->blocks[i].live = PST_MIN(oracle->blocks[i].live, oracle->blocks[i].floor);
+	for (struct oracle_read *read = oracle->reads; read; read = read->next)
+		for (uint64_t i = 0; i < read->count; i++) {
+			struct oracle_block *b = &oracle->blocks[read->lba + i];
+
+			read->blocks[i].low = PST_MIN(read->blocks[i].low, b->base + b->floor);
+		}
+}
+
+/* ---- Reads ---- */
+
+struct oracle_read *oracle_read_begin(struct oracle *oracle, uint64_t lba, uint64_t count)
+{
+	struct oracle_read *read = oracle_alloc(sizeof(*read) + count * sizeof(read->blocks[0]));
+
+	read->oracle = oracle;
+	read->lba = lba;
+	read->count = count;
+	read->power_losses = oracle->power_losses;
+	for (uint64_t i = 0; i < count; i++) {
+		struct oracle_block *b = &oracle->blocks[lba + i];
+
+		read->blocks[i].low = b->base + b->live;
+		read->blocks[i].writes = b->writes;
+		read->blocks[i].writing = b->writing;
+	}
+	read->next = oracle->reads;
+	oracle->reads = read;
+	return read;
+}
+
+/* Where in the history, from the newest; -1: not among the possible. */
+static int64_t block_find(const struct oracle_block *b, uint64_t low, uint64_t version)
+{
+	uint64_t from = low > b->base ? low - b->base : 0;
+
+	for (uint64_t i = b->n; i > from; i--)
+		if (b->v[i - 1] == version)
+			return (int64_t)(i - 1);
+	return -1;
+}
+
+static bool read_check(struct oracle_read *read, uint64_t i, const uint8_t *buf, char why[256])
+{
+	struct oracle *oracle = read->oracle;
+	struct oracle_block *b = &oracle->blocks[read->lba + i];
+	uint64_t version = block_version(oracle, read->lba + i, buf, why);
+	int64_t at;
+
+	if (version == UINT64_MAX)
+		return false;
+	at = block_find(b, read->blocks[i].low, version);
+	if (at < 0) {
+		snprintf(
+		    why, 256,
+		    "volume %u block %" PRIu64 " reads as version %" PRIu64 "; possible: %" PRIu64 " (the last) and %d "
+		    "before it, not older than %" PRIu64,
+		    oracle->volume, read->lba + i, version, b->v[b->n - 1], (int)(b->n - 1 - b->live), b->v[b->live]);
+		return false;
+	}
+	if (!b->writing && !read->blocks[i].writing && read->blocks[i].writes == b->writes &&
+	    read->power_losses == oracle->power_losses) {
+		/* Nothing moved: this is the block's version now, and later ones never were. */
+		b->live = (uint32_t)at;
+		b->n = (uint32_t)at + 1;
+		b->floor = PST_MIN(b->floor, b->live);
+	}
+	return true;
+}
+
+bool oracle_read_end(struct oracle_read *read, const uint8_t *buf, char ret_why[256])
+{
+	struct oracle_read **at = &read->oracle->reads;
+	bool ok = true;
+
+	while (*at != read)
+		at = &(*at)->next;
+	*at = read->next;
+	for (uint64_t i = 0; buf && ok && i < read->count; i++)
+		ok = read_check(read, i, buf + i * ORACLE_BLOCK_BYTES, ret_why);
+	free(read);
+	return ok;
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What may a volume return? One history of versions for each block: which are possible for a read now, and which are
+ * possible after the power fails. Rules: docs/fault-model.md. Every version has contents of its own, made from volume,
+ * block and number, so that a torn block, a block of another place, and a block of another volume are told apart.
+ *
+ * The workload keeps writes that touch one block apart (oracle_busy); reads may overlap with writes.
+ */
+#ifndef TESTS_SIM_ORACLE_H
+#define TESTS_SIM_ORACLE_H
+
+#include "base/base.h"
+
+#define ORACLE_BLOCK_BYTES 4096u
+
+struct oracle;
+struct oracle_read;
+struct oracle_flush;
+
+struct oracle *oracle_new(uint32_t volume, uint64_t block_count);
+void oracle_free(struct oracle *oracle);
+
+/* A write of any kind is under way on one of these blocks. */
+bool oracle_busy(const struct oracle *oracle, uint64_t lba, uint64_t count);
+
+/* A write begins; @buf (count blocks) gets the contents to write. NULL: write zeroes. */
+void oracle_write_begin(struct oracle *oracle, uint64_t lba, uint64_t count, uint8_t *buf);
+
+/*
+ * It ended. @ok false: it failed or its fate is unknown (a crash): old or new from here on. @durable: with FUA, and ok.
+ */
+void oracle_write_end(struct oracle *oracle, uint64_t lba, uint64_t count, bool ok, bool durable);
+
+/* What had completed when the flush began is durable if it succeeds. Ends and frees the flush. */
+struct oracle_flush *oracle_flush_begin(struct oracle *oracle);
+void oracle_flush_end(struct oracle_flush *flush, bool ok);
+
+/* Ends and frees the read; @buf NULL: it failed, nothing learnt. False: what was read can't be; *ret_why says it. */
+struct oracle_read *oracle_read_begin(struct oracle *oracle, uint64_t lba, uint64_t count);
+bool oracle_read_end(struct oracle_read *read, const uint8_t *buf, char ret_why[256]);
+
+/* The machine lost power: everything since the last flush may be gone. The death of a process changes nothing. */
+void oracle_power_loss(struct oracle *oracle);
+
+#endif

@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The oracle must accept what the rules allow and refuse what they do not: an oracle that cannot fail proves nothing.
+ */
+#include "oracle.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define B ORACLE_BLOCK_BYTES
+
+static bool reads_as(struct oracle *o, uint64_t lba, const uint8_t *buf)
+{
+	char why[256] = "";
+	bool ok = oracle_read_end(oracle_read_begin(o, lba, 1), buf, why);
+
+	assert_true(ok || why[0]);
+	return ok;
+}
+
+static void write_ok(struct oracle *o, uint64_t lba, uint8_t *buf)
+{
+	oracle_write_begin(o, lba, 1, buf);
+	oracle_write_end(o, lba, 1, true, false);
+}
+
+static const uint8_t zeros[B];
+
+/* A completed write is what a read returns: neither the old contents, nor zeros, nor a block of another place. */
+static void completed_write_is_read(void **state)
+{
+	struct oracle *o = oracle_new(1, 4), *other = oracle_new(2, 4);
+	uint8_t first[B], second[B], elsewhere[B], foreign[B];
+
+	(void)state;
+	assert_true(reads_as(o, 0, zeros));
+	write_ok(o, 0, first);
+	write_ok(o, 1, elsewhere);
+	write_ok(other, 0, foreign);
+	assert_true(reads_as(o, 0, first));
+	write_ok(o, 0, second);
+	assert_true(reads_as(o, 0, second));
+	assert_false(reads_as(o, 0, first));
+	assert_false(reads_as(o, 0, zeros));
+	assert_false(reads_as(o, 0, elsewhere));
+	assert_false(reads_as(o, 0, foreign));
+	oracle_free(o);
+	oracle_free(other);
+}
+
+/* Half of one version and half of another is neither. */
+static void torn_block_is_refused(void **state)
+{
+	struct oracle *o = oracle_new(1, 1);
+	uint8_t a[B], b[B];
+
+	(void)state;
+	write_ok(o, 0, a);
+	oracle_write_begin(o, 0, 1, b);
+	memcpy(a + B / 2, b + B / 2, B / 2);
+	assert_false(reads_as(o, 0, a));
+	oracle_free(o);
+}
+
+/* While a write is under way, and after one of unknown fate, old and new are both possible; a read decides. */
+static void unknown_fate_is_old_or_new(void **state)
+{
+	struct oracle *o = oracle_new(1, 1);
+	uint8_t a[B], b[B], c[B];
+
+	(void)state;
+	write_ok(o, 0, a);
+	oracle_write_begin(o, 0, 1, b);
+	assert_true(oracle_busy(o, 0, 1));
+	assert_true(reads_as(o, 0, b));
+	assert_true(reads_as(o, 0, a));
+	oracle_write_end(o, 0, 1, false, false);
+	assert_false(oracle_busy(o, 0, 1));
+	assert_true(reads_as(o, 0, a));
+	assert_false(reads_as(o, 0, b)); /* decided */
+	oracle_write_begin(o, 0, 1, c);
+	oracle_write_end(o, 0, 1, false, false);
+	assert_true(reads_as(o, 0, c));
+	assert_false(reads_as(o, 0, a));
+	oracle_free(o);
+}
+
+/* What was flushed survives the power; what was not is any version since, and then stays. */
+static void power_loss_takes_unflushed(void **state)
+{
+	struct oracle *o = oracle_new(1, 1);
+	uint8_t old[B], a[B], b[B];
+
+	(void)state;
+	write_ok(o, 0, old);
+	write_ok(o, 0, a);
+	oracle_flush_end(oracle_flush_begin(o), true);
+	write_ok(o, 0, b);
+	oracle_power_loss(o);
+	assert_false(reads_as(o, 0, old));
+	assert_false(reads_as(o, 0, zeros));
+	assert_true(reads_as(o, 0, a));
+	assert_false(reads_as(o, 0, b));
+	write_ok(o, 0, b);
+	oracle_power_loss(o);
+	assert_true(reads_as(o, 0, b));
+	oracle_free(o);
+}
+
+/* A flush covers what had completed when it began, if it succeeds; a durable write needs none. */
+static void flush_covers_what_was_complete(void **state)
+{
+	struct oracle *o = oracle_new(1, 3);
+	struct oracle_flush *flush;
+	uint8_t a[B], b[B], c[B];
+
+	(void)state;
+	oracle_write_begin(o, 0, 1, a);
+	flush = oracle_flush_begin(o);
+	oracle_write_end(o, 0, 1, true, false);
+	oracle_flush_end(flush, true);
+	write_ok(o, 1, b);
+	oracle_flush_end(oracle_flush_begin(o), false);
+	oracle_write_begin(o, 2, 1, c);
+	oracle_write_end(o, 2, 1, true, true);
+	oracle_power_loss(o);
+	assert_true(reads_as(o, 0, zeros));
+	assert_true(reads_as(o, 1, zeros));
+	assert_false(reads_as(o, 2, zeros));
+	assert_true(reads_as(o, 2, c));
+	oracle_free(o);
+}
+
+/* A read that a power loss met may have been answered before or after it. */
+static void read_across_power_loss(void **state)
+{
+	struct oracle *o = oracle_new(1, 1);
+	struct oracle_read *first, *second;
+	uint8_t a[B];
+	char why[256];
+
+	(void)state;
+	write_ok(o, 0, a);
+	first = oracle_read_begin(o, 0, 1);
+	second = oracle_read_begin(o, 0, 1);
+	oracle_power_loss(o);
+	assert_true(oracle_read_end(first, zeros, why));
+	assert_true(oracle_read_end(second, a, why));
+	oracle_free(o);
+}
+
+/* Histories are pruned, not forgotten: after hundreds of versions the rules still hold. */
+static void long_history(void **state)
+{
+	struct oracle *o = oracle_new(1, 1);
+	uint8_t buf[B], flushed[B];
+
+	(void)state;
+	for (int i = 0; i < 500; i++) {
+		write_ok(o, 0, buf);
+		assert_true(reads_as(o, 0, buf));
+		if (i % 7 == 0) {
+			memcpy(flushed, buf, B);
+			oracle_flush_end(oracle_flush_begin(o), true);
+		}
+	}
+	oracle_power_loss(o);
+	assert_false(reads_as(o, 0, zeros));
+	assert_true(reads_as(o, 0, flushed));
+	assert_false(reads_as(o, 0, buf));
+	oracle_free(o);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(completed_write_is_read),
+		cmocka_unit_test(torn_block_is_refused),
+		cmocka_unit_test(unknown_fate_is_old_or_new),
+		cmocka_unit_test(power_loss_takes_unflushed),
+		cmocka_unit_test(flush_covers_what_was_complete),
+		cmocka_unit_test(read_across_power_loss),
+		cmocka_unit_test(long_history),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
