@@ -9,6 +9,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 #define PST_ERR_LIST(X)                                                  \
 	X(PST_OK, 0, "success")                                          \
@@ -48,6 +49,7 @@ const char *pst_err_text(pst_err err);
 /** Name of @err as in the source ("PST_E_IO"): a static string, never NULL. Any thread. */
 const char *pst_err_name(pst_err err);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

@@ -19,6 +19,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 typedef struct pst_host pst_host; /**< one context: identity, event loop, connections */
 typedef struct pst_ns pst_ns;     /**< one connected namespace */
@@ -153,6 +154,7 @@ struct pst_discovery_entry {
 pst_err pst_discover(pst_host *host, const char *traddr, uint16_t trsvcid, struct pst_discovery_entry *entries,
 		     size_t max, size_t *ret_count);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

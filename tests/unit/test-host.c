@@ -1,0 +1,527 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The host against the real target in the simulator: handshake, splitting, queueing, loss, replay, timeouts, faults. */
+#include "env/sim/sim.h"
+#include "host/host.h"
+#include "target/target.h"
+#include "volume/pool.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#define SECOND 1000000000ull
+#define NQN "nqn.2014-08.org.nvmexpress:uuid:11111111-2222-3333-4444-555555555555"
+#define BLOCK 4096u
+#define BLOCKS 4096u
+#define REQUESTS 512u
+
+struct world {
+	struct pst_sim *sim;
+	struct pst_sim_node *target_node, *host_node;
+	struct pst_env *target_env, *host_env;
+	struct pst_target *target;
+	struct pst_subsystem *subsystem;
+	struct pst_pool *pool;
+	struct pst_pool_op pool_op;
+	struct pst_volume *volume;
+	struct pst_target_config target_config;
+	bool pool_done;
+
+	struct pst_session_config config;
+	struct pst_session_open_op open;
+	struct pst_session_close_op close;
+	struct pst_session *session;
+	bool opened, closed;
+	unsigned done;
+	struct pst_request requests[REQUESTS];
+	struct iovec iovs[REQUESTS];
+	uint8_t *data;
+};
+
+static void on_pool(struct pst_pool_op *op)
+{
+	pst_container_of(op, struct world, pool_op)->pool_done = true;
+}
+
+static void on_open(struct pst_session_open_op *op)
+{
+	struct world *w = pst_container_of(op, struct world, open);
+
+	w->opened = true;
+	w->session = op->session;
+}
+
+static void on_close(struct pst_session_close_op *op)
+{
+	pst_container_of(op, struct world, close)->closed = true;
+}
+
+static void on_request(struct pst_request *request)
+{
+	((struct world *)request->arg)->done++;
+}
+
+static bool is_pool_done(void *ctx)
+{
+	return ((struct world *)ctx)->pool_done;
+}
+
+static bool is_opened(void *ctx)
+{
+	return ((struct world *)ctx)->opened;
+}
+
+static bool is_closed(void *ctx)
+{
+	return ((struct world *)ctx)->closed;
+}
+
+static void pool_run(struct world *w, enum pst_pool_op_kind kind)
+{
+	w->pool_op = (struct pst_pool_op){ .kind = kind, .uuid = { 1, 2, 3 }, .block_count = BLOCKS, .done = on_pool };
+	w->pool_done = false;
+	pst_pool_submit(w->pool, &w->pool_op);
+	assert_true(pst_sim_run_until(w->sim, is_pool_done, w, SECOND));
+	assert_int_equal(w->pool_op.err, PST_OK);
+}
+
+static void target_start(struct world *w)
+{
+	struct pst_subsystem_config config = {
+		.nqn = NQN, .serial = "1", .model = "Penstock", .nsid = 1, .uuid = { 1, 2, 3 }
+	};
+	struct pst_addr addr = { .port = 4420 }, bound;
+
+	w->target_env = pst_sim_env_new(w->target_node, 0);
+	assert_int_equal(pst_ram_pool_new(w->target_env, BLOCKS * BLOCK * 2, &w->pool), PST_OK);
+	pool_run(w, PST_POOL_VOLUME_CREATE);
+	pool_run(w, PST_POOL_VOLUME_OPEN);
+	config.volume = w->volume = w->pool_op.volume;
+	assert_int_equal(pst_target_new(&w->target_env, 1, &w->target_config, &w->target), PST_OK);
+	strcpy(addr.host, pst_sim_node_ip(w->target_node));
+	assert_int_equal(pst_target_listen(w->target, &addr, &bound), PST_OK);
+	assert_int_equal(pst_subsystem_add(w->target, &config, &w->subsystem), PST_OK);
+}
+
+static struct world *world_new(uint64_t seed)
+{
+	struct world *w = calloc(1, sizeof(*w));
+
+	w->sim = pst_sim_new(seed);
+	if (getenv("PST_TEST_TRACE"))
+		pst_sim_set_trace(w->sim, stderr);
+	w->target_node = pst_sim_node_new(w->sim, "target");
+	w->host_node = pst_sim_node_new(w->sim, "host");
+	w->host_env = pst_sim_env_new(w->host_node, 0);
+	w->data = calloc(BLOCKS, BLOCK);
+	w->config = (struct pst_session_config){
+		.subnqn = NQN,
+		.hostnqn = "nqn.2014-08.org.nvmexpress:uuid:99999999-2222-3333-4444-555555555555",
+		.hostid = { 9 },
+		.nsid = 1,
+		.io_queues = 1,
+		.queue_entries = 32,
+		.keep_alive_ns = 2 * SECOND,
+		.connect_timeout_ns = 5 * SECOND,
+		.reconnect_delay_ns = SECOND / 10,
+		.addr.port = 4420,
+	};
+	strcpy(w->config.addr.host, pst_sim_node_ip(w->target_node));
+	return w;
+}
+
+static pst_err session_open(struct world *w)
+{
+	w->open.done = on_open;
+	w->opened = false;
+	pst_session_open(w->host_env, &w->config, &w->open);
+	assert_true(pst_sim_run_until(w->sim, is_opened, w, 60 * SECOND));
+	return w->open.err;
+}
+
+static void session_close(struct world *w)
+{
+	w->close.done = on_close;
+	w->closed = false;
+	pst_session_close(w->session, &w->close);
+	assert_true(pst_sim_run_until(w->sim, is_closed, w, 60 * SECOND));
+	w->session = NULL;
+}
+
+static void world_free(struct world *w)
+{
+	if (w->session != NULL)
+		session_close(w);
+	pst_sim_free(w->sim);
+	free(w->data);
+	free(w);
+}
+
+static void submit(struct world *w, unsigned i, enum pst_request_kind kind, uint64_t offset, void *buf, uint64_t len)
+{
+	w->iovs[i] = (struct iovec){ buf, len };
+	w->requests[i] = (struct pst_request){
+		.kind = kind,
+		.offset_bytes = offset,
+		.len_bytes = len,
+		.iov = &w->iovs[i],
+		.iov_count = 1,
+		.done = on_request,
+		.arg = w,
+	};
+	pst_session_submit(w->session, &w->requests[i]);
+}
+
+struct until {
+	struct world *w;
+	unsigned done;
+};
+
+static bool is_done(void *ctx)
+{
+	const struct until *u = ctx;
+
+	return u->w->done >= u->done;
+}
+
+static void run_until_done(struct world *w, unsigned done, uint64_t limit_ns)
+{
+	struct until u = { w, done };
+
+	assert_true(pst_sim_run_until(w->sim, is_done, &u, limit_ns));
+	assert_int_equal(w->done, done);
+}
+
+static pst_err do_one(struct world *w, enum pst_request_kind kind, uint64_t offset, void *buf, uint64_t len)
+{
+	w->done = 0;
+	submit(w, 0, kind, offset, buf, len);
+	assert_int_equal(w->done, 0); /* never inside submit */
+	run_until_done(w, 1, 120 * SECOND);
+	return w->requests[0].err;
+}
+
+static void fill(uint8_t *buf, size_t len, uint8_t seed)
+{
+	for (size_t i = 0; i < len; i++)
+		buf[i] = (uint8_t)(seed + i * 7 + i / BLOCK);
+}
+
+/* The handshake tells size, block size, uuid, cache; reads and writes of every kind work and count. */
+static void connect_read_write(void **state)
+{
+	struct world *w = world_new(1);
+	struct pst_ns_info info;
+	struct pst_ns_stats stats;
+	static uint8_t out[5 << 20], in[5 << 20];
+
+	(void)state;
+	target_start(w);
+	assert_int_equal(session_open(w), PST_OK);
+	pst_session_info(w->session, &info);
+	assert_int_equal(info.size_bytes, BLOCKS * BLOCK);
+	assert_int_equal(info.block_bytes, BLOCK);
+	assert_int_equal(info.uuid[1], 2);
+	assert_int_equal(info.transfer_bytes_max, 1 << 20);
+	fill(out, sizeof(out), 3);
+	assert_int_equal(do_one(w, PST_REQUEST_WRITE, BLOCK, out, BLOCK), PST_OK); /* in a capsule */
+	assert_int_equal(do_one(w, PST_REQUEST_READ, BLOCK, in, BLOCK), PST_OK);
+	assert_memory_equal(in, out, BLOCK);
+	assert_int_equal(do_one(w, PST_REQUEST_WRITE, 0, out, sizeof(out)), PST_OK); /* five commands */
+	assert_int_equal(do_one(w, PST_REQUEST_READ, 0, in, sizeof(in)), PST_OK);
+	assert_memory_equal(in, out, sizeof(out));
+	assert_int_equal(do_one(w, PST_REQUEST_FLUSH, 0, NULL, 0), PST_OK);
+	assert_int_equal(do_one(w, PST_REQUEST_WRITE_ZEROES, 2 * BLOCK, NULL, BLOCK), PST_OK);
+	assert_int_equal(do_one(w, PST_REQUEST_DISCARD, 3 * BLOCK, NULL, BLOCK), PST_OK);
+	assert_int_equal(do_one(w, PST_REQUEST_READ, 0, in, sizeof(in)), PST_OK);
+	memset(out + 2 * BLOCK, 0, 2 * BLOCK);
+	assert_memory_equal(in, out, sizeof(out));
+	pst_session_stats(w->session, &stats);
+	assert_int_equal(stats.requests[PST_REQUEST_READ], 3);
+	assert_int_equal(stats.bytes_read, BLOCK + 2 * sizeof(in));
+	assert_int_equal(stats.bytes_written, BLOCK + sizeof(out));
+	assert_int_equal(stats.reconnects, 0);
+	assert_true(stats.connected);
+	/* Independent count: payload, and less than 2 % around it. */
+	assert_true(stats.socket_bytes_received > stats.bytes_read);
+	assert_true(stats.socket_bytes_received < stats.bytes_read + stats.bytes_read / 50 + 20000);
+	assert_int_equal(pst_session_latency(w->session, PST_REQUEST_READ)->count, 3);
+	world_free(w);
+}
+
+/* What is wrong with a request is told through its callback. */
+static void bad_requests_are_refused(void **state)
+{
+	struct world *w = world_new(2);
+	uint8_t buf[BLOCK];
+
+	(void)state;
+	target_start(w);
+	assert_int_equal(session_open(w), PST_OK);
+	assert_int_equal(do_one(w, PST_REQUEST_READ, 1, buf, BLOCK), PST_E_INVAL);
+	assert_int_equal(do_one(w, PST_REQUEST_READ, 0, buf, 0), PST_E_INVAL);
+	assert_int_equal(do_one(w, PST_REQUEST_READ, 0, buf, 100), PST_E_INVAL);
+	assert_int_equal(do_one(w, PST_REQUEST_READ, BLOCKS * BLOCK, buf, BLOCK), PST_E_RANGE);
+	assert_int_equal(do_one(w, PST_REQUEST_READ, UINT64_MAX - BLOCK + 1, buf, BLOCK), PST_E_RANGE);
+	assert_int_equal(do_one(w, (enum pst_request_kind)9, 0, buf, BLOCK), PST_E_INVAL);
+	assert_int_equal(do_one(w, PST_REQUEST_READ, 0, buf, BLOCK), PST_OK);
+	world_free(w);
+}
+
+/* Far more requests than the queue is deep wait inside and all complete; over several queues, with digests. */
+static void more_requests_than_the_queue_is_deep(void **state)
+{
+	(void)state;
+	for (uint32_t queues = 1; queues <= 3; queues++) {
+		struct world *w = world_new(3 + queues);
+		static uint8_t bufs[REQUESTS][BLOCK];
+
+		w->config.io_queues = queues;
+		w->config.queue_entries = 8;
+		w->config.header_digest = w->config.data_digest = true;
+		target_start(w);
+		assert_int_equal(session_open(w), PST_OK);
+		w->done = 0;
+		for (unsigned i = 0; i < REQUESTS; i++) {
+			fill(bufs[i], BLOCK, (uint8_t)i);
+			submit(w, i, PST_REQUEST_WRITE, (uint64_t)i * BLOCK, bufs[i], BLOCK);
+		}
+		run_until_done(w, REQUESTS, 60 * SECOND);
+		memset(bufs, 0, sizeof(bufs));
+		w->done = 0;
+		for (unsigned i = 0; i < REQUESTS; i++)
+			submit(w, i, PST_REQUEST_READ, (uint64_t)i * BLOCK, bufs[i], BLOCK);
+		run_until_done(w, REQUESTS, 60 * SECOND);
+		for (unsigned i = 0; i < REQUESTS; i++) {
+			uint8_t want[BLOCK];
+
+			fill(want, BLOCK, (uint8_t)i);
+			assert_int_equal(w->requests[i].err, PST_OK);
+			assert_memory_equal(bufs[i], want, BLOCK);
+		}
+		world_free(w);
+	}
+}
+
+/* Connecting tells why it did not work. */
+static void connect_errors(void **state)
+{
+	struct world *w = world_new(7);
+
+	(void)state;
+	assert_int_equal(session_open(w), PST_E_REFUSED);
+	target_start(w);
+	strcpy(w->config.subnqn, "nqn.2014-08.org.nvmexpress:uuid:00000000-2222-3333-4444-555555555555");
+	assert_int_equal(session_open(w), PST_E_NOTFOUND);
+	strcpy(w->config.subnqn, NQN);
+	w->config.nsid = 7;
+	assert_int_equal(session_open(w), PST_E_NOTFOUND);
+	w->config.nsid = 1;
+	pst_sim_partition(w->target_node, w->host_node, true);
+	assert_int_equal(session_open(w), PST_E_TIMEOUT);
+	pst_sim_partition(w->target_node, w->host_node, false);
+	assert_int_equal(session_open(w), PST_OK);
+	world_free(w);
+}
+
+/* A target that is killed and started again gets all requests in flight once more; nothing fails. */
+static void requests_survive_a_restart_of_the_target(void **state)
+{
+	struct world *w = world_new(8);
+	struct pst_ns_stats stats;
+	static uint8_t bufs[REQUESTS][BLOCK];
+
+	(void)state;
+	target_start(w);
+	assert_int_equal(session_open(w), PST_OK);
+	w->done = 0;
+	for (unsigned i = 0; i < REQUESTS; i++)
+		submit(w, i, PST_REQUEST_WRITE, (uint64_t)i * BLOCK, bufs[i], BLOCK);
+	for (unsigned i = 0; i < 200; i++)
+		pst_sim_step(w->sim);
+	pst_sim_kill(w->target_node);
+	pst_sim_run_for(w->sim, 3 * SECOND);
+	assert_true(w->done < REQUESTS);
+	pst_session_stats(w->session, &stats);
+	assert_false(stats.connected);
+	target_start(w);
+	run_until_done(w, REQUESTS, 60 * SECOND);
+	for (unsigned i = 0; i < REQUESTS; i++)
+		assert_int_equal(w->requests[i].err, PST_OK);
+	pst_session_stats(w->session, &stats);
+	assert_true(stats.connected);
+	assert_int_equal(stats.reconnects, 1);
+	assert_true(stats.replayed_requests > 0);
+	assert_true(stats.stalled_ns > 2 * SECOND);
+	world_free(w);
+}
+
+/* With a loss timeout requests fail once it has passed, and at once after that; a new connection ends it. */
+static void the_loss_timeout_ends_waiting(void **state)
+{
+	struct world *w = world_new(9);
+	uint8_t buf[BLOCK];
+
+	(void)state;
+	w->config.loss_timeout_ns = 3 * SECOND;
+	target_start(w);
+	assert_int_equal(session_open(w), PST_OK);
+	pst_sim_kill(w->target_node);
+	assert_int_equal(do_one(w, PST_REQUEST_READ, 0, buf, BLOCK), PST_E_TIMEOUT);
+	assert_true(w->requests[0].latency_ns > 2 * SECOND && w->requests[0].latency_ns < 4 * SECOND);
+	assert_int_equal(do_one(w, PST_REQUEST_READ, 0, buf, BLOCK), PST_E_TIMEOUT);
+	assert_true(w->requests[0].latency_ns < SECOND / 100);
+	target_start(w);
+	pst_sim_run_for(w->sim, 5 * SECOND);
+	assert_int_equal(do_one(w, PST_REQUEST_READ, 0, buf, BLOCK), PST_OK);
+	world_free(w);
+}
+
+/* A silent partition is noticed by the Keep Alive; afterwards the requests go on. */
+static void keep_alive_notices_a_partition(void **state)
+{
+	struct world *w = world_new(10);
+	struct pst_ns_stats stats;
+	uint8_t buf[BLOCK];
+
+	(void)state;
+	target_start(w);
+	assert_int_equal(session_open(w), PST_OK);
+	pst_sim_partition(w->target_node, w->host_node, true);
+	pst_sim_run_for(w->sim, 5 * SECOND);
+	pst_session_stats(w->session, &stats);
+	assert_false(stats.connected);
+	pst_sim_partition(w->target_node, w->host_node, false);
+	assert_int_equal(do_one(w, PST_REQUEST_READ, 0, buf, BLOCK), PST_OK);
+	world_free(w);
+}
+
+/* Closing gives every request back as cancelled, also those that wait for a lost target. */
+static void close_cancels_requests(void **state)
+{
+	(void)state;
+	for (int kill = 0; kill < 2; kill++) {
+		struct world *w = world_new(11);
+		static uint8_t buf[BLOCK];
+
+		target_start(w);
+		assert_int_equal(session_open(w), PST_OK);
+		w->done = 0;
+		if (kill) {
+			pst_sim_kill(w->target_node);
+			pst_sim_run_for(w->sim, SECOND);
+		}
+		for (unsigned i = 0; i < 100; i++)
+			submit(w, i, PST_REQUEST_READ, 0, buf, BLOCK);
+		session_close(w);
+		assert_int_equal(w->done, 100);
+		if (kill)
+			assert_int_equal(w->requests[99].err, PST_E_CANCELLED);
+		world_free(w);
+	}
+}
+
+/* Resets, refusals, splits and stalls slow things down; every request still succeeds, and data is what was written. */
+static void network_faults_lose_nothing(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 100; seed < 130; seed++) {
+		struct world *w = world_new(seed);
+		struct pst_sim_faults faults;
+		static uint8_t bufs[REQUESTS][BLOCK];
+
+		w->config.data_digest = seed % 2;
+		w->config.io_queues = 1 + seed % 3;
+		target_start(w);
+		assert_int_equal(session_open(w), PST_OK);
+		pst_sim_faults_swarm(w->sim, PST_SIM_NET_TIMING | PST_SIM_NET_BREAKS, &faults);
+		pst_sim_set_faults(w->sim, NULL, &faults);
+		for (unsigned round = 0; round < 3; round++) {
+			w->done = 0;
+			for (unsigned i = 0; i < REQUESTS; i++) {
+				fill(bufs[i], BLOCK, (uint8_t)(i + round));
+				submit(w, i, PST_REQUEST_WRITE, (uint64_t)i * BLOCK, bufs[i], BLOCK);
+			}
+			pst_sim_run_for(w->sim, SECOND / 2);
+			if (round == 2)
+				pst_sim_heal(w->sim);
+			if (round == 2)
+				run_until_done(w, REQUESTS, 120 * SECOND);
+			else
+				run_until_done(w, REQUESTS, 1000 * SECOND);
+			for (unsigned i = 0; i < REQUESTS; i++)
+				assert_int_equal(w->requests[i].err, PST_OK);
+		}
+		memset(bufs, 0, sizeof(bufs));
+		w->done = 0;
+		for (unsigned i = 0; i < REQUESTS; i++)
+			submit(w, i, PST_REQUEST_READ, (uint64_t)i * BLOCK, bufs[i], BLOCK);
+		run_until_done(w, REQUESTS, 120 * SECOND);
+		for (unsigned i = 0; i < REQUESTS; i++) {
+			uint8_t want[BLOCK];
+
+			fill(want, BLOCK, (uint8_t)(i + 2));
+			assert_memory_equal(bufs[i], want, BLOCK);
+		}
+		world_free(w);
+	}
+}
+
+/* Discovery finds the one subsystem, at the address it was asked at. */
+static void discovery_lists_subsystems(void **state)
+{
+	struct world *w = world_new(12);
+	const struct pst_discovery_entry *entries;
+	size_t count;
+
+	(void)state;
+	target_start(w);
+	strcpy(w->config.subnqn, "nqn.2014-08.org.nvmexpress.discovery");
+	w->config.discovery = true;
+	w->config.io_queues = 0;
+	w->config.keep_alive_ns = 0;
+	assert_int_equal(session_open(w), PST_OK);
+	entries = pst_session_entries(w->session, &count);
+	assert_int_equal(count, 1);
+	assert_string_equal(entries[0].subnqn, NQN);
+	assert_string_equal(entries[0].traddr, pst_sim_node_ip(w->target_node));
+	assert_int_equal(entries[0].trsvcid, 4420);
+	world_free(w);
+}
+
+/* A host NQN and its identifier belong together. */
+static void host_identity(void **state)
+{
+	uint8_t uuid[16] = { 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x47, 0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff },
+		back[16];
+	char nqn[224];
+
+	(void)state;
+	pst_host_nqn_format(uuid, nqn);
+	assert_string_equal(nqn, "nqn.2014-08.org.nvmexpress:uuid:11223344-5566-4788-99aa-bbccddeeff00");
+	assert_true(pst_host_nqn_uuid(nqn, back));
+	assert_memory_equal(uuid, back, 16);
+	assert_false(pst_host_nqn_uuid("nqn.2020-01.com.example:host", back));
+	assert_false(pst_host_nqn_uuid("nqn.2014-08.org.nvmexpress:uuid:1122", back));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(connect_read_write),
+		cmocka_unit_test(bad_requests_are_refused),
+		cmocka_unit_test(more_requests_than_the_queue_is_deep),
+		cmocka_unit_test(connect_errors),
+		cmocka_unit_test(requests_survive_a_restart_of_the_target),
+		cmocka_unit_test(the_loss_timeout_ends_waiting),
+		cmocka_unit_test(keep_alive_notices_a_partition),
+		cmocka_unit_test(close_cancels_requests),
+		cmocka_unit_test(network_faults_lose_nothing),
+		cmocka_unit_test(discovery_lists_subsystems),
+		cmocka_unit_test(host_identity),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
