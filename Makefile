@@ -3,7 +3,7 @@
 BUILD ?= build
 PREFIX ?= /usr/local
 SEED ?= 1
-SECONDS_PER_FUZZER ?= 60
+SECONDS ?= 60
 
 .DEFAULT_GOAL := build
 .PHONY: help demo build configure check check-long bench lint format fuzz sim install clean
@@ -48,9 +48,9 @@ format: ## clang-format everything
 	@tools/install-packages lint
 	@git ls-files '*.[ch]' | xargs clang-format -i
 
-fuzz: ## each fuzzer for SECONDS_PER_FUZZER (60)
+fuzz: ## every fuzzer, SECONDS in all (60): make fuzz SECONDS=600
 	@tools/install-packages build check
-	@tools/check --only fuzz --fuzz-seconds $(SECONDS_PER_FUZZER)
+	@tools/check --only fuzz --fuzz-seconds $(SECONDS)
 
 sim: ## the simulator with one seed: make sim SEED=42
 	@tools/install-packages build
@@ -62,4 +62,4 @@ install: build ## install to PREFIX (/usr/local); DESTDIR is honoured
 	@meson install -C $(BUILD) --no-rebuild
 
 clean: ## remove what was built
-	rm -rf $(BUILD) build-asan
+	rm -rf $(BUILD) build-asan build-fuzz

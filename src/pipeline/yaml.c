@@ -94,12 +94,60 @@ static void load_errors(struct pst_yaml *y, struct fy_diag *diag)
 	}
 }
 
+/* Length of the UTF-8 sequence at @p (RFC 3629; no overlong forms, no surrogates), 0 if it is none. */
+static size_t utf8_length(const unsigned char *p, size_t left)
+{
+	size_t n = p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : p[0] < 0xf5 ? 4 : 0;
+
+	if (n == 0 || n > left)
+		return 0;
+	for (size_t i = 1; i < n; i++)
+		if ((p[i] & 0xc0) != 0x80)
+			return 0;
+	if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) || (p[0] == 0xf0 && p[1] < 0x90) ||
+	    (p[0] == 0xf4 && p[1] > 0x8f))
+		return 0;
+	return n;
+}
+
+/*
+ * What libfyaml must not see: it does not return from a directive with bytes that are not UTF-8. Pipeline files need
+ * no directives, so these are refused with everything that is not text.
+ */
+static bool text_ok(const char *text, size_t len_bytes, struct pst_pipeline_errors *errors)
+{
+	struct pst_place at = { 1, 1, 1 };
+	size_t n;
+
+	for (size_t i = 0; i < len_bytes; i += n) {
+		unsigned char c = (unsigned char)text[i];
+		const char *wrong = NULL;
+
+		n = utf8_length((const unsigned char *)text + i, len_bytes - i);
+		if (n == 0)
+			wrong = "is not UTF-8 text";
+		else if ((c < 0x20 && c != '\t' && c != '\n' && c != '\r') || c == 0x7f)
+			wrong = "is a control character";
+		else if (c == '%' && at.column == 1)
+			wrong = "begins a YAML directive; a pipeline file has none";
+		if (wrong != NULL) {
+			pst_pipeline_errors_add(errors, at, "byte 0x%02x %s", c, wrong);
+			return false;
+		}
+		at.column = c == '\n' ? 1 : at.column + 1;
+		at.line += c == '\n';
+	}
+	return true;
+}
+
 bool pst_yaml_load(struct pst_yaml *y, const char *text, size_t len_bytes, struct pst_pipeline_errors *errors)
 {
 	struct fy_diag_cfg diag_cfg = { .level = FYET_ERROR, .module_mask = UINT32_MAX };
 	struct pst_place top = { 1, 1, 1 };
 
 	*y = (struct pst_yaml){ .errors = errors };
+	if (!text_ok(text, len_bytes, errors))
+		return false;
 	struct fy_diag *diag = fy_diag_create(&diag_cfg);
 	if (diag == NULL) {
 		pst_pipeline_errors_add(errors, top, "out of memory");

@@ -55,6 +55,13 @@ static const struct bad bads[] = {
 	{ "pipeline: p\nvolumes:\n  d: {profile: fast}\nsteps: [{name: a, command: x}]\n", 3, 16, "unknown profile" },
 	{ "pipeline: p\nvolumes:\n  d: {fs: ntfs}\nsteps: [{name: a, command: x}]\n", 3, 11, "one of ext4, xfs" },
 	{ "pipeline: p\nvolumes:\n  d_e: {}\nsteps: [{name: a, command: x}]\n", 3, 3, "can't name a volume" },
+	{ "%\xbc"
+	  "9\x88\n",
+	  1, 1, "directive" },
+	{ "pipeline: p\n%TAG ! x\n", 2, 1, "directive" },
+	{ "pipeline: p\xff\n", 1, 12, "not UTF-8" },
+	{ "pipeline: \xed\xa0\x80\n", 1, 11, "not UTF-8" },
+	{ "pipeline: p\033\n", 1, 12, "control character" },
 	{ "pipeline: &n p\nsteps: [{name: *n, command: x}]\n", 2, 17, "alias" },
 };
 
