@@ -29,7 +29,10 @@ struct cli_command {
 };
 
 int cmd_doctor(int argc, char **argv);
+int cmd_mount(int argc, char **argv);
 int cmd_report(int argc, char **argv);
+int cmd_run(int argc, char **argv);
+int cmd_umount(int argc, char **argv);
 
 /* "penstock: MESSAGE" and, if not NULL, a second line "  try: HINT" on stderr. */
 void cli_error(const char *hint, const char *fmt, ...) PST_PRINTF(2, 3);

@@ -8,6 +8,9 @@
 /* In the order of --help. */
 static const struct cli_command commands[] = {
 	{ "doctor", "what this machine can and can't do, and what to do about it", cmd_doctor },
+	{ "mount", "make a volume a directory", cmd_mount },
+	{ "umount", "end that", cmd_umount },
+	{ "run", "run a pipeline", cmd_run },
 	{ "report", "make the report of a pipeline run", cmd_report },
 	{ NULL, NULL, NULL },
 };

@@ -145,19 +145,19 @@ pst_err pst_content_probe(struct pst_nsio *io, enum pst_volume_content *ret_cont
 {
 	uint64_t len = PST_MIN(io->info.size_bytes, (uint64_t)PROBE_BYTES);
 	unsigned char *head = malloc(2 * PROBE_BYTES), *tail = head + PROBE_BYTES;
-	pst_err err = head == NULL ? PST_E_NOMEM : pst_nsio_read(io, 0, head, len);
+	pst_err err = head == NULL ? PST_E_NOMEM : pst_nsio_read(io, 0, head, PST_NSIO_BLOCK);
 
-	if (err == PST_OK)
-		err = pst_nsio_read(io, io->info.size_bytes - len, tail, len);
-	if (err == PST_OK) {
+	if (err == PST_OK && head[1080] == 0x53 && head[1081] == 0xef) {
+		*ret_content = PST_CONTENT_EXT4;
+	} else if (err == PST_OK && memcmp(head, "XFSB", 4) == 0) {
+		*ret_content = PST_CONTENT_XFS;
+	} else if (err == PST_OK && (err = pst_nsio_read(io, 0, head, len)) == PST_OK &&
+		   (err = pst_nsio_read(io, io->info.size_bytes - len, tail, len)) == PST_OK) {
 		bool zeros = true;
 
 		for (uint64_t i = 0; i < len && zeros; i++)
 			zeros = head[i] == 0 && tail[i] == 0;
-		*ret_content = zeros                                                    ? PST_CONTENT_ZEROS
-			       : len > 2048 && head[1080] == 0x53 && head[1081] == 0xef ? PST_CONTENT_EXT4
-			       : memcmp(head, "XFSB", 4) == 0                           ? PST_CONTENT_XFS
-											: PST_CONTENT_UNKNOWN;
+		*ret_content = zeros ? PST_CONTENT_ZEROS : PST_CONTENT_UNKNOWN;
 	}
 	free(head);
 	return err;

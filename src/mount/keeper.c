@@ -27,6 +27,8 @@
 #include <unistd.h>
 
 #define MESSAGE_MAX 8192
+/* The starter is gone: its daemon may be going too, and nobody waits for the outcome. */
+#define STARTER_GONE_PATIENCE_S 8
 
 static const struct pst_keeper_ops *const paths[PST_MOUNT_PATHS] = {
 	[PST_MOUNT_KERNEL] = &pst_keeper_kernel,
@@ -202,6 +204,7 @@ static int serve(struct pst_keeper *k, int fd, bool *discard)
 			} else if (n == 0 && k->spec->detached) {
 				fd = -1; /* the starter is gone, and may be */
 			} else if (n == 0) {
+				alarm(STARTER_GONE_PATIENCE_S);
 				run = false;
 			}
 		}
@@ -225,6 +228,7 @@ static void *signal_main(void *arg)
 
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGALRM);
 	while (sigwait(&set, &sig) != 0)
 		;
 	atomic_store(&k->giving_up, true);
@@ -242,6 +246,21 @@ static pst_err connect_volume(struct pst_keeper *k, struct pst_attach_shared *sh
 				       "volume '%s' can't be reached at %s port %u: %s", spec->volume, spec->traddr,
 				       spec->trsvcid, pst_err_text(err));
 	return PST_OK;
+}
+
+/* For those who look for this keeper by its directory. */
+static void publish_place(const struct pst_attach_spec *spec, bool there)
+{
+	char link[256];
+
+	if (spec->socket_path == NULL)
+		return;
+	snprintf(link, sizeof(link), "%s.dir", spec->socket_path);
+	(void)unlink(link);
+	if (there)
+		(void)!symlink(spec->dir, link);
+	else
+		(void)unlink(spec->socket_path);
 }
 
 static int keeper_main(const struct pst_attach_spec *spec, int fd, struct pst_attach_shared *shared)
@@ -262,6 +281,7 @@ static int keeper_main(const struct pst_attach_spec *spec, int fd, struct pst_at
 	}
 	if (pthread_create(&signals, NULL, signal_main, k) != 0)
 		return 1;
+	publish_place(spec, true);
 	err = k->ops->start(k);
 	if (err == PST_OK) {
 		answer(fd, json_pack("{s:s, s:s, s:b, s:f, s:f}", "event", "ready", "path",
@@ -272,6 +292,7 @@ static int keeper_main(const struct pst_attach_spec *spec, int fd, struct pst_at
 			err = k->ops->finish(k);
 	}
 	k->ops->stop(k);
+	publish_place(spec, false);
 	pst_nsio_close(&k->io);
 	if (err != PST_OK && fd >= 0)
 		answer_error(k, fd, err);

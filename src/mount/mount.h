@@ -71,10 +71,12 @@ struct pst_attach_spec {
 	bool ro;
 	bool blank; /* the pool holds nothing of it (used_bytes is 0): may be formatted */
 	enum pst_mount_path path;
-	const char *dir;  /* where the files shall appear: an empty directory */
-	const char *work; /* a private directory for the FUSE file; the keeper makes and removes it */
-	bool detached;    /* the keeper outlives its starter: only messages and signals end it */
-	int extra_fd;     /* -1, or a listening SOCK_SEQPACKET socket on which others may send messages */
+	const char *dir;         /* where the files shall appear: an empty directory */
+	const char *work;        /* a private directory for the FUSE file; the keeper makes and removes it */
+	const char *socket_path; /* NULL, or the path of extra_fd's socket: SOCKET.dir is made a link to dir, both go at
+				    the end */
+	bool detached;           /* the keeper outlives its starter: only messages and signals end it */
+	int extra_fd;            /* -1, or a listening SOCK_SEQPACKET socket on which others may send messages */
 };
 
 struct pst_attach {
