@@ -65,6 +65,7 @@ static json_t *report_steps(json_t *run)
 		json_array_foreach(json_object_get(step, "volumes"), k, volume)
 		    json_array_append_new(volumes, report_volume(volume, number_of(step, "seconds")));
 		json_object_set_new(s, "volumes", volumes);
+		json_object_set(s, "times", json_is_array(attempts) ? attempts : json_null());
 		json_array_append_new(steps, s);
 	}
 	return steps;
@@ -140,7 +141,7 @@ static const char *link_name(json_t *run)
 	if (listen == NULL)
 		return "unknown";
 	if (strncmp(listen, "127.", 4) == 0 || strncmp(listen, "[::1]", 5) == 0)
-		return "loopback: no link to compare with";
+		return "loopback, no link";
 	return listen;
 }
 
@@ -167,13 +168,17 @@ static json_t *report_training(json_t *run)
 
 /* ---- Rollout ---- */
 
+static void copy_result(json_t *to, const char *key, json_t *result)
+{
+	json_object_set(to, key, result != NULL ? result : json_null());
+}
+
 static json_t *report_rollout(json_t *run)
 {
 	json_t *rollout = json_object();
-	json_t *batch = result_of(run, "rollout_batch"), *realtime = result_of(run, "rollout_realtime");
 
-	json_object_set(rollout, "batch", batch != NULL ? batch : json_null());
-	json_object_set(rollout, "realtime", realtime != NULL ? realtime : json_null());
+	copy_result(rollout, "batch", result_of(run, "rollout_batch"));
+	copy_result(rollout, "realtime", result_of(run, "rollout_realtime"));
 	return rollout;
 }
 
@@ -209,9 +214,10 @@ static json_t *report_summary(json_t *proof, double cost_per_hour)
 		strncat(sentence, money, sizeof(sentence) - strlen(sentence) - 1);
 	}
 	return json_pack("{s:s s:s s:f}", "sentence", sentence, "note",
-			 cost_per_hour > 0 ? "Measured with an emulated accelerator." :
-					     "Measured with an emulated accelerator; with PENSTOCK_ACCELERATOR_COST (per "
-					     "hour) set, the loss is told in money too.",
+			 cost_per_hour > 0
+			     ? "Measured with an emulated accelerator."
+			     : "Measured with an emulated accelerator; with PENSTOCK_ACCELERATOR_COST (per "
+			       "hour) set, the loss is told in money too.",
 			 "cost_per_hour", cost_per_hour);
 }
 
@@ -273,6 +279,7 @@ json_t *pst_report_make(json_t *run, json_t *proof, double cost_per_hour, char *
 	json_object_set_new(report, "steps", report_steps(run));
 	json_object_set_new(report, "training", report_training(run));
 	json_object_set_new(report, "rollout", report_rollout(run));
+	copy_result(report, "evaluation", result_of(run, "evaluate"));
 	if (cases != NULL)
 		json_object_set(report, "proof", cases);
 	else

@@ -4,6 +4,7 @@
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 
 import jsonschema
@@ -71,7 +72,8 @@ def test_derives_training_figures_from_events(make):
     assert training["accelerator_idle_fraction"] == pytest.approx(0.2)
     assert training["restart_recovery_s"] == pytest.approx(3.0)
     assert training["checkpoint_write_s"] == [0.04]
-    assert training["test_accuracy"] == 0.8912
+    assert training["test_accuracy"] == 0.8912 and report["evaluation"]["accuracy"] == 0.8912
+    assert report["steps"][0]["times"][0]["signal"] == 9
     assert report["steps"][0]["volumes"][0]["iops"] == pytest.approx(10)
     assert report["accounting"]["dataset"]["difference"] == pytest.approx(0.01)
 
@@ -90,6 +92,7 @@ def test_missing_figures_are_null_and_said(make):
     record["events"] = []
     report, _, text = make(record)
     assert report["training"]["samples_per_s"] is None and report["training"]["test_accuracy"] is None
+    assert report["evaluation"] is None and report["rollout"] == {"batch": None, "realtime": None}
     assert report["proof"] == [] and "not known" in report["summary"]["sentence"]
     assert "not measured" in text
 
@@ -106,3 +109,31 @@ def test_other_files_are_refused(make):
     """A file that is no run record is named, with exit code 2."""
     stderr, _ = make({"a": 1}, expect=2)
     assert "run.json" in stderr and "run record" in stderr
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="SKIP: no chromium to open the page with")
+@pytest.mark.parametrize("scheme", [0, 1])
+@pytest.mark.parametrize("full", [True, False])
+def test_page_draws_without_errors(make, tmp_path, scheme, full):
+    """In a browser, dark and light, with every figure and with hardly any: no script error, nothing undefined."""
+    record, proof = run_record(), proof_record()
+    if full:
+        record["timeline"] = [{"t": 99.0 + t, "cpu_busy": 0.5, "steal": None, "volumes": {"dataset": {"read_mb_s": 1}}}
+                              for t in range(8)]
+        proof["timeline"] = [{"t": 0.2 * i, "case": "alone", "victim_mb_s": 9, "neighbour_mb_s": 0, "idle_fraction": 0}
+                             for i in range(9)]
+    else:
+        record = {"pipeline": "p", "run_id": "r", "steps": []}
+        proof = None
+    make(record, proof)
+    done = subprocess.run([CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr",
+                           f"--user-data-dir={tmp_path}/browser", f"--blink-settings=preferredColorScheme={scheme}",
+                           "--virtual-time-budget=2000", "--dump-dom", f"file://{tmp_path}/out/report.html"],
+                          capture_output=True, text=True, timeout=90)
+    assert done.returncode == 0 and "Reproduce this run" in done.stdout, done.stderr
+    assert "CONSOLE" not in done.stderr, done.stderr
+    body = done.stdout.split("<main>")[1].split("</main>")[0]
+    assert "NaN" not in body and "undefined" not in body and "not measured" in body

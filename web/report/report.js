@@ -32,7 +32,7 @@ function bytes(value) {
 
 function micros(value) {
   if (typeof value !== "number" || value === 0) return "–";
-  return value >= 10000 ? number(value / 1000, 1, " ms") : number(value, 0, " µs");
+  return value >= 1000 ? number(value / 1000, value >= 10000 ? 1 : 2, " ms") : number(value, 0, " µs");
 }
 
 function element(tag, text, className) {
@@ -42,35 +42,50 @@ function element(tag, text, className) {
   return e;
 }
 
-function table(id, heads, rows) {
+// `text` lists the columns that hold words; a cell is a string or a node.
+function table(id, heads, rows, text = []) {
   const t = $(id);
   const head = t.createTHead().insertRow();
-  heads.forEach((h) => head.append(element("th", h)));
+  heads.forEach((h, i) => head.append(element("th", h, text.includes(i) ? "text" : undefined)));
   const body = t.createTBody();
   rows.forEach((cells) => {
     const row = body.insertRow();
-    cells.forEach((c) => {
+    cells.forEach((c, i) => {
       const cell = row.insertCell();
+      if (text.includes(i)) cell.className = "text";
       cell.append(c instanceof Node ? c : document.createTextNode(c));
     });
   });
   if (!rows.length) body.insertRow().insertCell().textContent = missing;
+  return body;
 }
 
 function definitions(id, pairs) {
   pairs.forEach(([term, value]) => $(id).append(element("dt", term), element("dd", value)));
 }
 
+function when(t) {
+  if (typeof t !== "number") return t || "";
+  return new Date(t * 1000).toISOString().slice(0, 16).replace("T", " ") + " UTC";
+}
+
+// The first sentence is the headline, its shares in the colours of their cases; what follows tells the money.
 function headline() {
-  $("eyebrow").textContent = `Penstock · pipeline ${report.pipeline} · run ${report.run_id} · ${report.started || ""}`;
-  $("headline").textContent = report.summary.sentence;
+  $("eyebrow").textContent = `Penstock · pipeline ${report.pipeline} · run ${report.run_id} · ${when(report.started)}`;
+  const [, first, rest] = report.summary.sentence.match(/^(.*?\.)(?:\s+(?=[A-Z])(.*))?$/s) || [null, report.summary.sentence];
+  const colours = ["alone", "neighbour", "guarantee"];
+  first.split(/(\d[\d.]* %)/).forEach((part, i) =>
+    $("headline").append(i % 2 ? element("span", part, colours[(i - 1) / 2]) : document.createTextNode(part)));
+  $("money").textContent = rest || "";
   $("headline-note").textContent = report.summary.note || "";
   report.proof.forEach((p) => {
     const tile = element("div", undefined, "tile " + p.case);
     tile.append(element("span", caseNames[p.case] || p.case), element("b", percent(p.accelerator_idle_fraction)),
-      element("span", "of accelerator time waiting for data"));
+      element("span", "of accelerator time waiting for data"),
+      element("span", `${number(p.samples_per_s, 0)} samples/s · p99 ${micros(p.p99_us)}`));
     $("tiles").append(tile);
   });
+  if (!report.proof.length) $("tiles").remove();
 }
 
 function chartDefaults() {
@@ -84,15 +99,20 @@ function chartDefaults() {
   Chart.defaults.plugins.legend.labels.boxHeight = 2;
 }
 
+// What was not measured is a gap in the line, not a zero.
+function measured(value, scale = 1) {
+  return typeof value === "number" ? value * scale : null;
+}
+
 function line(label, points, name, axis, extra) {
   return { label, data: points, borderColor: colour(name), backgroundColor: colour(name) + "22", yAxisID: axis, ...extra };
 }
 
-function timeAxis() {
-  return { type: "linear", title: { display: true, text: "seconds" }, ticks: { maxTicksLimit: 12 } };
+function timeAxis(max) {
+  return { type: "linear", min: 0, max, title: { display: true, text: "seconds" }, ticks: { maxTicksLimit: 12 } };
 }
 
-// Paints and names the stretch of each case behind the lines.
+// Paints and names stretches of time (cases, steps) behind the lines, and marks moments (the kill).
 const caseBands = {
   id: "caseBands",
   beforeDatasetsDraw(chart) {
@@ -104,8 +124,14 @@ const caseBands = {
       if (i % 2) { ctx.fillStyle = colour("line") + "66"; ctx.fillRect(left, area.top, right - left, area.bottom - area.top); }
       ctx.fillStyle = colour("soft");
       ctx.font = "12px system-ui, 'DejaVu Sans', sans-serif";
-      const name = caseNames[band.case] || band.case;
-      if (ctx.measureText(name).width < right - left) ctx.fillText(name, left + 4, area.top + 14);
+      if (ctx.measureText(band.name).width + 6 < right - left) ctx.fillText(band.name, left + 4, area.top + 14);
+    });
+    (chart.options.plugins.caseBands.marks || []).forEach((mark) => {
+      const at = x.getPixelForValue(mark.t);
+      ctx.strokeStyle = ctx.fillStyle = colour("bad");
+      ctx.setLineDash([4, 3]);
+      ctx.beginPath(); ctx.moveTo(at, area.top); ctx.lineTo(at, area.bottom); ctx.stroke();
+      ctx.fillText(mark.name, at + 4, area.top + 14);
     });
     ctx.restore();
   },
@@ -124,10 +150,11 @@ function proofSection() {
   const bands = [];
   timeline.forEach((s) => {
     const last = bands[bands.length - 1];
-    if (last && last.case === s.case) last.to = s.t;
-    else bands.push({ case: s.case, from: s.t, to: s.t });
+    if (last && last.case === s.case) { last.to = s.t; return; }
+    if (last) last.to = s.t;
+    bands.push({ case: s.case, name: caseNames[s.case] || s.case, from: s.t, to: s.t });
   });
-  const points = (key, scale = 1) => timeline.map((s) => ({ x: s.t, y: (s[key] || 0) * scale }));
+  const points = (key, scale = 1) => timeline.map((s) => ({ x: s.t, y: measured(s[key], scale) }));
   new Chart($("proof-chart"), {
     type: "line",
     data: { datasets: [
@@ -138,7 +165,7 @@ function proofSection() {
     options: {
       plugins: { caseBands: { bands }, legend: { position: "bottom" } },
       scales: {
-        x: timeAxis(), y: { beginAtZero: true, grace: "12%", title: { display: true, text: "MB/s" } },
+        x: timeAxis(Math.ceil(timeline[timeline.length - 1].t)), y: { beginAtZero: true, grace: "12%", title: { display: true, text: "MB/s" } },
         idle: { position: "right", min: 0, max: 100, grid: { display: false }, title: { display: true, text: "% idle" } },
       },
     },
@@ -146,18 +173,30 @@ function proofSection() {
   });
 }
 
+function volumeName(v) {
+  const cell = element("span", v.name);
+  if (v.profile && v.profile !== v.name) cell.append(element("span", ` ${v.profile}`, "soft"));
+  return cell;
+}
+
 function stepsSection() {
-  const rows = [];
+  const rows = [], opens = [];
   report.steps.forEach((step) => {
     const volumes = step.volumes.length ? step.volumes : [null];
     volumes.forEach((v, i) => {
-      const status = element("span", step.status, "status " + step.status);
-      rows.push([i ? "" : step.name, i ? "" : status, i ? "" : number(step.seconds, 1, " s"),
-        v ? `${v.name} (${v.profile})` : "–", v ? bytes(v.bytes_read) : "–", v ? bytes(v.bytes_written) : "–",
+      const status = element("span", undefined);
+      status.append(element("span", step.status, "status " + step.status));
+      if (step.attempts > 1) status.append(element("span", ` ${step.attempts} attempts`, "soft"));
+      const seconds = typeof step.seconds === "number" ? step.seconds.toFixed(1) + " s" : missing;
+      opens.push(i + 1 < volumes.length);
+      rows.push([i ? "" : step.name, i ? "" : status, i ? "" : seconds,
+        v ? volumeName(v) : "–", v ? bytes(v.bytes_read) : "–", v ? bytes(v.bytes_written) : "–",
         v ? number(v.iops, 0) : "–", v ? micros(v.p50_us) : "–", v ? micros(v.p95_us) : "–", v ? micros(v.p99_us) : "–"]);
     });
   });
-  table("steps-table", ["step", "status", "duration", "volume", "read", "written", "IOPS", "p50", "p95", "p99"], rows);
+  const heads = ["step", "status", "duration", "volume", "read", "written", "IOPS", "p50", "p95", "p99"];
+  const body = table("steps-table", heads, rows, [0, 1, 3]);
+  opens.forEach((open, i) => { if (open) body.rows[i].className = "opens"; });
 }
 
 function trainingSection() {
@@ -182,7 +221,8 @@ function trainingSection() {
 }
 
 function rolloutSection() {
-  const { batch = {}, realtime = {} } = report.rollout || {};
+  const rollout = report.rollout || {};
+  const batch = rollout.batch || {}, realtime = rollout.realtime || {};
   definitions("rollout", [
     ["batch: predictions", number(batch.predictions, 0)],
     ["batch: predictions/s", number(batch.predictions_per_s, 0)],
@@ -193,41 +233,103 @@ function rolloutSection() {
     ["real time: p99", number(realtime.p99_ms, 1, " ms")],
     ["real time: errors", number(realtime.errors, 0)],
   ]);
+  confusion();
+}
+
+// Rows are true classes, columns what the model said; mistakes are tinted by how often they happen.
+function confusion() {
+  const { confusion: counts, classes, samples } = report.evaluation || {};
+  if (!counts || !classes) { $("confusion-note").textContent = missing; return; }
+  $("confusion-note").textContent = `${number(samples, 0)} held-out images: true class by row, prediction by column.`;
+  const worst = Math.max(1, ...counts.flatMap((row, i) => row.filter((_, k) => k !== i)));
+  const head = $("confusion").createTHead().insertRow();
+  head.append(element("th", ""));
+  classes.forEach((c) => { const th = element("th", c.slice(0, 2)); th.title = c; head.append(th); });
+  const body = $("confusion").createTBody();
+  counts.forEach((row, i) => {
+    const r = body.insertRow();
+    r.append(element("th", classes[i]));
+    row.forEach((n, k) => {
+      const cell = r.insertCell();
+      cell.textContent = n || "·";
+      const share = i === k ? n / Math.max(1, row.reduce((a, b) => a + b, 0)) : n / worst;
+      const alpha = Math.round(share * (i === k ? 90 : 150)).toString(16).padStart(2, "0");
+      cell.style.background = colour(i === k ? "calm" : "warm") + alpha;
+    });
+  });
+}
+
+// Steps as stretches of the run's clock, and the kill as a moment.
+function runBands(start) {
+  const bands = [], marks = [];
+  (report.steps || []).forEach((step) => {
+    const times = step.times || [];
+    if (!times.length) return;
+    bands.push({ name: step.name, from: times[0].started - start, to: times[times.length - 1].ended - start });
+    times.filter((a) => a.signal).forEach((a) => marks.push({ t: a.ended - start, name: `signal ${a.signal}` }));
+  });
+  return { bands, marks };
+}
+
+// One of the lanes that share the run's clock; all have the same margins, so that moments stand above each other.
+function lane(id, caseBandsOptions, last, unit, datasets, y, showTime) {
+  const width = (w) => ({ afterFit: (axis) => { axis.width = w; } });
+  const x = timeAxis(last);
+  if (!showTime) { x.title.display = false; x.ticks.display = false; }
+  if (y.max === 100) caseBandsOptions = { bands: caseBandsOptions.bands.map((b) => ({ ...b, name: "" })),
+    marks: caseBandsOptions.marks.map((m) => ({ ...m, name: "" })) }; // a full lane has no room for names
+  new Chart($(id), {
+    type: "line",
+    data: { datasets },
+    options: {
+      layout: { padding: { right: 12 } },
+      plugins: { caseBands: caseBandsOptions, legend: { position: "top", align: "end" } },
+      scales: { x, y: { beginAtZero: true, ...y, title: { display: true, text: unit }, ticks: { maxTicksLimit: 5 }, ...width(58) } },
+    },
+    plugins: [caseBands],
+  });
 }
 
 function nodeSection() {
   const timeline = report.timeline || [];
-  if (!timeline.length) { $("node-note").textContent = missing; return; }
-  const start = timeline[0].t;
-  const points = (value) => timeline.map((s) => ({ x: s.t - start, y: value(s) || 0 }));
-  const volumes = (s, key) => Object.values(s.volumes || {}).reduce((sum, v) => sum + (v[key] || 0), 0);
-  new Chart($("node-chart"), {
-    type: "line",
-    data: { datasets: [
-      line("CPU busy, %", points((s) => s.cpu_busy * 100), "idle", "y", { fill: true, borderWidth: 1 }),
-      line("steal, %", points((s) => s.steal * 100), "bad", "y"),
-      line("volumes read, MB/s", points((s) => volumes(s, "read_mb_s")), "water", "rate"),
-      line("volumes written, MB/s", points((s) => volumes(s, "write_mb_s")), "warm", "rate"),
-      line("TCP retransmits + NIC drops, per sample", points((s) => (s.tcp_retransmits || 0) + (s.nic_drops || 0)), "calm", "rate"),
-    ] },
-    options: {
-      plugins: { legend: { position: "bottom" } },
-      scales: { x: timeAxis(), y: { min: 0, max: 100, title: { display: true, text: "%" } },
-        rate: { position: "right", beginAtZero: true, grid: { display: false }, title: { display: true, text: "MB/s, count" } } },
-    },
-  });
-  const sum = (key) => timeline.reduce((total, s) => total + (s[key] || 0), 0);
-  $("node-note").textContent = `TCP retransmits: ${sum("tcp_retransmits")}; NIC drops: ${sum("nic_drops")} over the whole run.`;
+  if (!timeline.length) {
+    $("node-note").textContent = missing;
+    ["cpu-chart", "rate-chart", "network-chart"].forEach((id) => $(id).parentElement.remove());
+    return;
+  }
+  const start = timeline[0].t, last = Math.ceil(timeline[timeline.length - 1].t - start);
+  const points = (value) => timeline.map((s) => ({ x: s.t - start, y: value(s) }));
+  const volumes = (s, key) => s.volumes ? Object.values(s.volumes).reduce((sum, v) => sum + (v[key] || 0), 0) : null;
+  const bands = runBands(start);
+  $("step-key").textContent = bands.bands.length ? "Steps in order: " + bands.bands.map((b) => b.name).join(", ") + "." : "";
+  lane("cpu-chart", bands, last, "% of all cores", [
+    line("CPU busy", points((s) => measured(s.cpu_busy, 100)), "idle", "y", { fill: true, borderWidth: 1 }),
+    line("steal", points((s) => measured(s.steal, 100)), "bad", "y"),
+  ], { min: 0, max: 100 });
+  lane("rate-chart", bands, last, "MB/s", [
+    line("volumes read", points((s) => volumes(s, "read_mb_s")), "water", "y"),
+    line("volumes written", points((s) => volumes(s, "write_mb_s")), "warm", "y"),
+  ], { grace: "15%" });
+  lane("network-chart", bands, last, "per sample", [
+    line("TCP retransmits", points((s) => measured(s.tcp_retransmits)), "calm", "y"),
+    line("NIC drops", points((s) => measured(s.nic_drops)), "bad", "y"),
+  ], { suggestedMax: 4 }, true);
+  const sum = (key) => timeline.some((s) => typeof s[key] === "number")
+    ? number(timeline.reduce((total, s) => total + (s[key] || 0), 0), 0) : missing;
+  $("node-note").textContent = `Over the whole run: TCP retransmits ${sum("tcp_retransmits")}, NIC drops ${sum("nic_drops")}.`;
 }
 
 function accountingSection() {
   const rows = Object.entries(report.accounting || {}).map(([name, a]) => [name, bytes(a.host_bytes), bytes(a.target_bytes),
     bytes(a.socket_bytes), bytes(a.overhead_bytes), percent(a.difference)]);
-  table("accounting-table", ["volume", "host library", "target", "sockets (TCP_INFO)", "of it protocol", "largest difference"], rows);
+  table("accounting-table", ["volume", "host library", "target", "sockets (TCP_INFO)", "protocol overhead", "difference left"], rows);
 }
 
 function labelsSection() {
-  (report.labels || []).forEach((l) => $("labels").append(element("li", l)));
+  definitions("labels", (report.labels || []).map((l) => {
+    const [, tag, text] = l.match(/^([^:.]{2,30}): (.*)$/s) || [null, "note", l];
+    return [tag, text];
+  }));
   const e = report.environment || {};
   definitions("environment", Object.entries(e).map(([k, v]) => [k.replaceAll("_", " "), String(v)]));
   $("command").textContent = report.command || missing;
@@ -242,3 +344,4 @@ rolloutSection();
 nodeSection();
 accountingSection();
 labelsSection();
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => location.reload());
