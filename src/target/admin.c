@@ -23,8 +23,7 @@ static uint16_t plan_answer(struct pst_cmd *cmd, uint64_t bytes, uint32_t incaps
 		return BAD_FIELD;
 	cmd->io.direction = PST_DATA_TO_HOST;
 	cmd->io.data_bytes = (uint32_t)bytes;
-	return pst_check_sgl((const uint8_t *)&cmd->wire->sqe, PST_DATA_TO_HOST, cmd->io.data_bytes, false,
-			     incapsule_bytes);
+	return pst_check_sgl(&cmd->wire->sqe, PST_DATA_TO_HOST, cmd->io.data_bytes, false, incapsule_bytes);
 }
 
 static uint16_t plan_fabrics(struct pst_cmd *cmd, uint32_t incapsule_bytes)
@@ -36,8 +35,7 @@ static uint16_t plan_fabrics(struct pst_cmd *cmd, uint32_t incapsule_bytes)
 			return BAD_SEQUENCE;
 		cmd->io.direction = PST_DATA_FROM_HOST;
 		cmd->io.data_bytes = sizeof(struct nvmf_connect_data);
-		return pst_check_sgl((const uint8_t *)&cmd->wire->sqe, PST_DATA_FROM_HOST, cmd->io.data_bytes, true,
-				     incapsule_bytes);
+		return pst_check_sgl(&cmd->wire->sqe, PST_DATA_FROM_HOST, cmd->io.data_bytes, true, incapsule_bytes);
 	}
 	if (queue->state != PST_QUEUE_LIVE)
 		return BAD_SEQUENCE;

@@ -21,14 +21,15 @@ static const struct io_opcode {
 	{ 0x09, false, false, false, PST_IO_DISCARD, PST_DATA_FROM_HOST },
 };
 
-uint32_t pst_sgl_length(const uint8_t sqe[64])
+uint32_t pst_sgl_length(const void *entry)
 {
-	return pst_get_le32(sqe + 32);
+	return pst_get_le32((const uint8_t *)entry + 32);
 }
 
-uint16_t pst_check_sgl(const uint8_t sqe[64], enum pst_data_direction direction, uint32_t data_bytes, bool length_exact,
+uint16_t pst_check_sgl(const void *entry, enum pst_data_direction direction, uint32_t data_bytes, bool length_exact,
 		       uint32_t incapsule_bytes)
 {
+	const uint8_t *sqe = entry;
 	uint32_t length = pst_sgl_length(sqe);
 
 	if ((sqe[1] >> 6) != 1) /* PSDT: Fabrics uses SGLs only */
@@ -52,9 +53,10 @@ uint16_t pst_check_sgl(const uint8_t sqe[64], enum pst_data_direction direction,
 	return NVME_SUCCESS;
 }
 
-uint16_t pst_check_io(const uint8_t sqe[64], uint32_t incapsule_bytes, const struct pst_check_limits *limits,
+uint16_t pst_check_io(const void *entry, uint32_t incapsule_bytes, const struct pst_check_limits *limits,
 		      struct pst_checked_io *ret)
 {
+	const uint8_t *sqe = entry;
 	const struct io_opcode *op = NULL;
 	uint32_t nsid = pst_get_le32(sqe + 4), cdw12 = pst_get_le32(sqe + 48);
 	struct pst_checked_io io = { 0 };

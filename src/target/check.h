@@ -34,7 +34,7 @@ struct pst_check_limits {
  * @incapsule_bytes: data that came with the capsule. Returns the status; *ret is valid for NVME_SUCCESS only. The
  * range is checked against the volume's size at dispatch, on the volume's shard (it may be resized).
  */
-uint16_t pst_check_io(const uint8_t sqe[64], uint32_t incapsule_bytes, const struct pst_check_limits *limits,
+uint16_t pst_check_io(const void *entry, uint32_t incapsule_bytes, const struct pst_check_limits *limits,
 		      struct pst_checked_io *ret);
 
 /*
@@ -42,11 +42,11 @@ uint16_t pst_check_io(const uint8_t sqe[64], uint32_t incapsule_bytes, const str
  * @length_exact: the descriptor must match (reads and writes), else it may be longer (a buffer to fill; the list of
  * ranges, for which Linux always sends 4096 bytes).
  */
-uint16_t pst_check_sgl(const uint8_t sqe[64], enum pst_data_direction direction, uint32_t data_bytes, bool length_exact,
+uint16_t pst_check_sgl(const void *entry, enum pst_data_direction direction, uint32_t data_bytes, bool length_exact,
 		       uint32_t incapsule_bytes);
 
-/* Length that SGL 1 offers. */
-uint32_t pst_sgl_length(const uint8_t sqe[64]);
+/* Length that SGL 1 offers. @entry: the 64 bytes, as everywhere here. */
+uint32_t pst_sgl_length(const void *entry);
 
 /*
  * Dataset Management: joins neighbours that touch among the host's @count ranges, drops empty ones, and

@@ -527,7 +527,7 @@ static void io_start(struct pst_cmd *cmd)
 		.nsid = subsystem->nsid,
 		.transfer_bytes_max = config->transfer_bytes_max,
 	};
-	uint16_t status = pst_check_io((const uint8_t *)&cmd->wire->sqe, cmd->wire->data_bytes, &limits, &cmd->io);
+	uint16_t status = pst_check_io(&cmd->wire->sqe, cmd->wire->data_bytes, &limits, &cmd->io);
 
 	if (status == NVME_SUCCESS && cmd->wire->data_bytes > config->incapsule_bytes)
 		status = NVME_SGL_LENGTH_INVALID |

@@ -20,6 +20,8 @@ static struct pst_env *envs[SHARDS_MAX];
 static unsigned shard_count = 1;
 static struct pst_target *target;
 static struct pst_subsystem *subsystem;
+static struct pst_pool *pool;
+static struct pst_volume *volume;
 static struct pst_post quit_post;
 
 static void fail(const char *what, pst_err err)
@@ -35,11 +37,27 @@ static void opened(struct pst_pool_op *op)
 	pst_env_stop(envs[0]);
 }
 
-static void stopped(struct pst_target_stop_op *op)
+static void pool_closed(struct pst_pool_op *op)
 {
 	(void)op;
 	for (unsigned i = 0; i < shard_count; i++)
 		pst_env_stop(envs[i]);
+}
+
+static void volume_closed(struct pst_volume_close_op *op)
+{
+	static struct pst_pool_op close = { .kind = PST_POOL_CLOSE, .done = pool_closed };
+
+	(void)op;
+	pst_pool_submit(pool, &close);
+}
+
+static void stopped(struct pst_target_stop_op *op)
+{
+	static struct pst_volume_close_op close = { .done = volume_closed };
+
+	(void)op;
+	pst_volume_close(volume, &close);
 }
 
 static void removed(struct pst_subsystem_remove_op *op)
@@ -78,9 +96,8 @@ int main(int argc, char **argv)
 {
 	struct pst_env_config config = { .log_level = PST_LOG_INFO, .spin_us = 50 };
 	struct pst_addr addr, bound;
-	struct pst_pool *pool;
 	uint64_t bytes;
-	pthread_t thread;
+	pthread_t thread, threads[SHARDS_MAX];
 	static sigset_t set;
 	pst_err err;
 
@@ -111,19 +128,24 @@ int main(int argc, char **argv)
 	pst_env_run(envs[0]);
 	if ((err = pst_target_new(envs, shard_count, &(struct pst_target_config){ 0 }, &target)) != PST_OK)
 		fail("target", err);
-	struct pst_subsystem_config volume = {
+	volume = open.volume;
+	struct pst_subsystem_config config_ns = {
 		.nqn = NQN, .serial = "RAM1", .model = "Penstock ram", .nsid = 1, .volume = open.volume
 	};
-	memcpy(volume.uuid, open.uuid, sizeof(volume.uuid));
-	if ((err = pst_subsystem_add(target, &volume, &subsystem)) != PST_OK)
+	memcpy(config_ns.uuid, open.uuid, sizeof(config_ns.uuid));
+	if ((err = pst_subsystem_add(target, &config_ns, &subsystem)) != PST_OK)
 		fail("subsystem", err);
 	if ((err = pst_target_listen(target, &addr, &bound)) != PST_OK)
 		fail(argv[1], err);
 	pthread_create(&thread, NULL, signal_main, &set);
 	for (unsigned i = 1; i < shard_count; i++)
-		pthread_create(&thread, NULL, shard_main, envs[i]);
+		pthread_create(&threads[i], NULL, shard_main, envs[i]);
 	printf("{\"nqn\":\"%s\",\"port\":%u,\"io\":\"%s\"}\n", NQN, bound.port, pst_env_backend_name(envs[0]));
 	fflush(stdout);
 	pst_env_run(envs[0]);
+	for (unsigned i = 1; i < shard_count; i++)
+		pthread_join(threads[i], NULL);
+	for (unsigned i = 0; i < shard_count; i++)
+		pst_env_free(envs[i]);
 	return 0;
 }

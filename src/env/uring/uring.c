@@ -263,9 +263,11 @@ static pst_err uring_stream_start(struct pst_stream *stream, const struct sockad
 
 static void stream_maybe_gone(struct pst_stream *stream)
 {
-	if (!stream->close || stream->inflight)
+	/* The owner may have closed from inside the completion that brought us here: then it is done already. */
+	if (!stream->close || stream->inflight || stream->fd < 0)
 		return;
 	close(stream->fd);
+	stream->fd = -1;
 	pst_real_stream_gone(stream);
 }
 
