@@ -28,6 +28,7 @@ struct cli_command {
 	int (*run)(int argc, char **argv); /* argv[0] is the subcommand's name; returns enum cli_exit */
 };
 
+int cmd_bench(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 int cmd_mount(int argc, char **argv);
 int cmd_report(int argc, char **argv);

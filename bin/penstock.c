@@ -7,6 +7,7 @@
 
 /* In the order of --help. */
 static const struct cli_command commands[] = {
+	{ "bench", "what a noisy neighbour costs, and what a guarantee gives back", cmd_bench },
 	{ "doctor", "what this machine can and can't do, and what to do about it", cmd_doctor },
 	{ "mount", "make a volume a directory", cmd_mount },
 	{ "umount", "end that", cmd_umount },
