@@ -37,12 +37,11 @@ bench: ## figures against the physical limit (docs/performance.md)
 	@tools/install-packages build bench
 	@$(MAKE) --no-print-directory configure
 	@ninja -C $(BUILD)
-	@tools/bench --build $(BUILD)
+	@tools/bench --build $(BUILD) --json $(BUILD)/bench.json
 
 lint: ## formatting, static analysis, shell and Python checks, house rules
-	@tools/install-packages build lint
-	@$(MAKE) --no-print-directory configure
-	@tools/lint --build $(BUILD)
+	@tools/install-packages lint
+	@tools/lint
 
 format: ## clang-format everything
 	@tools/install-packages lint

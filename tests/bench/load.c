@@ -18,11 +18,11 @@ static bool option(const char *name, char *value)
 	if (strcmp(name, "--nqn") == 0)
 		target.subnqn = value;
 	else if (strcmp(name, "--port") == 0)
-		target.trsvcid = (uint16_t)atoi(value);
+		target.trsvcid = (uint16_t)strtoul(value, NULL, 10);
 	else if (strcmp(name, "--server-pid") == 0)
-		server_pid = atoi(value);
+		server_pid = (int)strtol(value, NULL, 10);
 	else if (strcmp(name, "--spin-us") == 0)
-		spin_us = (uint32_t)atoi(value);
+		spin_us = (uint32_t)strtoul(value, NULL, 10);
 	else if (strcmp(name, "--digests") == 0)
 		target.header_digest = target.data_digest = strcmp(value, "on") == 0;
 	else

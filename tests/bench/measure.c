@@ -19,9 +19,9 @@ static bool take_option(struct measure_load *l, const char *name, char *value)
 	else if (strcmp(name, "--pattern") == 0)
 		l->sequential = strcmp(value, "sequential") == 0;
 	else if (strcmp(name, "--seconds") == 0)
-		l->seconds = atof(value);
+		l->seconds = strtod(value, NULL);
 	else if (strcmp(name, "--cpu") == 0)
-		l->cpu = atoi(value);
+		l->cpu = (int)strtol(value, NULL, 10);
 	else if (strcmp(name, "--seed") == 0)
 		l->seed = strtoull(value, NULL, 0);
 	else if (pst_parse_size(value, &n) != PST_OK)

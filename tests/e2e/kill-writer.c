@@ -253,9 +253,9 @@ int main(int argc, char **argv)
 		else if (strcmp(argv[i], "--nqn") == 0)
 			options.subnqn = argv[++i];
 		else if (strcmp(argv[i], "--port") == 0)
-			options.trsvcid = (uint16_t)atoi(argv[++i]);
+			options.trsvcid = (uint16_t)strtoul(argv[++i], NULL, 10);
 		else if (strcmp(argv[i], "--seconds") == 0)
-			seconds = atof(argv[++i]);
+			seconds = strtod(argv[++i], NULL);
 		else if (strcmp(argv[i], "--seed") == 0)
 			w.seed = strtoull(argv[++i], NULL, 0);
 		else if (strcmp(argv[i], "--span") == 0)
