@@ -15,8 +15,7 @@ static unsigned bucket_of(uint64_t v)
 	return ((shift + 1) << PST_HIST_SUB_BITS) + (unsigned)((v >> shift) & ((1u << PST_HIST_SUB_BITS) - 1));
 }
 
-/* Largest value that falls into bucket @b. */
-static uint64_t bucket_limit(unsigned b)
+uint64_t pst_hist_bucket_limit_ns(unsigned b)
 {
 	if (b < (1u << PST_HIST_SUB_BITS))
 		return b;
@@ -67,7 +66,7 @@ uint64_t pst_hist_percentile_ns(const struct pst_hist *h, double fraction)
 	for (unsigned b = 0; b < PST_HIST_BUCKETS; b++) {
 		seen += h->bucket[b];
 		if (seen >= rank)
-			return PST_MIN(bucket_limit(b), h->max_ns);
+			return PST_MIN(pst_hist_bucket_limit_ns(b), h->max_ns);
 	}
 	return h->max_ns;
 }
@@ -76,7 +75,7 @@ uint64_t pst_hist_count_le(const struct pst_hist *h, uint64_t limit_ns)
 {
 	uint64_t seen = 0;
 
-	for (unsigned b = 0; b < PST_HIST_BUCKETS && bucket_limit(b) <= limit_ns; b++)
+	for (unsigned b = 0; b < PST_HIST_BUCKETS && pst_hist_bucket_limit_ns(b) <= limit_ns; b++)
 		seen += h->bucket[b];
 	return seen;
 }

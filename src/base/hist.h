@@ -29,6 +29,9 @@ void pst_hist_subtract(struct pst_hist *from, const struct pst_hist *earlier);
 /* Smallest bucket limit that at least @fraction (0 to 1) of all values do not exceed; 0 for an empty histogram. */
 uint64_t pst_hist_percentile_ns(const struct pst_hist *h, double fraction);
 
+/* Largest value that falls into bucket @index (below PST_HIST_BUCKETS). */
+uint64_t pst_hist_bucket_limit_ns(unsigned index);
+
 /* How many values were at most @limit_ns (to bucket accuracy). */
 uint64_t pst_hist_count_le(const struct pst_hist *h, uint64_t limit_ns);
 

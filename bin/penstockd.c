@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The storage daemon's command line: options in, struct pst_daemon_config out; src/control/daemon.c does the rest. */
+#include "base/units.h"
+#include "control/client.h"
+#include "control/daemon.h"
+
+#include <getopt.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char help[] = "usage: penstockd --ram SIZE [OPTION]...\n"
+			   "\n"
+			   "Serves volumes over NVMe/TCP, and a REST API on a unix socket.\n"
+			   "\n"
+			   "  --ram [NAME=]SIZE        a pool in memory, gone when the daemon ends (name: ram)\n"
+			   "  --listen ADDR[:PORT]     where hosts connect; repeatable; port 0 takes any\n"
+			   "                           (default 127.0.0.1:4420)\n"
+			   "  --insecure               allow --listen beyond this machine: hosts are not\n"
+			   "                           authenticated and traffic is not encrypted\n"
+			   "  --api unix:PATH          the API's socket, mode 0600 (default as in penstock(1));\n"
+			   "                           the API is not offered over TCP\n"
+			   "  --shards N               threads that serve connections (default 1)\n"
+			   "  --io uring|posix         default: io_uring where the kernel allows it\n"
+			   "  --capacity RATE          what a pool's reservations may add up to, as 100000iops or\n"
+			   "                           2GB/s; repeatable; without it reservations are not checked\n"
+			   "  --spin-us N              longest wait for more work before sleeping (default 20)\n"
+			   "  --log error|warn|info|debug   (default info)\n"
+			   "  --ready-fd N             write one JSON line to this descriptor when ready\n"
+			   "  --help, --version\n"
+			   "\n"
+			   "penstockd(8) tells more, and lists exit codes.\n";
+
+static _Noreturn void usage(const char *fmt, ...) PST_PRINTF(1, 2);
+static _Noreturn void usage(const char *fmt, ...)
+{
+	va_list ap;
+
+	fputs("penstockd: ", stderr);
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	fputs("\n  try: penstockd --help\n", stderr);
+	exit(PST_DAEMON_USAGE);
+}
+
+static uint64_t number(const char *option, const char *text, uint64_t min, uint64_t max)
+{
+	char *end;
+	unsigned long long v = strtoull(text, &end, 10);
+
+	if (text[0] < '0' || text[0] > '9' || *end != '\0' || v < min || v > max)
+		usage("%s needs a whole number from %llu to %llu, not '%s'", option, (unsigned long long)min,
+		      (unsigned long long)max, text);
+	return v;
+}
+
+/* Index of @text in @words (ended by NULL). */
+static unsigned choice(const char *option, const char *text, const char *const *words)
+{
+	for (unsigned i = 0; words[i] != NULL; i++)
+		if (strcmp(text, words[i]) == 0)
+			return i;
+	usage("%s does not know '%s'", option, text);
+}
+
+/* "NAME=REST": copies NAME and returns REST; without one @fallback is the name. */
+static const char *split_name(const char *text, const char *fallback, char *name, size_t name_bytes)
+{
+	const char *equals = strchr(text, '=');
+	const char *slash = strchr(text, '/');
+
+	if (equals == NULL || (slash != NULL && slash < equals)) {
+		snprintf(name, name_bytes, "%s", fallback);
+		return text;
+	}
+	snprintf(name, name_bytes, "%.*s", (int)(equals - text), text);
+	return equals + 1;
+}
+
+static struct pst_daemon_pool *add_pool(struct pst_daemon_config *c)
+{
+	if (c->pool_count == PST_CATALOG_POOLS_MAX)
+		usage("at most %u pools", PST_CATALOG_POOLS_MAX);
+	return &c->pools[c->pool_count++];
+}
+
+static void add_ram(struct pst_daemon_config *c, const char *text)
+{
+	struct pst_daemon_pool *pool = add_pool(c);
+	const char *size = split_name(text, "ram", pool->name, sizeof(pool->name));
+
+	if (pst_parse_size(size, &pool->ram_size_bytes) != PST_OK || pool->ram_size_bytes == 0)
+		usage("--ram needs a size such as 1Gi, not '%s'", size);
+}
+
+static void add_listen(struct pst_daemon_config *c, const char *text)
+{
+	if (c->listen_count == PST_DAEMON_LISTEN_MAX)
+		usage("at most %u --listen addresses", PST_DAEMON_LISTEN_MAX);
+	if (pst_addr_parse(text, PST_DAEMON_PORT, &c->listen[c->listen_count]) != PST_OK)
+		usage("--listen needs a numeric address such as 127.0.0.1:4420 or [::1]:4420, not '%s'", text);
+	c->listen_count++;
+}
+
+static const char *api_path(const char *text)
+{
+	if (strncmp(text, "unix:", 5) != 0 || text[5] == '\0')
+		usage("--api needs unix:PATH, not '%s' (the API is not offered over TCP)", text);
+	return text + 5;
+}
+
+enum option_code {
+	O_RAM = 256,
+	O_LISTEN,
+	O_INSECURE,
+	O_API,
+	O_SHARDS,
+	O_IO,
+	O_CAPACITY,
+	O_SPIN,
+	O_LOG,
+	O_READY,
+	O_HELP,
+	O_VERSION
+};
+
+static const struct option options[] = {
+	{ "ram", required_argument, NULL, O_RAM },
+	{ "listen", required_argument, NULL, O_LISTEN },
+	{ "insecure", no_argument, NULL, O_INSECURE },
+	{ "api", required_argument, NULL, O_API },
+	{ "shards", required_argument, NULL, O_SHARDS },
+	{ "io", required_argument, NULL, O_IO },
+	{ "capacity", required_argument, NULL, O_CAPACITY },
+	{ "spin-us", required_argument, NULL, O_SPIN },
+	{ "log", required_argument, NULL, O_LOG },
+	{ "ready-fd", required_argument, NULL, O_READY },
+	{ "help", no_argument, NULL, O_HELP },
+	{ "version", no_argument, NULL, O_VERSION },
+	{ NULL, 0, NULL, 0 },
+};
+
+static void take_option(struct pst_daemon_config *c, int code, const char *arg)
+{
+	static const char *const backends[] = { "auto", "uring", "posix", NULL };
+	static const char *const levels[] = { "error", "warn", "info", "debug", NULL };
+
+	switch (code) {
+	case O_RAM:
+		add_ram(c, arg);
+		break;
+	case O_LISTEN:
+		add_listen(c, arg);
+		break;
+	case O_INSECURE:
+		c->insecure = true;
+		break;
+	case O_API:
+		c->api_socket = api_path(arg);
+		break;
+	case O_SHARDS:
+		c->shards = (unsigned)number("--shards", arg, 1, PST_DAEMON_SHARDS_MAX);
+		break;
+	case O_IO:
+		c->env.backend = (enum pst_env_backend)choice("--io", arg, backends);
+		break;
+	case O_CAPACITY:
+		if (pst_parse_rate(arg, &c->qos.capacity_iops, &c->qos.capacity_bytes_per_s) != PST_OK)
+			usage("--capacity needs a rate such as 100000iops or 2GB/s, not '%s'", arg);
+		break;
+	case O_SPIN:
+		c->env.spin_us = (uint32_t)number("--spin-us", arg, 0, 1000);
+		break;
+	case O_LOG:
+		c->env.log_level = (enum pst_log_level)choice("--log", arg, levels);
+		break;
+	case O_READY:
+		c->ready_fd = (int)number("--ready-fd", arg, 0, 1 << 20);
+		break;
+	case O_HELP:
+		fputs(help, stdout);
+		exit(PST_DAEMON_OK);
+	case O_VERSION:
+		puts("penstockd " PENSTOCK_VERSION);
+		exit(PST_DAEMON_OK);
+	default:
+		fputs("  try: penstockd --help\n", stderr);
+		exit(PST_DAEMON_USAGE);
+	}
+}
+
+static bool is_loopback(const char *host)
+{
+	return strncmp(host, "127.", 4) == 0 || strcmp(host, "::1") == 0 || strcmp(host, "localhost") == 0;
+}
+
+/* Hosts are not authenticated yet: whoever reaches the port reaches the volumes. */
+static void check_exposure(const struct pst_daemon_config *c)
+{
+	for (unsigned i = 0; i < c->listen_count; i++)
+		if (!c->insecure && !is_loopback(c->listen[i].host))
+			usage("--listen %s would serve every machine that reaches it, without authentication or "
+			      "encryption; add --insecure if that network is trusted",
+			      c->listen[i].host);
+}
+
+int main(int argc, char **argv)
+{
+	struct pst_daemon_config config = {
+		.shards = 1,
+		.ready_fd = -1,
+		.version = PENSTOCK_VERSION,
+		.env = { .backend = PST_ENV_AUTO, .log_level = PST_LOG_INFO, .spin_us = 20 },
+	};
+	char url[256];
+	int code;
+
+	while ((code = getopt_long(argc, argv, "", options, NULL)) != -1)
+		take_option(&config, code, optarg);
+	if (optind < argc)
+		usage("unexpected argument '%s'", argv[optind]);
+	if (config.pool_count == 0)
+		usage("a pool is needed: --ram SIZE");
+	if (config.listen_count == 0)
+		add_listen(&config, "127.0.0.1");
+	check_exposure(&config);
+	if (config.api_socket == NULL)
+		config.api_socket = api_path(pst_api_url(NULL, url));
+	return pst_daemon_run(&config);
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The storage daemon: puts environment, pools, target, catalog and API together, and takes them apart again. */
+#ifndef PST_CONTROL_DAEMON_H
+#define PST_CONTROL_DAEMON_H
+
+#include "control/catalog.h"
+
+#define PST_DAEMON_LISTEN_MAX 8u
+#define PST_DAEMON_SHARDS_MAX 64u
+#define PST_DAEMON_PORT 4420u
+
+/* Exit codes of penstockd, documented in penstockd(8). */
+enum pst_daemon_exit {
+	PST_DAEMON_OK = 0,
+	PST_DAEMON_FAILED = 1,
+	PST_DAEMON_USAGE = 2,
+	PST_DAEMON_CONFLICT = 5,    /* port, API socket or pool in use */
+	PST_DAEMON_NO_SPACE = 6,    /* no space for the pool */
+	PST_DAEMON_UNSUPPORTED = 7, /* this machine can't do what --io asks for */
+	PST_DAEMON_BAD_POOL = 9,    /* not a pool, damaged, or of an unknown format */
+};
+
+struct pst_daemon_pool {
+	char name[64];
+	const char *path; /* directory, file or block device; NULL: in memory */
+	uint64_t ram_size_bytes;
+};
+
+struct pst_daemon_config {
+	struct pst_daemon_pool pools[PST_CATALOG_POOLS_MAX];
+	unsigned pool_count;
+	uint64_t pool_size_bytes; /* of a new pool in a directory; 0: half of the free space, at most 64 GiB */
+	bool format;              /* write a new pool to a file or device that holds none */
+	struct pst_addr listen[PST_DAEMON_LISTEN_MAX];
+	unsigned listen_count;
+	bool insecure; /* listen on addresses beyond this machine */
+	const char *api_socket;
+	unsigned shards;
+	struct pst_env_config env;
+	struct pst_qos_config qos;
+	int ready_fd; /* -1: none */
+	const char *version;
+};
+
+/* Serves until SIGTERM or SIGINT; returns the exit code. Errors are on standard error. Once per process. */
+int pst_daemon_run(const struct pst_daemon_config *config);
+
+/* ---- daemon-pool.c ---- */
+
+/*
+ * Opens one pool, formatting it where the configuration says so; runs @env meanwhile. On error @detail says what is
+ * wrong with which path, and what to do.
+ */
+pst_err PST_MUST_USE pst_daemon_pool_open(struct pst_env *env, const struct pst_daemon_config *config,
+					  const struct pst_daemon_pool *pool, struct pst_pool **ret_pool, char *detail,
+					  size_t detail_bytes);
+
+#endif

@@ -1,0 +1,449 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One request:
+ *
+ *   HEAD     first call of the handler: allocated
+ *   BODY     collected, at most PST_REST_BODY_MAX bytes
+ *   ROUTED   answered at once (errors, the OpenAPI document), or
+ *   POSTED   suspended; the home shard works on it, then resumes the connection
+ *   ANSWERED the handler is called again and queues the response
+ *
+ * A request belongs to the HTTP thread but for POSTED, when it belongs to the home shard. A client that goes away
+ * meanwhile is noticed when the connection is resumed.
+ */
+#include "control/rest.h"
+#include "control/rest-socket.h"
+#include "control/stats.h"
+
+#include <microhttpd.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define IDLE_SECONDS 30u
+#define CONNECTION_MEMORY_BYTES 32768u
+
+extern const char pst_openapi_json[];
+
+struct pst_rest {
+	struct pst_env *env;
+	struct pst_catalog *catalog;
+	const char *version, *io;
+	struct MHD_Daemon *http;
+	struct pst_rest_socket socket;
+	atomic_bool quiet;
+	atomic_uint posted; /* requests that the home shard has */
+};
+
+enum method { GET, POST, PATCH, DELETE, METHODS };
+
+static const char *const method_names[METHODS] = { "GET", "POST", "PATCH", "DELETE" };
+
+struct request;
+
+struct route {
+	const char *path; /* whole, or up to and with the last '/' */
+	bool named;       /* a name follows */
+	unsigned methods; /* bit mask */
+	enum pst_catalog_object object;
+	enum MHD_Result (*run)(struct request *r, const struct route *route);
+	enum MHD_Result (*answer)(struct request *r);
+};
+
+struct request {
+	struct pst_rest *rest;
+	struct MHD_Connection *connection;
+	const struct route *route;
+	enum method method;
+	bool answered; /* the shard is done with it */
+	bool too_large;
+	char *body;
+	size_t body_bytes;
+	char name[PST_NAME_MAX + 2]; /* one more, so that a longer one is not found instead of cut */
+	struct pst_catalog_op op;
+	struct pst_stats_op stats;
+	struct pst_post post;
+};
+
+/* ---- Answers ---- */
+
+static enum MHD_Result send_text(struct request *r, unsigned status, const char *type, char *text,
+				 enum MHD_ResponseMemoryMode mode)
+{
+	struct MHD_Response *response = MHD_create_response_from_buffer(strlen(text), text, mode);
+	enum MHD_Result result;
+
+	if (response == NULL) {
+		if (mode == MHD_RESPMEM_MUST_FREE)
+			free(text);
+		return MHD_NO;
+	}
+	MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, type);
+	MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
+	if (status == MHD_HTTP_METHOD_NOT_ALLOWED && r->route != NULL) {
+		char allow[64] = "";
+
+		for (unsigned m = 0; m < METHODS; m++)
+			if (r->route->methods & (1u << m)) {
+				strcat(allow, allow[0] != '\0' ? ", " : "");
+				strcat(allow, method_names[m]);
+			}
+		MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, allow);
+	}
+	result = MHD_queue_response(r->connection, status, response);
+	MHD_destroy_response(response);
+	return result;
+}
+
+static enum MHD_Result send_json(struct request *r, unsigned status, json_t *json)
+{
+	char *text = json != NULL ? json_dumps(json, JSON_COMPACT) : NULL;
+
+	json_decref(json);
+	if (text == NULL)
+		return MHD_NO;
+	return send_text(r, status, "application/json", text, MHD_RESPMEM_MUST_FREE);
+}
+
+static unsigned status_of(pst_err err)
+{
+	switch (err) {
+	case PST_E_INVAL:
+	case PST_E_RANGE:
+		return MHD_HTTP_BAD_REQUEST;
+	case PST_E_NOTFOUND:
+		return MHD_HTTP_NOT_FOUND;
+	case PST_E_EXISTS:
+	case PST_E_BUSY:
+		return MHD_HTTP_CONFLICT;
+	case PST_E_NOSPACE:
+	case PST_E_QUOTA:
+		return MHD_HTTP_INSUFFICIENT_STORAGE;
+	case PST_E_NOMEM:
+	case PST_E_AGAIN:
+		return MHD_HTTP_SERVICE_UNAVAILABLE;
+	default:
+		return MHD_HTTP_INTERNAL_SERVER_ERROR;
+	}
+}
+
+static enum MHD_Result send_error(struct request *r, unsigned status, pst_err err, const char *message,
+				  const char *hint)
+{
+	return send_json(
+	    r, status,
+	    json_pack("{s:{s:s s:s s:s}}", "error", "code", pst_err_name(err), "message", message, "hint", hint));
+}
+
+/* ---- The home shard's part ---- */
+
+static void posted_done(struct request *r)
+{
+	struct pst_rest *rest = r->rest;
+
+	r->answered = true;
+	MHD_resume_connection(r->connection);
+	atomic_fetch_sub(&rest->posted, 1);
+}
+
+static void catalog_done(struct pst_catalog_op *op)
+{
+	posted_done(pst_container_of(op, struct request, op));
+}
+
+static void stats_done(struct pst_stats_op *op)
+{
+	posted_done(pst_container_of(op, struct request, stats));
+}
+
+static void submit_there(struct pst_post *post)
+{
+	struct request *r = pst_container_of(post, struct request, post);
+
+	pst_catalog_submit(r->rest->catalog, &r->op);
+}
+
+/* ---- Routes ---- */
+
+static enum MHD_Result run_openapi(struct request *r, const struct route *route)
+{
+	union {
+		const char *in;
+		char *out;
+	} text = { .in = pst_openapi_json }; /* persistent: not written to */
+
+	(void)route;
+	return send_text(r, MHD_HTTP_OK, "application/json", text.out, MHD_RESPMEM_PERSISTENT);
+}
+
+/* False after an answer: the rest is shutting down. */
+static bool post_begin(struct request *r)
+{
+	atomic_fetch_add(&r->rest->posted, 1);
+	if (!atomic_load(&r->rest->quiet))
+		return true;
+	atomic_fetch_sub(&r->rest->posted, 1);
+	return false;
+}
+
+static enum MHD_Result send_quiet(struct request *r)
+{
+	return send_error(r, MHD_HTTP_SERVICE_UNAVAILABLE, PST_E_AGAIN, "the daemon is shutting down",
+			  "try again when it is back");
+}
+
+static enum MHD_Result run_stats(struct request *r, const struct route *route)
+{
+	(void)route;
+	if (!post_begin(r))
+		return send_quiet(r);
+	r->stats = (struct pst_stats_op){ .env = r->rest->env, .catalog = r->rest->catalog, .done = stats_done };
+	MHD_suspend_connection(r->connection);
+	pst_stats_collect(&r->stats);
+	return MHD_YES;
+}
+
+static enum MHD_Result answer_metrics(struct request *r)
+{
+	char *text =
+	    r->stats.err == PST_OK ? pst_stats_prometheus(&r->stats.stats, r->rest->version, r->rest->io) : NULL;
+
+	if (text == NULL)
+		return send_error(r, MHD_HTTP_SERVICE_UNAVAILABLE, PST_E_NOMEM, "no memory for the metrics", "");
+	return send_text(r, MHD_HTTP_OK, "text/plain; version=0.0.4; charset=utf-8", text, MHD_RESPMEM_MUST_FREE);
+}
+
+static enum MHD_Result answer_stats(struct request *r)
+{
+	if (r->stats.err != PST_OK)
+		return send_error(r, MHD_HTTP_SERVICE_UNAVAILABLE, PST_E_NOMEM, "no memory for the statistics", "");
+	return send_json(r, MHD_HTTP_OK, pst_stats_json(&r->stats.stats));
+}
+
+static bool parse_body(struct request *r, char *message, size_t message_bytes)
+{
+	json_error_t error;
+
+	r->op.body = json_loadb(r->body != NULL ? r->body : "", r->body_bytes, JSON_REJECT_DUPLICATES, &error);
+	if (r->op.body == NULL)
+		snprintf(message, message_bytes, "the body is not JSON: line %d, column %d: %s", error.line,
+			 error.column, error.text);
+	return r->op.body != NULL;
+}
+
+static enum MHD_Result run_catalog(struct request *r, const struct route *route)
+{
+	static const enum pst_catalog_op_kind kinds[METHODS] = { PST_CATALOG_SHOW, PST_CATALOG_CREATE, PST_CATALOG_SET,
+								 PST_CATALOG_DELETE };
+	const char *force = MHD_lookup_connection_value(r->connection, MHD_GET_ARGUMENT_KIND, "force");
+	char message[300];
+
+	if (force != NULL && strcmp(force, "true") != 0 && strcmp(force, "false") != 0)
+		return send_error(r, MHD_HTTP_BAD_REQUEST, PST_E_INVAL, "force must be true or false", "");
+	if ((r->method == POST || r->method == PATCH) && !parse_body(r, message, sizeof(message)))
+		return send_error(r, MHD_HTTP_BAD_REQUEST, PST_E_INVAL, message, "");
+	r->op.kind = r->method == GET && !route->named ? PST_CATALOG_LIST : kinds[r->method];
+	r->op.object = route->object;
+	r->op.name = r->name;
+	r->op.force = force != NULL && strcmp(force, "true") == 0;
+	r->op.done = catalog_done;
+	r->post.fn = submit_there;
+	if (!post_begin(r))
+		return send_quiet(r);
+	MHD_suspend_connection(r->connection);
+	pst_env_post(r->rest->env, &r->post);
+	return MHD_YES;
+}
+
+static enum MHD_Result answer_catalog(struct request *r)
+{
+	json_t *result = r->op.result;
+
+	r->op.result = NULL;
+	if (r->op.err != PST_OK) {
+		json_decref(result);
+		return send_error(r, status_of(r->op.err), r->op.err, r->op.message, r->op.hint);
+	}
+	if (result == NULL && r->method == DELETE) {
+		static char nothing[] = "";
+
+		return send_text(r, MHD_HTTP_NO_CONTENT, "application/json", nothing, MHD_RESPMEM_PERSISTENT);
+	}
+	if (result == NULL)
+		return send_error(r, MHD_HTTP_SERVICE_UNAVAILABLE, PST_E_NOMEM, "done, but no memory for the answer",
+				  "read the object again");
+	return send_json(r, r->method == POST ? MHD_HTTP_CREATED : MHD_HTTP_OK, result);
+}
+
+/* Health is asked of the home shard: a daemon that can't turn does not answer. */
+static enum MHD_Result answer_health(struct request *r)
+{
+	size_t pools = json_array_size(r->op.result);
+
+	return send_json(
+	    r, MHD_HTTP_OK,
+	    json_pack("{s:s s:I s:s}", "status", "ok", "pools", (json_int_t)pools, "version", r->rest->version));
+}
+
+#define M(method) (1u << (method))
+
+static const struct route routes[] = {
+	{ "/healthz", false, M(GET), PST_CATALOG_POOL, run_catalog, answer_health },
+	{ "/metrics", false, M(GET), 0, run_stats, answer_metrics },
+	{ "/openapi.json", false, M(GET), 0, run_openapi, NULL },
+	{ "/v1/stats", false, M(GET), 0, run_stats, answer_stats },
+	{ "/v1/pools", false, M(GET), PST_CATALOG_POOL, run_catalog, answer_catalog },
+	{ "/v1/pools/", true, M(GET), PST_CATALOG_POOL, run_catalog, answer_catalog },
+	{ "/v1/tenants", false, M(GET) | M(POST), PST_CATALOG_TENANT, run_catalog, answer_catalog },
+	{ "/v1/tenants/", true, M(GET) | M(PATCH) | M(DELETE), PST_CATALOG_TENANT, run_catalog, answer_catalog },
+	{ "/v1/profiles", false, M(GET) | M(POST), PST_CATALOG_PROFILE, run_catalog, answer_catalog },
+	{ "/v1/profiles/", true, M(GET) | M(PATCH) | M(DELETE), PST_CATALOG_PROFILE, run_catalog, answer_catalog },
+	{ "/v1/volumes", false, M(GET) | M(POST), PST_CATALOG_VOLUME, run_catalog, answer_catalog },
+	{ "/v1/volumes/", true, M(GET) | M(PATCH) | M(DELETE), PST_CATALOG_VOLUME, run_catalog, answer_catalog },
+};
+
+static const struct route *route_find(const char *url, struct request *r)
+{
+	for (size_t i = 0; i < PST_ARRAY_COUNT(routes); i++) {
+		const struct route *route = &routes[i];
+		size_t len = strlen(route->path);
+
+		if (!route->named && strcmp(url, route->path) == 0)
+			return route;
+		if (!route->named || strncmp(url, route->path, len) != 0 || url[len] == '\0' ||
+		    strchr(url + len, '/') != NULL)
+			continue;
+		snprintf(r->name, sizeof(r->name), "%s", url + len);
+		return route;
+	}
+	return NULL;
+}
+
+static enum MHD_Result dispatch(struct request *r, const char *url, const char *method)
+{
+	char message[200];
+
+	r->route = route_find(url, r);
+	if (r->too_large)
+		return send_error(r, MHD_HTTP_CONTENT_TOO_LARGE, PST_E_INVAL, "the body is longer than 64 KiB", "");
+	if (r->route == NULL) {
+		snprintf(message, sizeof(message), "there is nothing at %.120s", url);
+		return send_error(r, MHD_HTTP_NOT_FOUND, PST_E_NOTFOUND, message, "GET /openapi.json");
+	}
+	while (r->method < METHODS && strcmp(method, method_names[r->method]) != 0)
+		r->method++;
+	if (r->method == METHODS || !(r->route->methods & (1u << r->method))) {
+		snprintf(message, sizeof(message), "%.20s is not a method of %.120s", method, url);
+		return send_error(r, MHD_HTTP_METHOD_NOT_ALLOWED, PST_E_INVAL, message, "GET /openapi.json");
+	}
+	return r->route->run(r, r->route);
+}
+
+/* ---- HTTP ---- */
+
+static void take_body(struct request *r, const char *data, size_t bytes)
+{
+	char *grown;
+
+	if (r->too_large || bytes > PST_REST_BODY_MAX - r->body_bytes) {
+		r->too_large = true;
+		return;
+	}
+	grown = realloc(r->body, r->body_bytes + bytes);
+	if (grown == NULL) {
+		r->too_large = true;
+		return;
+	}
+	memcpy(grown + r->body_bytes, data, bytes);
+	r->body = grown;
+	r->body_bytes += bytes;
+}
+
+static enum MHD_Result handle(void *ctx, struct MHD_Connection *connection, const char *url, const char *method,
+			      const char *version, const char *data, size_t *data_bytes, void **con)
+{
+	struct request *r = *con;
+
+	(void)version;
+	if (r == NULL) {
+		r = calloc(1, sizeof(*r));
+		if (r == NULL)
+			return MHD_NO;
+		r->rest = ctx;
+		r->connection = connection;
+		*con = r;
+		return MHD_YES;
+	}
+	if (*data_bytes > 0) {
+		take_body(r, data, *data_bytes);
+		*data_bytes = 0;
+		return MHD_YES;
+	}
+	if (r->answered)
+		return r->route->answer(r);
+	return dispatch(r, url, method);
+}
+
+static void completed(void *ctx, struct MHD_Connection *connection, void **con, enum MHD_RequestTerminationCode code)
+{
+	struct request *r = *con;
+
+	(void)ctx;
+	(void)connection;
+	(void)code;
+	if (r == NULL)
+		return;
+	json_decref(r->op.body);
+	json_decref(r->op.result);
+	pst_stats_done(&r->stats.stats);
+	free(r->body);
+	free(r);
+	*con = NULL;
+}
+
+pst_err pst_rest_start(const struct pst_rest_config *config, struct pst_rest **ret_rest, char *detail,
+		       size_t detail_bytes)
+{
+	struct pst_rest *rest = calloc(1, sizeof(*rest));
+	pst_err err;
+
+	if (rest == NULL)
+		return PST_E_NOMEM;
+	rest->env = config->env;
+	rest->catalog = config->catalog;
+	rest->version = config->version;
+	rest->io = config->io;
+	err = pst_rest_socket_open(&rest->socket, config->socket_path, detail, detail_bytes);
+	if (err != PST_OK) {
+		free(rest);
+		return err;
+	}
+	rest->http = MHD_start_daemon(
+	    MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, handle, rest,
+	    MHD_OPTION_LISTEN_SOCKET, rest->socket.fd, MHD_OPTION_CONNECTION_LIMIT, PST_REST_CONNECTIONS_MAX,
+	    MHD_OPTION_CONNECTION_TIMEOUT, IDLE_SECONDS, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+	    (size_t)CONNECTION_MEMORY_BYTES, MHD_OPTION_NOTIFY_COMPLETED, completed, NULL, MHD_OPTION_END);
+	if (rest->http == NULL) {
+		snprintf(detail, detail_bytes, "the HTTP server did not start on %s", config->socket_path);
+		pst_rest_socket_close(&rest->socket);
+		free(rest);
+		return PST_E_INTERNAL;
+	}
+	*ret_rest = rest;
+	return PST_OK;
+}
+
+bool pst_rest_quiesce(struct pst_rest *rest)
+{
+	atomic_store(&rest->quiet, true);
+	return atomic_load(&rest->posted) > 0;
+}
+
+void pst_rest_stop(struct pst_rest *rest)
+{
+	MHD_stop_daemon(rest->http); /* closes the listening socket */
+	rest->socket.fd = -1;
+	pst_rest_socket_close(&rest->socket);
+	free(rest);
+}
