@@ -86,6 +86,7 @@ bool record_write(struct runner *r, json_t *accounting)
 			    json_pack("{s:s, s:s, s:b, s:s, s:i, s:i}", "io", r->daemon.io, "listen", r->daemon.listen,
 				      "own", r->daemon.own, "api", r->daemon.api, "pid", r->daemon.pid, "restarts",
 				      r->daemon.restarts));
+	json_object_set_new(json, "environment", environment_json());
 	json_object_set_new(json, "interrupted", json_boolean(r->cancelling));
 	bool ok = write_file(r, json);
 	json_decref(json);

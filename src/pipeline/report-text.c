@@ -89,6 +89,11 @@ static void print_steps(json_t *report, FILE *to)
 		}
 	}
 	print_table(t);
+	json_array_foreach(json_object_get(report, "steps"), i, step)
+	{
+		if (json_is_string(json_object_get(step, "error")))
+			fprintf(to, "%s failed: %s\n", text_of(step, "name"), text_of(step, "error"));
+	}
 }
 
 static void print_value(FILE *to, const char *label, json_t *object, const char *key, double scale, const char *unit)

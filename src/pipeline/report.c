@@ -61,6 +61,7 @@ static json_t *report_steps(json_t *run)
 		copy(s, step, "name");
 		copy(s, step, "status");
 		copy(s, step, "seconds");
+		copy(s, step, "error");
 		json_object_set_new(s, "attempts", json_integer((json_int_t)json_array_size(attempts)));
 		json_array_foreach(json_object_get(step, "volumes"), k, volume)
 		    json_array_append_new(volumes, report_volume(volume, number_of(step, "seconds")));
@@ -135,8 +136,7 @@ static json_t *result_of(json_t *run, const char *stage)
 
 static const char *link_name(json_t *run)
 {
-	const char *listen =
-	    json_string_value(json_array_get(json_object_get(json_object_get(run, "daemon"), "listen"), 0));
+	const char *listen = json_string_value(json_object_get(json_object_get(run, "daemon"), "listen"));
 
 	if (listen == NULL)
 		return "unknown";
@@ -233,15 +233,27 @@ static json_t *report_accounting(json_t *run)
 		json_t *v = json_deep_copy(volume);
 		double host = number_of(v, "host_bytes"), target = number_of(v, "target_bytes");
 		double socket = number_of(v, "socket_bytes"), overhead = number_of(v, "overhead_bytes");
-		double difference = fabs(target - host);
+		double difference = isfinite(target) ? fabs(target - host) : NAN;
 
 		if (isfinite(socket) && isfinite(overhead))
-			difference = fmax(difference, fabs(socket - overhead - host));
+			difference = fmax(difference, fabs(socket - overhead - host)); /* of a NAN: the other */
 		if (json_object_get(v, "difference") == NULL)
 			set_number(v, "difference", host > 0 ? difference / host : NAN);
 		json_object_set_new(accounting, name, v);
 	}
 	return accounting;
+}
+
+/* The machine as the record has it, and how the run reached its volumes. */
+static json_t *report_environment(json_t *run)
+{
+	json_t *environment = json_object(), *daemon = json_object_get(run, "daemon");
+
+	json_object_update(environment, json_object_get(run, "environment"));
+	copy(environment, daemon, "io");
+	copy(environment, daemon, "listen");
+	copy(environment, run, "mount_path");
+	return environment;
 }
 
 static json_t *report_labels(json_t *run, json_t *proof)
@@ -252,8 +264,8 @@ static json_t *report_labels(json_t *run, json_t *proof)
 
 	json_array_append_new(labels, json_string("CPU-shared: host, target, training and neighbour run on the same "
 						  "cores, so each takes CPU from the others."));
-	json_array_append_new(
-	    labels, json_sprintf("Volumes were reached by: %s (%s).", path, text_of(run, "mount_path_reason")));
+	json_array_append_new(labels,
+			      json_sprintf("Volumes were reached by: %s (%s).", path, text_of(run, "mount_reason")));
 	if (strcmp(path, "staged") == 0)
 		json_array_append_new(labels, json_string("Cache-served: on the staged path steps read local copies; "
 							  "the volume's latencies are those of staging in and "
@@ -265,8 +277,7 @@ static json_t *report_labels(json_t *run, json_t *proof)
 
 json_t *pst_report_make(json_t *run, json_t *proof, double cost_per_hour, char *message, size_t message_bytes)
 {
-	static const char *const keys[] = { "pipeline", "run_id", "started",     "ended",
-					    "command",  "daemon", "environment", "timeline" };
+	static const char *const keys[] = { "pipeline", "run_id", "started", "ended", "command", "daemon", "timeline" };
 	json_t *report, *cases = json_object_get(proof, "cases");
 
 	if (!json_is_string(json_object_get(run, "run_id")) || !json_is_array(json_object_get(run, "steps"))) {
@@ -287,6 +298,7 @@ json_t *pst_report_make(json_t *run, json_t *proof, double cost_per_hour, char *
 	json_object_set(report, "proof_details", proof != NULL ? proof : json_null());
 	json_object_set_new(report, "summary", report_summary(cases, cost_per_hour));
 	json_object_set_new(report, "accounting", report_accounting(run));
+	json_object_set_new(report, "environment", report_environment(run));
 	json_object_set_new(report, "labels", report_labels(run, proof));
 	return report;
 }

@@ -28,6 +28,7 @@ struct run_volume {
 	unsigned readers;                               /* steps that have it attached read-only */
 	bool writer;                                    /* one step has it attached read-write */
 	uint64_t host_bytes, socket_bytes, retransmits; /* of attachments that have ended */
+	uint64_t overhead_bytes;                        /* expected of NVMe/TCP, in socket_bytes */
 	uint64_t target_before;
 	bool target_known;
 	uint64_t sampled_read, sampled_written, sampled_requests; /* sample.c: totals at the last sample */
@@ -197,6 +198,7 @@ const char *status_name(enum step_status status);
 
 /* record.c */
 bool record_write(struct runner *r, json_t *accounting);
+json_t *environment_json(void); /* environment.c */
 
 /* exec.c */
 enum pst_run_result exec_all(struct runner *r);

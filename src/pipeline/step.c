@@ -110,6 +110,24 @@ static void weigh(double to[3], const uint64_t ns[3], uint64_t count)
 		to[i] += (double)ns[i] / 1000.0 * (double)count;
 }
 
+#define CAPSULE_DATA_BYTES 8192u /* writes up to this long travel inside their command capsule */
+#define SETUP_BYTES 20480u       /* connecting two queues, Identify data, and the end */
+
+/*
+ * What NVMe/TCP adds to the payload by its PDU headers (NVMe/TCP Transport 3.6.2): 72 bytes of command capsule, 24 of
+ * response; a read has a C2HData header in place of the response; a longer write has an R2T and an H2CData header more.
+ */
+static uint64_t protocol_bytes(const struct pst_ns_stats *s)
+{
+	uint64_t total = 0, writes = s->requests[PST_REQUEST_WRITE];
+
+	for (size_t k = 0; k < PST_ARRAY_COUNT(s->requests); k++)
+		total += 96 * s->requests[k];
+	if (writes > 0 && s->bytes_written / writes > CAPSULE_DATA_BYTES)
+		total += 48 * writes;
+	return total + SETUP_BYTES;
+}
+
 static void add_figures(struct runner *r, struct run_use *u)
 {
 	struct run_volume *v = &r->volumes[u->volume];
@@ -131,6 +149,8 @@ static void add_figures(struct runner *r, struct run_use *u)
 	v->host_bytes += g.stats.bytes_read + g.stats.bytes_written;
 	v->socket_bytes += g.stats.socket_bytes_received + g.stats.socket_bytes_sent;
 	v->retransmits += g.stats.retransmits;
+	if (g.stats.socket_bytes_received > 0)
+		v->overhead_bytes += protocol_bytes(&g.stats);
 }
 
 static void release_use(struct runner *r, struct run_use *u)

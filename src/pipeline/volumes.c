@@ -199,8 +199,9 @@ json_t *volumes_accounting(struct runner *r)
 	for (size_t i = 0; i < r->pipeline->volume_count; i++) {
 		struct run_volume *v = &r->volumes[i];
 		uint64_t after = 0;
-		json_t *one = json_pack("{s:I, s:I, s:I}", "host_bytes", (json_int_t)v->host_bytes, "socket_bytes",
-					(json_int_t)v->socket_bytes, "retransmits", (json_int_t)v->retransmits);
+		json_t *one = json_pack("{s:I, s:I, s:I, s:I}", "host_bytes", (json_int_t)v->host_bytes, "socket_bytes",
+					(json_int_t)v->socket_bytes, "overhead_bytes", (json_int_t)v->overhead_bytes,
+					"retransmits", (json_int_t)v->retransmits);
 
 		if (answered && target_bytes(stats, v->name, &after) && (!v->target_known || after >= v->target_before))
 			json_object_set_new(

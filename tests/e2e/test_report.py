@@ -33,7 +33,7 @@ def run_record():
              "attempts": [{"started": 99.0, "ended": 101.0, "exit": None, "signal": 9},
                           {"started": 101.5, "ended": 106.0, "exit": 0, "signal": None}]}
     return {"pipeline": "p", "run_id": "r1", "command": "penstock run p.yaml", "mount_path": "fuse-loop",
-            "mount_path_reason": "</script><b>x", "daemon": {"listen": ["127.0.0.1:4420"]}, "steps": [train],
+            "mount_reason": "</script><b>x", "daemon": {"listen": "127.0.0.1:4420", "io": "io_uring"}, "steps": [train],
             "events": events, "timeline": [], "accounting": {"dataset": {
                 "host_bytes": 1000000, "target_bytes": 1000000, "socket_bytes": 1030000, "overhead_bytes": 20000}}}
 
@@ -76,6 +76,16 @@ def test_derives_training_figures_from_events(make):
     assert report["steps"][0]["times"][0]["signal"] == 9
     assert report["steps"][0]["volumes"][0]["iops"] == pytest.approx(10)
     assert report["accounting"]["dataset"]["difference"] == pytest.approx(0.01)
+    assert training["link"].startswith("loopback")
+
+
+def test_failed_step_tells_why(make):
+    """A failed step keeps its error, in the file, the page's data and the terminal."""
+    record = run_record()
+    record["steps"][0].update(status="failed", error="train.py: exit 3 after 4 attempts")
+    report, page, text = make(record)
+    assert report["steps"][0]["error"] == "train.py: exit 3 after 4 attempts"
+    assert "exit 3 after 4 attempts" in page and "exit 3 after 4 attempts" in text
 
 
 def test_tells_the_loss_in_one_sentence_and_in_money(make):

@@ -6,6 +6,7 @@ const report = JSON.parse(document.getElementById("report-data").textContent);
 const caseNames = {
   local: "local disk", alone: "Penstock alone", neighbour: "beside a neighbour", guarantee: "with a guarantee",
 };
+const environmentNames = { cpu: "CPU", memory_gib: "memory, GiB", io: "daemon's I/O", listen: "target", mount_path: "volumes reached by" };
 const $ = (id) => document.getElementById(id);
 const missing = "not measured";
 
@@ -196,6 +197,8 @@ function stepsSection() {
   });
   const heads = ["step", "status", "duration", "volume", "read", "written", "IOPS", "p50", "p95", "p99"];
   const body = table("steps-table", heads, rows, [0, 1, 3]);
+  report.steps.filter((step) => step.error).forEach((step) =>
+    $("step-errors").append(element("p", `${step.name} failed: ${step.error}`, "failed")));
   opens.forEach((open, i) => { if (open) body.rows[i].className = "opens"; });
 }
 
@@ -331,7 +334,8 @@ function labelsSection() {
     return [tag, text];
   }));
   const e = report.environment || {};
-  definitions("environment", Object.entries(e).map(([k, v]) => [k.replaceAll("_", " "), String(v)]));
+  definitions("environment", Object.entries(e).map(([k, v]) =>
+    [environmentNames[k] || k, typeof v === "number" ? number(v, 1) : v === null ? missing : String(v)]));
   $("command").textContent = report.command || missing;
 }
 
