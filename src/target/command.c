@@ -16,6 +16,10 @@
 
 #include <string.h>
 
+/* Status code type, in bits 10:8. */
+#define STATUS_TYPE 0x700u
+#define STATUS_TYPE_MEDIA 0x200u
+
 /* Bit per state that may follow. */
 static const struct {
 	const char *name;
@@ -128,7 +132,7 @@ static void count(struct pst_cmd *cmd)
 	stats = &queue->subsystem->shard_stats[queue->shard->index];
 	if (cmd->status != NVME_SUCCESS) {
 		stats->errors[index]++;
-		stats->media_errors += (cmd->status & 0x700) == 0x200;
+		stats->media_errors += (cmd->status & STATUS_TYPE) == STATUS_TYPE_MEDIA;
 		return;
 	}
 	stats->ops[index]++;
@@ -164,6 +168,38 @@ static void leave_there(struct pst_post *post)
 	pst_qos_leave(&cmd->waiter);
 	post->fn = left_flow;
 	pst_env_post(cmd->queue->shard->env, post);
+}
+
+static void error_logged(struct pst_post *post)
+{
+	struct pst_cmd *cmd = pst_container_of(post, struct pst_cmd, post);
+
+	pst_cmd_complete(cmd, cmd->status);
+}
+
+static void error_log_at_home(struct pst_post *post)
+{
+	struct pst_cmd *cmd = pst_container_of(post, struct pst_cmd, post);
+	struct pst_ctrl *ctrl = cmd->queue->ctrl;
+
+	if (ctrl != NULL)
+		pst_log_errors_add(&ctrl->errors, &(struct pst_log_error){
+						      .sqid = cmd->queue->home_qid,
+						      .cid = nvme_get16(cmd->wire->sqe.cid),
+						      .status = cmd->status,
+						      .nsid = nvme_get32(cmd->wire->sqe.nsid),
+						      .lba = cmd->io.lba,
+						  });
+	post->fn = error_logged;
+	pst_env_post(cmd->queue->shard->env, post);
+}
+
+/* Media errors are rare enough to make a detour over the controller's error log before they are answered. */
+static void media_error(struct pst_cmd *cmd, uint16_t status)
+{
+	cmd->status = status;
+	cmd->post.fn = error_log_at_home;
+	pst_env_post(pst_target_home(cmd->queue->shard->target), &cmd->post);
 }
 
 void pst_cmd_complete(struct pst_cmd *cmd, uint16_t status)
@@ -222,13 +258,18 @@ static void volume_done(struct pst_remote *remote)
 	struct pst_queue *queue = cmd->queue;
 	struct pst_shard_stats *stats = &queue->subsystem->shard_stats[queue->shard->index];
 	pst_err err = remote->io.err;
+	uint16_t status;
 
 	if (err == PST_OK && cmd->range_index < cmd->range_count) {
 		range_submit(cmd);
 		return;
 	}
 	pst_hist_add(&stats->wait_device, pst_env_now_ns(queue->shard->env) - cmd->dispatched_ns);
-	pst_cmd_complete(cmd, pst_status_of_err(err, cmd->io.kind != PST_IO_READ));
+	status = pst_status_of_err(err, cmd->io.kind != PST_IO_READ);
+	if ((status & STATUS_TYPE) == STATUS_TYPE_MEDIA)
+		media_error(cmd, status);
+	else
+		pst_cmd_complete(cmd, status);
 }
 
 static uint64_t volume_blocks(const struct pst_volume *volume)
