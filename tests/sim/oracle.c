@@ -150,11 +150,21 @@ bool oracle_busy(const struct oracle *oracle, uint64_t lba, uint64_t count)
 	return false;
 }
 
-static void block_push(struct oracle_block *b, uint64_t version)
+/* A read under way may still return what has been overwritten meanwhile. */
+static bool block_being_read(const struct oracle *oracle, uint64_t lba)
 {
+	for (const struct oracle_read *read = oracle->reads; read; read = read->next)
+		if (lba >= read->lba && lba - read->lba < read->count)
+			return true;
+	return false;
+}
+
+static void block_push(struct oracle *oracle, uint64_t lba, uint64_t version)
+{
+	struct oracle_block *b = &oracle->blocks[lba];
 	uint32_t drop = PST_MIN(b->live, b->floor);
 
-	if (drop >= 16) { /* what can come back no more */
+	if (drop >= 16 && !block_being_read(oracle, lba)) { /* what can come back no more */
 		memmove(b->v, b->v + drop, (b->n - drop) * sizeof(b->v[0]));
 		b->n -= drop;
 		b->live -= drop;
@@ -179,7 +189,7 @@ void oracle_write_begin(struct oracle *oracle, uint64_t lba, uint64_t count, uin
 
 		if (buf)
 			block_fill(buf + i * ORACLE_BLOCK_BYTES, oracle->volume, lba + i, version);
-		block_push(b, version);
+		block_push(oracle, lba + i, version);
 		b->writing = true;
 		b->writes++;
 	}
@@ -287,11 +297,13 @@ static bool read_check(struct oracle_read *read, uint64_t i, const uint8_t *buf,
 		return false;
 	at = block_find(b, read->blocks[i].low, version);
 	if (at < 0) {
-		snprintf(
-		    why, 256,
-		    "volume %u block %" PRIu64 " reads as version %" PRIu64 "; possible: %" PRIu64 " (the last) and %d "
-		    "before it, not older than %" PRIu64,
-		    oracle->volume, read->lba + i, version, b->v[b->n - 1], (int)(b->n - 1 - b->live), b->v[b->live]);
+		snprintf(why, 256,
+			 "volume %u block %" PRIu64 " reads as version %" PRIu64 "; it has had %" PRIu64
+			 " versions: the last is %" PRIu64
+			 ", the oldest possible when the read began was number %" PRIu64 ", now number %" PRIu64
+			 ", version %" PRIu64,
+			 oracle->volume, read->lba + i, version, b->base + b->n, b->v[b->n - 1], read->blocks[i].low,
+			 b->base + b->live, b->v[b->live]);
 		return false;
 	}
 	if (!b->writing && !read->blocks[i].writing && read->blocks[i].writes == b->writes &&

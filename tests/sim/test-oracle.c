@@ -173,6 +173,26 @@ static void long_history(void **state)
 	oracle_free(o);
 }
 
+/* A slow read may return what was current when it began, however many versions came since. */
+static void slow_read_over_many_writes(void **state)
+{
+	struct oracle *o = oracle_new(1, 1);
+	struct oracle_read *read;
+	uint8_t first[B], buf[B];
+	char why[256];
+
+	(void)state;
+	write_ok(o, 0, first);
+	read = oracle_read_begin(o, 0, 1);
+	for (int i = 0; i < 100; i++) {
+		oracle_write_begin(o, 0, 1, buf);
+		oracle_write_end(o, 0, 1, true, true);
+	}
+	assert_true(oracle_read_end(read, first, why));
+	assert_false(reads_as(o, 0, first));
+	oracle_free(o);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -183,6 +203,7 @@ int main(void)
 		cmocka_unit_test(flush_covers_what_was_complete),
 		cmocka_unit_test(read_across_power_loss),
 		cmocka_unit_test(long_history),
+		cmocka_unit_test(slow_read_over_many_writes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
