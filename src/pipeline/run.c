@@ -328,9 +328,10 @@ static enum pst_run_result prepare_and_run(struct runner *r)
 	r->tty = isatty(2) && getenv("TERM") != NULL && strcmp(getenv("TERM"), "dumb") != 0;
 	progress_line(r, "run %s of %s; volumes by %s: %s", r->run_id, r->pipeline->name, pst_mount_path_name(r->path),
 		      r->path_reason);
-	if (make_steps(r) && registry_open(r))
+	if (make_steps(r) && janitor_open(r) && registry_open(r))
 		result = run_steps(r);
 	daemon_close(r);
+	janitor_close(r);
 	registry_close(r);
 	close(r->signals);
 	remove_places(r);

@@ -121,7 +121,8 @@ struct runner {
 	json_t *events, *timeline;
 	double started; /* monotonic */
 	double started_wall, ended_wall;
-	int signals;
+	int signals, janitor_leash;
+	pid_t janitor;
 	unsigned cpus;
 	uint64_t cpu_allowed;
 	bool cancelling;
@@ -176,6 +177,11 @@ void step_exited(struct runner *r, struct run_step *s, int status);
 void step_tick(struct runner *r, struct run_step *s);
 void step_cancel(struct runner *r, struct run_step *s, bool now);
 void step_finish(struct runner *r, struct run_step *s, enum step_status status);
+
+/* strays.c: kill what carries the run's (and, if not NULL, the step's) name in its environment. */
+void strays_kill(const char *run_id, const char *step);
+bool janitor_open(struct runner *r);
+void janitor_close(struct runner *r);
 
 /* events.c */
 void events_read(struct runner *r, struct run_step *s);

@@ -20,7 +20,6 @@
 #include "pipeline/runner.h"
 
 #include <ctype.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -515,43 +514,10 @@ void step_message(struct runner *r, struct run_step *s, struct run_use *u)
 	json_decref(m);
 }
 
-/* Processes that left the step's group still carry its name in their environment. */
-static void kill_strays(struct runner *r, struct run_step *s)
-{
-	char run[64], step[64], path[300];
-	static char env[65536];
-	DIR *proc = opendir("/proc");
-	struct dirent *e;
-
-	snprintf(run, sizeof(run), "PENSTOCK_RUN_ID=%s", r->run_id);
-	snprintf(step, sizeof(step), "PENSTOCK_STEP=%.40s", s->spec->name);
-	while (proc != NULL && (e = readdir(proc)) != NULL) {
-		if (!isdigit((unsigned char)e->d_name[0]))
-			continue;
-		snprintf(path, sizeof(path), "/proc/%.20s/environ", e->d_name);
-		int fd = open(path, O_RDONLY | O_CLOEXEC);
-		ssize_t n = fd >= 0 ? read(fd, env, sizeof(env) - 1) : -1;
-		bool ours_run = false, ours_step = false;
-
-		if (fd >= 0)
-			close(fd);
-		if (n > 0)
-			env[n] = '\0';
-		for (ssize_t at = 0; at < n; at += (ssize_t)strlen(env + at) + 1) {
-			ours_run |= strcmp(env + at, run) == 0;
-			ours_step |= strcmp(env + at, step) == 0;
-		}
-		if (ours_run && ours_step)
-			kill((pid_t)atoi(e->d_name), SIGKILL);
-	}
-	if (proc != NULL)
-		closedir(proc);
-}
-
 void step_exited(struct runner *r, struct run_step *s, int status)
 {
 	kill(-s->pid, SIGKILL); /* what it left behind in its group */
-	kill_strays(r, s);
+	strays_kill(r->run_id, s->spec->name);
 	events_read(r, s);
 	s->pid = 0;
 	s->exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 0;
