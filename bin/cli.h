@@ -31,7 +31,12 @@ struct cli_command {
 int cmd_bench(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 int cmd_mount(int argc, char **argv);
+int cmd_pool(int argc, char **argv);
+int cmd_profile(int argc, char **argv);
 int cmd_report(int argc, char **argv);
+int cmd_tenant(int argc, char **argv);
+int cmd_top(int argc, char **argv);
+int cmd_volume(int argc, char **argv);
 int cmd_run(int argc, char **argv);
 int cmd_umount(int argc, char **argv);
 

@@ -311,8 +311,7 @@ static const struct route *route_find(const char *url, struct request *r)
 
 		if (!route->named && strcmp(url, route->path) == 0)
 			return route;
-		if (!route->named || strncmp(url, route->path, len) != 0 || url[len] == '\0' ||
-		    strchr(url + len, '/') != NULL)
+		if (!route->named || strncmp(url, route->path, len) != 0 || url[len] == '\0')
 			continue;
 		snprintf(r->name, sizeof(r->name), "%s", url + len);
 		return route;
