@@ -136,7 +136,7 @@ static void count(struct pst_cmd *cmd)
 		return;
 	}
 	stats->ops[index]++;
-	pst_hist_add(&stats->latency[index], pst_env_now_ns(queue->shard->env) - cmd->arrived_ns);
+	pst_hist_add(&stats->latency[index], pst_queue_now_ns(queue) - cmd->arrived_ns);
 	if (cmd->io.kind == PST_IO_READ)
 		stats->bytes_read += cmd->io.data_bytes;
 	if (cmd->io.kind == PST_IO_WRITE)
@@ -264,7 +264,7 @@ static void volume_done(struct pst_remote *remote)
 		range_submit(cmd);
 		return;
 	}
-	pst_hist_add(&stats->wait_device, pst_env_now_ns(queue->shard->env) - cmd->dispatched_ns);
+	pst_hist_add(&stats->wait_device, pst_queue_now_ns(queue) - cmd->dispatched_ns);
 	status = pst_status_of_err(err, cmd->io.kind != PST_IO_READ);
 	if ((status & STATUS_TYPE) == STATUS_TYPE_MEDIA)
 		media_error(cmd, status);
@@ -299,7 +299,7 @@ static void dispatch(struct pst_cmd *cmd)
 	}
 	pst_cmd_move(cmd, PST_CMD_DISPATCHED);
 	uncharge(cmd);
-	cmd->dispatched_ns = pst_env_now_ns(queue->shard->env);
+	cmd->dispatched_ns = pst_queue_now_ns(queue);
 	io->kind = cmd->io.kind;
 	io->flags = cmd->io.flags;
 	io->lba = cmd->io.lba;
@@ -346,7 +346,7 @@ static void pull(struct pst_cmd *cmd)
 	struct pst_queue *queue = cmd->queue;
 
 	if (queue->state_count[PST_CMD_DATA] == 0) /* the stall clock begins to run */
-		queue->input_ns = pst_env_now_ns(queue->shard->env);
+		queue->input_ns = pst_queue_now_ns(queue);
 	pst_cmd_move(cmd, PST_CMD_DATA);
 	pst_conn_pull(queue->conn, cmd->wire, &cmd->iov, 1, cmd->io.data_bytes);
 	pst_queue_dirty(queue);
@@ -619,7 +619,7 @@ void pst_cmd_start(struct pst_queue *queue, struct pst_cmd *cmd, struct pst_conn
 	wire->owner = cmd;
 	cmd->wire = wire;
 	cmd->io = (struct pst_checked_io){ 0 };
-	cmd->arrived_ns = pst_env_now_ns(queue->shard->env);
+	cmd->arrived_ns = pst_queue_now_ns(queue);
 	cmd->abort = cmd->admitted = cmd->leaving = cmd->cancelling = cmd->waiting_there = false;
 	cmd->dw0 = cmd->dw1 = 0;
 	cmd->range_count = cmd->range_index = 0;

@@ -110,6 +110,7 @@ struct pst_queue {
 	uint8_t connect_data[1024];
 	uint16_t qid;
 	uint64_t state_since_ns, input_ns, send_began_ns;
+	uint64_t turn_ns; /* the time, while pumping: one look at the clock for all events of a turn */
 	struct pst_close_op close_op;
 	bool stream_closed, lost_answered, gone_posted;
 	struct pst_post lost_post, gone_post;
@@ -215,6 +216,7 @@ static inline struct pst_env *pst_target_home(const struct pst_target *target)
 /* ---- queue.c: connection's shard ---- */
 
 void pst_queue_accept(void *listener, struct pst_stream *stream);
+uint64_t pst_queue_now_ns(const struct pst_queue *queue);
 void pst_queue_dirty(struct pst_queue *queue); /* has something to send, or may read again: on this shard's next turn */
 void pst_queue_close(struct pst_queue *queue, const char *why);
 void pst_queue_check_closed(struct pst_queue *queue);

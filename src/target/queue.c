@@ -33,6 +33,11 @@ void pst_queue_refresh_sockets(struct pst_queue *queue)
 		socket_stats(queue);
 }
 
+uint64_t pst_queue_now_ns(const struct pst_queue *queue)
+{
+	return queue->pumping ? queue->turn_ns : pst_env_now_ns(queue->shard->env);
+}
+
 /* ---- Closing ---- */
 
 static void gone_here(struct pst_post *post)
@@ -192,9 +197,9 @@ static void received(struct pst_stream_op *op)
 		pst_queue_close(queue, op->err != PST_OK ? pst_err_text(op->err) : "closed by the host");
 		return;
 	}
-	queue->input_ns = pst_env_now_ns(queue->shard->env);
 	pst_conn_got(queue->conn, op->done_bytes);
 	pump(queue);
+	queue->input_ns = queue->turn_ns;
 }
 
 static void send_start(struct pst_queue *queue)
@@ -207,7 +212,7 @@ static void send_start(struct pst_queue *queue)
 	if (count == 0)
 		return;
 	queue->sending = true;
-	queue->send_began_ns = pst_env_now_ns(queue->shard->env);
+	queue->send_began_ns = queue->turn_ns;
 	queue->send.iov = queue->send_iov;
 	queue->send.iov_count = count;
 	queue->send.done = sent;
@@ -239,6 +244,7 @@ static void pump(struct pst_queue *queue)
 {
 	struct pst_conn_event event;
 
+	queue->turn_ns = pst_env_now_ns(queue->shard->env);
 	queue->pumping = true;
 	while (pst_conn_next_event(queue->conn, &event))
 		on_event(queue, &event);
