@@ -473,11 +473,16 @@ static void tell_verdict(const struct proof *p, char *text, size_t bytes)
 		snprintf(text, bytes,
 			 "The neighbour cost %.1f points of accelerator time; the guarantee gave %.1f of them back.",
 			 (beside - alone) * 100, (beside - guarded) * 100);
+	if (idle_of(p, 0) > HURT && strlen(text) < bytes)
+		snprintf(text + strlen(text), bytes - strlen(text),
+			 " Even the local disk left the accelerator idle for %.1f %%: other work on this machine took "
+			 "part in every case, so the figures say less than they could.",
+			 idle_of(p, 0) * 100);
 }
 
 static json_t *make_proof(struct proof *p)
 {
-	char verdict[400];
+	char verdict[600];
 
 	tell_verdict(p, verdict, sizeof(verdict));
 	return json_pack(

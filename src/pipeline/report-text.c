@@ -148,7 +148,10 @@ static void print_proof(json_t *report, FILE *to)
 		set_number(line, 2, json_object_get(c, "samples_per_s"), 1, "%.0f");
 		set_number(line, 3, json_object_get(c, "mb_s"), 1, "%.0f");
 		set_number(line, 4, json_object_get(c, "p99_us"), 1, "%.0f");
-		set_number(line, 5, json_object_get(c, "neighbour_mb_s"), 1, "%.0f");
+		if (json_number_value(json_object_get(c, "neighbour_mb_s")) > 0)
+			set_number(line, 5, json_object_get(c, "neighbour_mb_s"), 1, "%.0f");
+		else
+			scols_line_set_data(line, 5, "-");
 	}
 	print_table(t);
 	if (json_is_string(json_object_get(json_object_get(report, "proof_details"), "verdict")))

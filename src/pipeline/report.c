@@ -138,8 +138,8 @@ static const char *link_name(json_t *run)
 {
 	const char *listen = json_string_value(json_object_get(json_object_get(run, "daemon"), "listen"));
 
-	if (listen == NULL)
-		return "unknown";
+	if (listen == NULL || listen[0] == '\0')
+		return "not known: a daemon that the run did not start";
 	if (strncmp(listen, "127.", 4) == 0 || strncmp(listen, "[::1]", 5) == 0)
 		return "loopback, no link";
 	return listen;

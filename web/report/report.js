@@ -335,7 +335,7 @@ function labelsSection() {
   }));
   const e = report.environment || {};
   definitions("environment", Object.entries(e).map(([k, v]) =>
-    [environmentNames[k] || k, typeof v === "number" ? number(v, 1) : v === null ? missing : String(v)]));
+    [environmentNames[k] || k, typeof v === "number" ? number(v, 1) : v === null || v === "" ? missing : String(v)]));
   $("command").textContent = report.command || missing;
 }
 
