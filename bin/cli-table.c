@@ -17,7 +17,8 @@ char *cli_format_quota(json_t *value, char buf[64])
 {
 	if (json_integer_value(value) != 0)
 		return cli_format_size(value, buf);
-	return strcpy(buf, "-");
+	snprintf(buf, 64, "-");
+	return buf;
 }
 
 char *cli_format_reserve(json_t *policy, char buf[64])

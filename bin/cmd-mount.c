@@ -52,7 +52,7 @@ static bool runtime_dir(char buf[80])
 		snprintf(buf, 80, "/tmp/penstock-%u", geteuid());
 	if (mkdir(buf, 0700) != 0 && errno != EEXIST)
 		return false;
-	strcat(buf, "/mounts");
+	snprintf(buf + strlen(buf), 80 - strlen(buf), "/mounts");
 	return mkdir(buf, 0700) == 0 || errno == EEXIST;
 }
 
@@ -106,7 +106,7 @@ static bool parse_address(const char *address, char host[256], uint16_t *ret_por
 	if (len == 0 || len > 250)
 		return false;
 	snprintf(host, 256, "%.*s", (int)(len - (bracket ? 2 : 0)), address + bracket);
-	*ret_port = (uint16_t)atoi(colon + 1);
+	*ret_port = (uint16_t)strtoul(colon + 1, NULL, 10);
 	return *ret_port > 0;
 }
 

@@ -83,12 +83,12 @@ static enum MHD_Result send_text(struct request *r, unsigned status, const char 
 	MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
 	if (status == MHD_HTTP_METHOD_NOT_ALLOWED && r->route != NULL) {
 		char allow[64] = "";
+		size_t used = 0;
 
 		for (unsigned m = 0; m < METHODS; m++)
-			if (r->route->methods & (1u << m)) {
-				strcat(allow, allow[0] != '\0' ? ", " : "");
-				strcat(allow, method_names[m]);
-			}
+			if (r->route->methods & (1u << m))
+				used += (size_t)snprintf(allow + used, sizeof(allow) - used, "%s%s",
+							 used > 0 ? ", " : "", method_names[m]);
 		MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, allow);
 	}
 	result = MHD_queue_response(r->connection, status, response);

@@ -23,7 +23,7 @@ bool control_open(struct runner *r, struct run_step *s)
 		s->control_path = NULL;
 	if (s->control_path == NULL || strlen(s->control_path) >= sizeof(addr.sun_path))
 		return false;
-	strcpy(addr.sun_path, s->control_path);
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", s->control_path);
 	(void)unlink(s->control_path);
 	s->control_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	for (size_t i = 0; i < PST_CONTROL_CLIENTS_MAX; i++)

@@ -50,9 +50,9 @@ void strays_kill(const char *run_id, const char *step)
 	snprintf(run, sizeof(run), "PENSTOCK_RUN_ID=%s", run_id);
 	snprintf(step_text, sizeof(step_text), "PENSTOCK_STEP=%.40s", step != NULL ? step : "");
 	while (proc != NULL && (e = readdir(proc)) != NULL)
-		if (isdigit((unsigned char)e->d_name[0]) && atoi(e->d_name) != getpid() &&
+		if (isdigit((unsigned char)e->d_name[0]) && strtol(e->d_name, NULL, 10) != getpid() &&
 		    carries(e->d_name, run, step != NULL ? step_text : NULL))
-			kill((pid_t)atoi(e->d_name), SIGKILL);
+			kill((pid_t)strtol(e->d_name, NULL, 10), SIGKILL);
 	if (proc != NULL)
 		closedir(proc);
 }

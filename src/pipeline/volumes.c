@@ -36,7 +36,7 @@ static bool parse_address(struct run_volume *v, const char *address)
 	size_t len = (size_t)(colon - address);
 	bool bracket = address[0] == '[' && len > 2 && address[len - 1] == ']';
 	snprintf(v->host, sizeof(v->host), "%.*s", (int)(len - (bracket ? 2 : 0)), address + (bracket ? 1 : 0));
-	v->port = (unsigned)atoi(colon + 1);
+	v->port = (unsigned)strtoul(colon + 1, NULL, 10);
 	return v->host[0] != '\0' && v->port > 0 && v->port < 65536;
 }
 

@@ -108,7 +108,7 @@ int main(int argc, char **argv)
 	if (argc > 3)
 		config.backend = strcmp(argv[3], "posix") == 0 ? PST_ENV_POSIX : PST_ENV_URING;
 	if (argc > 4)
-		shard_count = (unsigned)atoi(argv[4]) % (SHARDS_MAX + 1);
+		shard_count = (unsigned)strtoul(argv[4], NULL, 10) % (SHARDS_MAX + 1);
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);

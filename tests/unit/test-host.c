@@ -107,7 +107,7 @@ static void target_start(struct world *w)
 	pool_run(w, PST_POOL_VOLUME_OPEN);
 	config.volume = w->volume = w->pool_op.volume;
 	assert_int_equal(pst_target_new(&w->target_env, 1, &w->target_config, &w->target), PST_OK);
-	strcpy(addr.host, pst_sim_node_ip(w->target_node));
+	snprintf(addr.host, sizeof(addr.host), "%s", pst_sim_node_ip(w->target_node));
 	assert_int_equal(pst_target_listen(w->target, &addr, &bound), PST_OK);
 	assert_int_equal(pst_subsystem_add(w->target, &config, &w->subsystem), PST_OK);
 }
@@ -136,7 +136,7 @@ static struct world *world_new(uint64_t seed)
 		.reconnect_delay_ns = SECOND / 10,
 		.addr.port = 4420,
 	};
-	strcpy(w->config.addr.host, pst_sim_node_ip(w->target_node));
+	snprintf(w->config.addr.host, sizeof(w->config.addr.host), "%s", pst_sim_node_ip(w->target_node));
 	return w;
 }
 
@@ -321,9 +321,10 @@ static void connect_errors(void **state)
 	(void)state;
 	assert_int_equal(session_open(w), PST_E_REFUSED);
 	target_start(w);
-	strcpy(w->config.subnqn, "nqn.2014-08.org.nvmexpress:uuid:00000000-2222-3333-4444-555555555555");
+	snprintf(w->config.subnqn, sizeof(w->config.subnqn), "%s",
+		 "nqn.2014-08.org.nvmexpress:uuid:00000000-2222-3333-4444-555555555555");
 	assert_int_equal(session_open(w), PST_E_NOTFOUND);
-	strcpy(w->config.subnqn, NQN);
+	snprintf(w->config.subnqn, sizeof(w->config.subnqn), "%s", NQN);
 	w->config.nsid = 7;
 	assert_int_equal(session_open(w), PST_E_NOTFOUND);
 	w->config.nsid = 1;
@@ -486,7 +487,7 @@ static void discovery_lists_subsystems(void **state)
 
 	(void)state;
 	target_start(w);
-	strcpy(w->config.subnqn, "nqn.2014-08.org.nvmexpress.discovery");
+	snprintf(w->config.subnqn, sizeof(w->config.subnqn), "%s", "nqn.2014-08.org.nvmexpress.discovery");
 	w->config.discovery = true;
 	w->config.io_queues = 0;
 	w->config.keep_alive_ns = 0;
