@@ -317,13 +317,24 @@ struct host {
 	uint16_t cntlid;
 };
 
-static inline void host_connect(struct rig *rig, struct host *h, bool digests, uint32_t kato_ms)
+/* @sqsize: 0-based, of the I/O queue. */
+static inline void host_connect_sized(struct rig *rig, struct host *h, bool digests, uint32_t kato_ms, uint16_t sqsize)
 {
+	struct nvmf_connect_cmd cmd;
+	struct nvmf_connect_data data;
+
 	link_open(rig, &h->admin, digests);
 	assert_int_equal(link_connect(&h->admin, RIG_NQN, 0, 0xffff, kato_ms, &h->cntlid), 0);
 	assert_int_equal(property_set_cc(&h->admin, 0x00460001), 0);
 	link_open(rig, &h->io, digests);
-	assert_int_equal(link_connect(&h->io, RIG_NQN, 1, h->cntlid, 0, NULL), 0);
+	connect_fill(&cmd, &data, RIG_NQN, 1, h->cntlid, 0);
+	cmd.sqsize = nvme_le16_of(sqsize);
+	assert_int_equal(command(&h->io, (void *)&cmd, PST_CONN_DATA_OUT, &data, sizeof(data), NULL), 0);
+}
+
+static inline void host_connect(struct rig *rig, struct host *h, bool digests, uint32_t kato_ms)
+{
+	host_connect_sized(rig, h, digests, kato_ms, 127);
 }
 
 static inline void host_close(struct host *h)
