@@ -374,11 +374,10 @@ def own_daemon(world):
     for _ in range(100):
         for pid in filter(str.isdigit, os.listdir("/proc")):
             try:
-                program = open(f"/proc/{pid}/cmdline").read().split("\0")[0]
-                environment = open(f"/proc/{pid}/environ").read()
+                words = open(f"/proc/{pid}/cmdline").read().split("\0")
             except OSError:
                 continue
-            if program.endswith("/penstockd") and str(world.directory) in environment:
+            if words[0].endswith("penstockd") and str(world.directory / "pool") in words:
                 return int(pid)
         time.sleep(0.1)
     pytest.fail("no penstockd appeared")

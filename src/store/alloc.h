@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Space of one partition, as two bitmaps. `used`: what the map reaches at this point of the log; this is what a
+ * checkpoint writes, and what counts as used. `busy`: what must not be handed out: all that is used, and also blocks
+ * of writes in flight, blocks freed by a record that is not yet durable or still being read, nodes of the root on disk.
+ * One owner, one thread. Memory: 1/16384 of the partition, and as much again for writing pages.
+ */
+#ifndef PST_STORE_ALLOC_H
+#define PST_STORE_ALLOC_H
+
+#include "store/format.h"
+
+enum {
+	PST_PAGE_DIRTY = 1,   /* differs from the disk */
+	PST_PAGE_WRITING = 2, /* its shadow is to be written over the copy that is not current */
+};
+
+struct pst_alloc {
+	uint32_t partition;
+	uint32_t blocks, data_start, pages;
+	struct pst_space_page *used;   /* in the form of the disk */
+	struct pst_space_page *shadow; /* pages as the checkpoint in progress writes them */
+	uint64_t *busy;
+	uint32_t *page_free; /* blocks not busy, by page: full ones are passed over */
+	uint32_t *page_crc;  /* of the pages as they are on disk */
+	uint8_t *page_dirty;
+	uint8_t *page_copy; /* which copy is current */
+	uint32_t free_count, used_count;
+	uint32_t cursor; /* next fit, so that writes lie one behind another */
+};
+
+pst_err PST_MUST_USE pst_alloc_init(struct pst_alloc *a, uint32_t partition, uint32_t blocks, uint32_t data_start);
+void pst_alloc_done(struct pst_alloc *a);
+
+/* Up to @want free blocks in a row; returns how many, beginning at *ret_block; 0: none are free. They become busy. */
+uint32_t pst_alloc_take(struct pst_alloc *a, uint32_t want, uint32_t *ret_block);
+
+/* Not busy any more: free to be handed out. */
+void pst_alloc_release(struct pst_alloc *a, uint32_t block, uint32_t count);
+
+/* Is [block, block + count) a range of data blocks? For values from the disk. */
+bool pst_alloc_valid(const struct pst_alloc *a, uint64_t block, uint64_t count);
+
+/* Enter in, strike from the space map. False: it was (not) there already; nothing is changed then. */
+bool PST_MUST_USE pst_alloc_use(struct pst_alloc *a, uint32_t block);
+bool PST_MUST_USE pst_alloc_unuse(struct pst_alloc *a, uint32_t block);
+bool pst_alloc_is_used(const struct pst_alloc *a, uint32_t block);
+bool pst_alloc_is_busy(const struct pst_alloc *a, uint32_t block);
+
+/* Make one block busy if it is not (recovery). */
+void pst_alloc_hold(struct pst_alloc *a, uint32_t block);
+
+/* Copy dirty pages to the shadow, sealed for @generation, and mark them WRITING; returns the digest over all. */
+uint32_t pst_alloc_freeze(struct pst_alloc *a, uint64_t generation);
+
+/*
+ * Take over one page from disk: the newer intact one of @copies that is not newer than @generation.
+ * A copy that was never written is an empty page, unless the other is intact. PST_E_CHECKSUM: neither.
+ */
+pst_err PST_MUST_USE pst_alloc_load_page(struct pst_alloc *a, uint32_t index, const struct pst_space_page copies[2],
+					 uint64_t generation);
+
+/* After the last page: compares the digest, counts, makes all that is used busy. PST_E_CHECKSUM. */
+pst_err PST_MUST_USE pst_alloc_loaded(struct pst_alloc *a, uint32_t digest, uint64_t used_count);
+
+#endif

@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Nodes in memory, for all partitions together, up to a limit. A node is found by its place in the tree (partition,
+ * level, index), not by its address, so a changed node needs no new address before the checkpoint. A node can be
+ * evicted when it is clean, not pinned, not being written, and no child of it is in memory. Page memory: while a
+ * checkpoint writes a node that changes again, the node has two pages; dirty nodes are limited to half of the capacity,
+ * so there are at most one and a half pages for each node.
+ */
+#include "store/internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define NODES_MIN 64u
+#define EVICT_SCAN_MAX 64u
+
+pst_err cache_init(struct cache *c, uint64_t bytes)
+{
+	uint64_t nodes = PST_MAX((bytes > 0 ? bytes : (uint64_t)64 << 20) / PST_BLOCK_BYTES, NODES_MIN);
+	uint64_t buckets = 64;
+
+	while (buckets < nodes)
+		buckets *= 2;
+	*c = (struct cache){ .capacity = (uint32_t)PST_MIN(nodes, UINT32_MAX / 4), .hash_mask = (uint32_t)buckets - 1 };
+	pst_list_init(&c->clean);
+	pst_list_init(&c->waiters);
+	pst_list_init(&c->spare);
+	c->hash = calloc(buckets, sizeof(c->hash[0]));
+	return c->hash != NULL ? PST_OK : PST_E_NOMEM;
+}
+
+static void free_nodes(struct pst_list *list)
+{
+	struct pst_list *l;
+
+	while ((l = pst_list_pop_front(list)) != NULL)
+		free(pst_container_of(l, struct node, list));
+}
+
+void cache_done(struct cache *c)
+{
+	for (uint32_t i = 0; c->hash != NULL && i <= c->hash_mask; i++) {
+		for (struct node *n = c->hash[i], *next; n != NULL; n = next) {
+			next = n->hash_next;
+			if (n->image != n->data)
+				free(n->image);
+			free(n->data);
+			free(n);
+		}
+	}
+	free(c->hash);
+	c->hash = NULL;
+	if (c->spare.next != NULL)
+		free_nodes(&c->spare);
+	while (c->pages != NULL) {
+		void *next = *(void **)c->pages;
+
+		free(c->pages);
+		c->pages = next;
+	}
+}
+
+static struct node **bucket(struct cache *c, const struct part *p, unsigned level, uint64_t index)
+{
+	uint64_t h = (index * PST_NODE_LEVELS + level) * 64 + p->index;
+
+	h *= 0x9e3779b97f4a7c15u;
+	return &c->hash[(h >> 32) & c->hash_mask];
+}
+
+struct node *cache_find(struct cache *c, const struct part *p, unsigned level, uint64_t index)
+{
+	for (struct node *n = *bucket(c, p, level, index); n != NULL; n = n->hash_next)
+		if (n->index == index && n->level == level && n->part == p)
+			return n;
+	return NULL;
+}
+
+struct pst_node_disk *cache_page_get(struct cache *c)
+{
+	void *page = c->pages;
+
+	if (page != NULL) {
+		c->pages = *(void **)page;
+		return page;
+	}
+	if (!c->overflow && c->page_count >= c->capacity + c->capacity / 2 + PST_NODE_LEVELS)
+		return NULL;
+	page = aligned_alloc(PST_BLOCK_BYTES, PST_BLOCK_BYTES);
+	if (page != NULL)
+		c->page_count++;
+	return page;
+}
+
+void cache_page_put(struct cache *c, void *page)
+{
+	if (c->page_count > c->capacity + c->capacity / 2 + PST_NODE_LEVELS) {
+		c->page_count--;
+		free(page);
+		return;
+	}
+	*(void **)page = c->pages;
+	c->pages = page;
+}
+
+void cache_touch(struct cache *c, struct node *n)
+{
+	if (n->dirty || n->loading)
+		return;
+	pst_list_remove(&n->list);
+	pst_list_push_back(&c->clean, &n->list);
+}
+
+void cache_remove(struct store *st, struct node *n)
+{
+	struct cache *c = &st->cache;
+	struct node **at = bucket(c, n->part, n->level, n->index);
+
+	pst_assert(n->pins == 0 && n->children == 0 && !n->loading);
+	while (*at != n)
+		at = &(*at)->hash_next;
+	*at = n->hash_next;
+	pst_list_remove(&n->list);
+	if (n->parent != NULL)
+		n->parent->children--;
+	n->parent = NULL;
+	c->count--;
+	if (n->image != NULL) { /* the checkpoint still writes it, and lets it go then */
+		if (n->data != n->image)
+			cache_page_put(c, n->data);
+		n->data = NULL;
+		n->dropped = true;
+		return;
+	}
+	cache_page_put(c, n->data);
+	n->data = NULL;
+	pst_list_push_back(&c->spare, &n->list);
+}
+
+static bool evict_one(struct store *st)
+{
+	struct cache *c = &st->cache;
+
+	for (unsigned i = 0; i < EVICT_SCAN_MAX && !pst_list_empty(&c->clean); i++) {
+		struct node *n = pst_container_of(c->clean.next, struct node, list);
+
+		if (n->pins == 0 && n->children == 0 && n->image == NULL && n->parent != NULL && !n->loading) {
+			cache_remove(st, n);
+			return true;
+		}
+		pst_list_remove(&n->list);
+		pst_list_push_back(&c->clean, &n->list);
+	}
+	return false;
+}
+
+bool cache_room(struct store *st, uint32_t count)
+{
+	struct cache *c = &st->cache;
+
+	while (c->count + count > c->capacity && !c->overflow)
+		if (!evict_one(st))
+			return false;
+	return true;
+}
+
+static struct node *node_struct(struct cache *c)
+{
+	struct pst_list *l = pst_list_pop_front(&c->spare);
+
+	return l != NULL ? pst_container_of(l, struct node, list) : malloc(sizeof(struct node));
+}
+
+struct node *cache_add(struct store *st, struct part *p, unsigned level, uint64_t index, struct node *parent)
+{
+	struct cache *c = &st->cache;
+	struct node *n, **at = bucket(c, p, level, index);
+	struct pst_node_disk *page;
+
+	if (parent != NULL)
+		parent->pins++;
+	if (!cache_room(st, 1) || (page = cache_page_get(c)) == NULL) {
+		if (parent != NULL)
+			parent->pins--;
+		return NULL;
+	}
+	if (parent != NULL)
+		parent->pins--;
+	n = node_struct(c);
+	if (n == NULL) {
+		cache_page_put(c, page);
+		return NULL;
+	}
+	*n = (struct node){ .part = p, .parent = parent, .index = index, .level = (uint8_t)level, .data = page };
+	memset(page, 0, sizeof(*page));
+	page->magic = PST_NODE_MAGIC;
+	page->level = (uint8_t)level;
+	page->partition = p->index;
+	page->index = index;
+	if (parent != NULL)
+		parent->children++;
+	pst_list_init(&n->writing);
+	pst_list_init(&n->waiters);
+	pst_list_init(&n->list);
+	pst_list_push_back(&c->clean, &n->list);
+	n->hash_next = *at;
+	*at = n;
+	c->count++;
+	return n;
+}

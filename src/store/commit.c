@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One committer for the pool: all who wait for durability share device flushes. A flush covers what had completed when
+ * it was submitted; who comes while one is under way waits for the next. What it proves: all log blocks that were
+ * completed at submission, in every partition, are durable with their data.
+ *
+ * Blocks freed by a record wait in part.freed, in log order, until that record is durable and every read that began
+ * before it was applied has ended. Nodes and the catalog's old blocks wait in part.node_freed for the next root.
+ *
+ * A failed flush means that nobody knows what is on the disk: the pool stops writing (store_fail).
+ */
+#include "store/internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define FREED_MANY 2048u
+#define UNFLUSHED_BLOCKS_MAX 65536u /* 256 MiB: what recovery after a machine crash may have to read and verify */
+
+void commit_wait(struct store *st, struct waiter *w)
+{
+	pst_list_push_back(&st->flush_next, &w->node);
+	store_schedule(st);
+}
+
+void freed_push(struct freed_list *f, uint64_t seq, uint64_t read_id, uint32_t block, uint32_t count)
+{
+	struct freed *last = f->count > f->head ? &f->items[f->count - 1] : NULL;
+
+	if (last != NULL && last->seq == seq && last->read_id == read_id && last->block + last->count == block) {
+		last->count += count;
+		return;
+	}
+	if (f->count == f->capacity && f->head > 0) {
+		memmove(f->items, f->items + f->head, (f->count - f->head) * sizeof(f->items[0]));
+		f->count -= f->head;
+		f->head = 0;
+	}
+	if (f->count == f->capacity) {
+		size_t capacity = f->capacity > 0 ? f->capacity * 2 : 1024;
+		struct freed *items = realloc(f->items, capacity * sizeof(*items));
+
+		if (items == NULL)
+			return; /* these blocks stay busy until the pool is opened again; nothing else is lost */
+		f->items = items;
+		f->capacity = capacity;
+	}
+	f->items[f->count++] = (struct freed){ seq, read_id, block, count };
+}
+
+uint64_t oldest_read(const struct store *st)
+{
+	if (pst_list_empty(&st->reads))
+		return st->next_read_id;
+	return pst_container_of(st->reads.next, struct piece, read_node)->read_id;
+}
+
+void freed_release(struct part *p)
+{
+	struct freed_list *f = &p->freed;
+	uint64_t oldest = oldest_read(p->store);
+
+	if (p->store->recovering)
+		return; /* recovery has rules of its own */
+	while (f->head < f->count) {
+		struct freed *item = &f->items[f->head];
+
+		if (item->seq > p->durable_seq || item->read_id > oldest)
+			break;
+		pst_alloc_release(&p->alloc, item->block, item->count);
+		f->head++;
+		p->space_wake = true;
+	}
+	if (f->head == f->count)
+		f->head = f->count = 0;
+	if (f->count - f->head > FREED_MANY && f->items[f->head].seq > p->durable_seq)
+		p->store->flush_wanted = true;
+}
+
+void part_free_data(struct part *p, uint64_t seq, uint32_t block)
+{
+	if (PST_MUTANT == PST_MUTANT_REUSE_EARLY && !p->store->recovering) {
+		pst_alloc_release(&p->alloc, block, 1);
+		return;
+	}
+	freed_push(&p->freed, seq, p->store->next_read_id, block, 1);
+}
+
+/* A node (or catalog block) that the map no longer reaches, but the root on disk may. */
+void part_free_node(struct part *p, uint32_t block)
+{
+	if (pst_alloc_unuse(&p->alloc, block))
+		freed_push(&p->node_freed, 0, 0, block, 1);
+}
+
+static void flush_done(struct pst_file_op *op)
+{
+	struct store *st = pst_container_of(op, struct store, flush_op);
+
+	st->outstanding--;
+	st->flushing = false;
+	if (op->err != PST_OK && st->failed == PST_OK)
+		store_fail(st, op->err, "flush_failed");
+	for (uint32_t i = 0; i < st->part_count; i++) {
+		struct part *p = &st->parts[i];
+
+		if (op->err == PST_OK)
+			p->durable_seq = PST_MAX(p->durable_seq, p->flushing_seq);
+		p->space_wake = true;
+	}
+	PST_LIST_EACH(l, &st->flush_now)
+		pst_container_of(l, struct waiter, node)->err = op->err;
+	store_wake_all(st, &st->flush_now);
+	store_schedule(st);
+}
+
+void commit_run(struct store *st)
+{
+	if (st->flushing)
+		return;
+	if (st->unflushed_blocks > UNFLUSHED_BLOCKS_MAX)
+		st->flush_wanted = true;
+	if (pst_list_empty(&st->flush_next) && !st->flush_wanted)
+		return;
+	st->flush_wanted = false;
+	st->unflushed_blocks = 0;
+	pst_list_splice(&st->flush_now, &st->flush_next);
+	if (st->failed != PST_OK) {
+		PST_LIST_EACH(l, &st->flush_now)
+			pst_container_of(l, struct waiter, node)->err = PST_E_IO;
+		store_wake_all(st, &st->flush_now);
+		return;
+	}
+	for (uint32_t i = 0; i < st->part_count; i++)
+		st->parts[i].flushing_seq = journal_completed(&st->parts[i]);
+	st->flushing = true;
+	st->flush_op = (struct pst_file_op){ .kind = PST_FILE_FLUSH, .done = flush_done };
+	if (PST_MUTANT == PST_MUTANT_FLUSH_NOTHING)
+		st->flush_op = (struct pst_file_op){ .kind = PST_FILE_DISCARD, .done = flush_done };
+	st->stats.device_flushes++;
+	store_submit(st, &st->flush_op);
+}

@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The on-disk format of a pool, as structs (docs/store-format.md says what every field means). All integers are
+ * little-endian; structs have no implicit padding; every block carries or is covered by a CRC32C.
+ */
+#ifndef PST_STORE_FORMAT_H
+#define PST_STORE_FORMAT_H
+
+#include "volume/volume.h"
+
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "the store reads its little-endian structs in place"
+#endif
+
+#define PST_SB_MAGIC 0x4b434f54534e4550u /* "PENSTOCK" */
+#define PST_SB_VERSION 1u
+#define PST_FEATURES_INCOMPAT_KNOWN 0u
+#define PST_FEATURES_RO_COMPAT_KNOWN 0u
+
+#define PST_PARTITIONS_MAX 64u
+#define PST_STRIPE_BLOCKS 256u /* LBAs that stay together on one partition */
+
+/* Where things lie in a partition; in blocks from its beginning. Block 0 is a root slot, so 0 means "none". */
+struct pst_sb_partition {
+	uint64_t start; /* in blocks from the beginning of the pool */
+	uint32_t blocks;
+	uint32_t log_start, log_blocks;
+	uint32_t space_start, space_pages; /* two copies of each page, side by side */
+	uint32_t data_start;
+	uint32_t reserved[4];
+};
+
+struct pst_superblock {
+	uint64_t magic;
+	uint32_t crc; /* of the block with this field 0 */
+	uint32_t version;
+	uint64_t features_compat, features_ro_compat, features_incompat;
+	uint8_t uuid[16];
+	uint64_t generation; /* the higher of two valid copies counts */
+	uint64_t blocks;     /* size of the pool; its last block is the mirror */
+	uint64_t created_ns; /* wall clock */
+	uint32_t partition_count;
+	uint32_t stripe_blocks;
+	uint8_t clean; /* 1: closed in order */
+	char boot_id[37];
+	uint8_t reserved[378];
+	struct pst_sb_partition partitions[PST_PARTITIONS_MAX];
+	uint8_t tail[520];
+};
+_Static_assert(sizeof(struct pst_sb_partition) == 48, "partition entry");
+_Static_assert(sizeof(struct pst_superblock) == PST_BLOCK_BYTES, "superblock");
+
+/* ---- Root of a partition: blocks 0 and 1 for even generations, 2 and 3 for odd; both copies are alike ---- */
+
+#define PST_ROOT_MAGIC 0x544f4f52u /* "ROOT" */
+#define PST_ROOT_SLOTS 4u
+
+struct pst_ptr {
+	uint32_t block; /* 0: nothing there */
+	uint32_t crc;   /* of the 4096 bytes it points to */
+};
+
+struct pst_root {
+	uint32_t magic;
+	uint32_t crc;
+	uint8_t pool_uuid[16];
+	uint32_t partition;
+	uint32_t space_digest; /* CRC32C over the CRCs of all current space map pages, in order */
+	uint64_t generation;
+	uint64_t incarnation; /* log blocks of other incarnations are not this log's */
+	uint64_t log_seq;     /* replay begins at this log block */
+	uint32_t log_prev_crc;
+	uint32_t catalog_bytes; /* partition 0: length of the catalog image (slot 0 of the map) */
+	struct pst_ptr map;
+	uint64_t used_blocks;      /* set bits in the space map */
+	struct pst_ptr references; /* reserved for counts above 1: nothing in version 1 */
+	uint8_t reserved[4008];
+};
+_Static_assert(sizeof(struct pst_root) == PST_BLOCK_BYTES, "root");
+
+/* ---- The map: a radix tree; every node has the same shape ---- */
+
+#define PST_NODE_MAGIC 0x45444f4eu /* "NODE" */
+#define PST_NODE_FANOUT 504u
+#define PST_NODE_LEVELS 6u         /* 0: leaves (entries are data), 5: the root */
+#define PST_NODE_LEVEL_VOLUME 3u   /* one node of this level is one volume's part of the partition */
+#define PST_SLOT_SPAN 64524128256u /* 504^4: local LBAs of one slot */
+#define PST_SLOTS_MAX (PST_NODE_FANOUT * PST_NODE_FANOUT)
+#define PST_SLOT_CATALOG 0u
+
+struct pst_node_disk {
+	uint32_t magic;
+	uint8_t level;
+	uint8_t reserved0[3];
+	uint32_t partition;
+	uint32_t used; /* entries that are not 0 */
+	uint64_t index;
+	uint64_t generation;  /* of the checkpoint that wrote it */
+	uint64_t data_blocks; /* below it */
+	uint8_t reserved[24];
+	struct pst_ptr entry[PST_NODE_FANOUT];
+};
+_Static_assert(sizeof(struct pst_node_disk) == PST_BLOCK_BYTES, "node");
+
+/* ---- Space map: one bit per block of the partition, 1 is in use ---- */
+
+#define PST_SPACE_MAGIC 0x43415053u /* "SPAC" */
+#define PST_SPACE_WORDS 504u
+#define PST_SPACE_BITS (PST_SPACE_WORDS * 64u) /* blocks per page */
+
+struct pst_space_page {
+	uint32_t magic;
+	uint32_t crc;
+	uint32_t partition;
+	uint32_t index;
+	uint64_t generation; /* of the checkpoint that wrote it */
+	uint8_t reserved[40];
+	uint64_t bits[PST_SPACE_WORDS];
+};
+_Static_assert(sizeof(struct pst_space_page) == PST_BLOCK_BYTES, "space page");
+
+/* ---- Log: block n of the ring holds sequence numbers that are n modulo its length ---- */
+
+#define PST_LOG_MAGIC 0x474f4c50u /* "PLOG" */
+#define PST_LOG_PAYLOAD 4032u
+
+struct pst_log_block {
+	uint32_t magic;
+	uint32_t crc;
+	uint64_t incarnation;
+	uint64_t seq;
+	uint64_t durable_seq;   /* blocks up to here, and the data they speak of, were flushed */
+	uint64_t completed_seq; /* blocks up to here, and the data they speak of, were written */
+	uint32_t prev_crc;      /* crc of block seq - 1: a chain without holes */
+	uint32_t partition;
+	uint32_t used_bytes; /* of payload */
+	uint32_t record_count;
+	uint8_t reserved[8];
+	uint8_t payload[PST_LOG_PAYLOAD];
+};
+_Static_assert(sizeof(struct pst_log_block) == PST_BLOCK_BYTES, "log block");
+
+enum pst_log_kind {
+	PST_LOG_WRITE = 1,      /* slot, lba, block, count; then count CRC32Cs */
+	PST_LOG_DISCARD = 2,    /* slot, lba, count: holes from now on */
+	PST_LOG_ABORT = 3,      /* the write record (seq in lba, its number in that block in count) never happened */
+	PST_LOG_VOLUME = 4,     /* slot; then struct pst_volume_disk: its state from now on */
+	PST_LOG_VOLUME_END = 5, /* slot is free again */
+	PST_LOG_PUT = 6,        /* catalog record: key, 0, value */
+	PST_LOG_DELETE = 7,     /* catalog record: key, 0 */
+};
+
+struct pst_log_record {
+	uint8_t kind;
+	uint8_t reserved;
+	uint16_t bytes; /* with this header, a multiple of 8 */
+	uint32_t slot;
+	uint64_t lba; /* on this partition */
+	uint32_t block;
+	uint32_t count; /* blocks; PUT, DELETE: bytes that follow */
+};
+_Static_assert(sizeof(struct pst_log_record) == 24, "log record");
+
+enum {
+	PST_VOLUME_OPEN = 1,     /* open for writing: after a machine crash, completed writes may be lost */
+	PST_VOLUME_LOST = 2,     /* that has happened; the next flush says so */
+	PST_VOLUME_DELETING = 4, /* nobody's any more; its space is being freed */
+	PST_VOLUME_FLAGS = 7,
+};
+
+struct pst_volume_disk {
+	uint8_t uuid[16];
+	uint64_t block_count;
+	uint32_t slot;
+	uint32_t flags;
+};
+_Static_assert(sizeof(struct pst_volume_disk) == 32, "volume");
+
+/* ---- Catalog image: header, volumes, then records; data blocks 0.. of slot 0 on partition 0 ---- */
+
+#define PST_CATALOG_MAGIC 0x4c544143u /* "CATL" */
+#define PST_CATALOG_BYTES_MAX (PST_NODE_FANOUT * PST_BLOCK_BYTES)
+
+struct pst_catalog_head {
+	uint32_t magic;
+	uint32_t volume_count;
+	uint32_t record_count;
+	uint32_t reserved;
+};
+
+struct pst_catalog_record {
+	uint32_t key_bytes; /* without a zero */
+	uint32_t value_bytes;
+};
+
+#endif

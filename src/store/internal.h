@@ -1,0 +1,430 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The parts of an open pool, and who calls whom. Everything runs on the pool's one shard. Nothing acts inside an
+ * event: completions note what happened and schedule the pool's turn (store.c), which runs in a fixed order.
+ *
+ *   volume.c, control.c   requests of users  ->  io.c (cuts them into pieces)
+ *   io.c                  pieces: space, data writes and reads, checksums
+ *   journal.c             log order: records out, applied when data and record are written
+ *   map.c, cache.c        the radix tree and its nodes in memory
+ *   commit.c              device flushes; blocks become reusable
+ *   checkpoint.c          map and space map to disk, log tail forward
+ *   open.c, recover.c     from disk to an open pool
+ */
+#ifndef PST_STORE_INTERNAL_H
+#define PST_STORE_INTERNAL_H
+
+#include "store/alloc.h"
+#include "store/format.h"
+#include "store/logfmt.h"
+#include "store/store.h"
+#include "store/superblock.h"
+#include "volume/records.h"
+
+/*
+ * Deliberate bugs, one at a time, to prove that the simulation finds them. Never set in the product: the tests compile
+ * the store again with it.
+ */
+#ifndef PST_MUTANT
+#define PST_MUTANT 0
+#endif
+enum {
+	PST_MUTANT_FLUSH_NOTHING = 1,
+	PST_MUTANT_COMPLETE_EARLY = 2,
+	PST_MUTANT_REUSE_EARLY = 3,
+	PST_MUTANT_SKIP_CRC = 4,
+	PST_MUTANT_RECOVER_UNVERIFIED = 5,
+};
+
+struct store;
+struct part;
+struct svol;
+
+/* ---- Waiting: whoever cannot go on leaves a waiter in one list, and is run again from the pool's turn ---- */
+
+struct waiter {
+	struct pst_list node;
+	void (*run)(struct waiter *w);
+	pst_err err; /* why the wait ended, if not well; the one who runs clears it */
+};
+
+/* ---- Nodes of the map in memory (cache.c) ---- */
+
+#define NODE_PENDING UINT32_MAX /* in a parent's entry: the child exists only in memory so far */
+
+struct node {
+	struct part *part;
+	struct node *parent; /* its parent is in memory as long as it is; NULL: the root */
+	struct node *hash_next;
+	struct pst_node_disk *data;
+	struct pst_node_disk *image; /* what the checkpoint writes; may be the same page as data; NULL: not writing */
+	uint64_t index;
+	uint8_t level;
+	bool loading, dirty, dropped;
+	uint32_t block; /* where it is, or will be when the checkpoint is done; 0: nowhere */
+	uint32_t pins, children;
+	struct pst_list list;    /* clean: cache.clean; dirty: part.dirty[level] */
+	struct pst_list writing; /* in part.cp.nodes */
+	struct pst_list waiters; /* for the end of loading */
+	struct pst_file_op op;
+	struct iovec iov;
+	uint32_t want_crc;
+};
+
+struct cache {
+	uint32_t capacity, count; /* nodes */
+	uint32_t hash_mask;
+	struct node **hash;
+	struct pst_list clean;   /* least recently used first */
+	struct pst_list waiters; /* for a node to become evictable */
+	struct pst_list spare;   /* unused node structs, by their list */
+	void *pages;             /* free pages, linked through their first bytes */
+	uint32_t page_count;     /* existing */
+	uint32_t dirty;
+	bool overflow; /* recovery may go over the limit */
+};
+
+/* ---- Things with a place in the log (journal.c) ---- */
+
+struct logged {
+	struct pst_list node;
+	struct part *part;
+	uint64_t seq;   /* of its log block, once built */
+	uint32_t index; /* its number in that block */
+	struct pst_log_record record;
+	const void *body;
+	uint32_t body_bytes;
+	bool ready;                      /* its data, if any, is written (or failed) */
+	void (*apply)(struct logged *l); /* in log order, when data and record are written */
+};
+
+#define LOG_WRITE_BLOCKS 16u
+#define LOG_WRITES 4u
+
+struct log_write {
+	struct part *part;
+	struct pst_log_block *blocks;
+	uint32_t count;
+	uint64_t last_seq;
+	bool busy, done;
+	unsigned tries;
+	struct pst_file_op op;
+	struct iovec iov;
+	struct pst_timer retry;
+};
+
+/* ---- Pieces: what of a request lies in one leaf and in one run of blocks (io.c) ---- */
+
+struct piece {
+	struct logged logged;
+	struct req *req;
+	struct node *leaf; /* pinned: writes and discards */
+	uint32_t block, count;
+	uint64_t io_block; /* where in the request's buffers */
+	pst_err err;
+	uint64_t begun_ns;
+	uint64_t read_id;
+	struct pst_list read_node; /* in store.reads */
+	struct pst_file_op op;
+	struct iovec iov[PST_IO_IOV_MAX];
+	struct iovec bounce_iov;
+	void *bounce; /* from store.bounces, for unaligned buffers */
+	uint32_t crc[PST_PIECE_BLOCKS_MAX];
+};
+
+#define BOUNCE_BLOCKS 32u
+#define BOUNCES 32u
+
+struct req {
+	struct waiter wait;
+	struct store *store;
+	struct svol *vol;
+	struct pst_io *io;
+	uint64_t at, end;    /* read, write: LBAs of the volume; else local LBAs on partition part_index */
+	uint32_t part_index; /* discard, write zeroes */
+	uint32_t pieces;     /* in flight */
+	bool issued;
+	pst_err err;
+	uint64_t space_checkpoint; /* checkpoints done when it began to wait for space; 0: it does not */
+};
+
+/* ---- Freed blocks that can't be handed out yet (commit.c) ---- */
+
+struct freed {
+	uint64_t seq;     /* of the record that freed it: must be durable */
+	uint64_t read_id; /* reads before this one may still be under way */
+	uint32_t block, count;
+};
+
+struct freed_list {
+	struct freed *items;
+	size_t head, count, capacity; /* head: items before it are gone */
+};
+
+/* ---- Checkpoint (checkpoint.c) ---- */
+
+enum cp_state { CP_IDLE, CP_QUIESCE, CP_WRITE, CP_FLUSH, CP_ROOT, CP_ROOT_FLUSH };
+
+#define CP_OPS 8u
+#define CP_OP_BLOCKS 32u
+
+struct cp_op {
+	struct part *part;
+	bool busy;
+	struct pst_file_op op;
+	struct iovec iov[CP_OP_BLOCKS];
+	struct node *nodes[CP_OP_BLOCKS];
+	uint32_t node_count;
+	uint32_t page; /* space map page + 1; 0: nodes or catalog */
+};
+
+struct checkpoint {
+	enum cp_state state;
+	bool wanted;
+	struct waiter wait;    /* for flushes */
+	struct waiter *waiter; /* told when it is done: open and close */
+	struct pst_list nodes; /* to be written */
+	struct cp_op ops[CP_OPS];
+	uint32_t ops_busy;
+	uint32_t next_page;
+	void *catalog; /* image being written */
+	uint32_t catalog_blocks, catalog_next;
+	uint32_t *catalog_at;
+	struct pst_root *root; /* one page */
+	pst_err err;           /* of the last failed try; waiters for space get it */
+	unsigned tries;
+	struct pst_timer retry;
+	uint64_t freeze_seq; /* the log before this is in the checkpoint */
+	uint64_t done_count;
+	size_t frees_frozen; /* of part.node_frees: theirs once the root is durable */
+};
+
+struct part {
+	struct store *store;
+	uint32_t index;
+	struct pst_sb_partition geo;
+	struct pst_alloc alloc;
+	uint32_t reserve; /* blocks that writes to holes leave alone */
+
+	struct node *root;
+	struct pst_list dirty[PST_NODE_LEVELS];
+	uint32_t dirty_count;
+
+	uint64_t generation, incarnation;
+	uint64_t head_seq;    /* next log block to build */
+	uint64_t tail_seq;    /* first that replay needs */
+	uint64_t written_seq; /* all blocks up to here are written */
+	uint64_t durable_seq, flushing_seq;
+	uint64_t hold_seq; /* a failed write's block: no proof may reach it before its abort is applied; 0: none */
+	uint32_t aborts;
+	uint32_t prev_crc;
+	uint32_t inflight;        /* admitted and not applied */
+	struct pst_list pending;  /* logged, without a block yet */
+	struct pst_list applying; /* logged, in log order */
+	struct log_write writes[LOG_WRITES];
+	unsigned write_first, write_count; /* in flight, in order */
+
+	struct freed_list freed;      /* data, by log order */
+	struct freed_list node_freed; /* nodes and catalog: free when the next root is durable */
+	struct pst_list space_waiters;
+	bool space_wake;
+	struct checkpoint cp;
+	uint32_t catalog_bytes; /* partition 0: of the image on disk */
+};
+
+/* ---- Volumes and control ---- */
+
+struct svol {
+	struct pst_volume volume; /* what open hands out */
+	struct store *store;
+	struct pst_list node;        /* in store.volumes */
+	struct pst_volume_disk disk; /* as logged and applied */
+	uint64_t used_blocks;        /* while open */
+	bool open, held, reaping;
+	bool lost;
+	uint32_t inflight; /* requests */
+	struct pst_list held_ios;
+	struct pst_volume_close_op *closing;
+	struct waiter close_wait;
+	struct waiter *idle_waiter; /* resize waits for the requests in flight */
+	struct logged logged;       /* its own record: close, reap, lost */
+	bool logged_busy;
+	struct pst_volume_disk log_body;
+	struct pst_io reap_io;
+	struct pst_list close_node;
+};
+
+struct control {
+	struct pst_list queue; /* pst_pool_op, first is current */
+	struct waiter wait;
+	struct pst_timer poll; /* close: until nothing is under way */
+	unsigned step;
+	uint32_t part_index;
+	uint64_t space_checkpoint;
+	uint64_t lba; /* resize: where the search for data stands */
+	struct svol *vol;
+	uint64_t sum;
+	struct logged logged;
+	uint32_t body_bytes;
+	uint8_t body[PST_LOG_PAYLOAD];
+};
+
+/* Writing both superblocks (open.c). */
+struct sb_writer {
+	struct store *st;
+	struct waiter *done;
+	struct pst_file_op op;
+	struct iovec iov;
+	unsigned step;
+};
+
+struct store {
+	struct pst_pool pool;
+	struct pst_file *file;
+	struct pst_file_info info;
+	struct pst_superblock *sb; /* one page */
+	struct sb_writer sb_writer;
+	pst_pool_event_fn *on_event;
+	void *event_ctx;
+	uint32_t part_count;
+	struct part *parts;
+	struct cache cache;
+	struct pst_list volumes;
+	struct pst_records records;
+	uint32_t catalog_bytes; /* as it would be written now */
+	bool catalog_dirty;
+	pst_err failed; /* not PST_OK: log or flush failed; nothing is written any more until the pool is reopened */
+	bool recovering, closing;
+
+	struct req *reqs;
+	struct piece *pieces;
+	struct pst_list free_reqs, free_pieces; /* by wait.node, logged.node */
+	struct pst_list io_queue;               /* pst_io without a req */
+	struct pst_list req_waiters;            /* for a piece or a bounce buffer */
+	void *bounce_memory;
+	void *bounces[BOUNCES];
+	unsigned bounce_count;
+
+	struct pst_list reads; /* pieces reading, by read_id */
+	uint64_t next_read_id;
+
+	struct pst_list flush_next, flush_now; /* waiters */
+	struct pst_file_op flush_op;
+	bool flushing, flush_wanted;
+	uint64_t unflushed_blocks;
+
+	struct pst_list runnable;                        /* waiters to run in this turn */
+	struct pst_list done_ios, done_closes, done_ops; /* completed at the end of the turn */
+	uint32_t outstanding;                            /* file operations */
+	struct pst_post turn;
+	bool turn_posted, in_turn;
+	struct control control;
+	struct pst_pool_stats stats;
+};
+
+/* ---- store.c ---- */
+void store_schedule(struct store *st);
+void store_wake(struct store *st, struct waiter *w); /* run it in the pool's turn */
+void store_wake_all(struct store *st, struct pst_list *waiters);
+void store_event(struct store *st, enum pst_log_level level, const char *fmt, ...) PST_PRINTF(3, 4);
+void store_fail(struct store *st, pst_err err, const char *what);
+void store_submit(struct store *st, struct pst_file_op *op); /* counts, then pst_file_submit */
+char *store_uuid_text(const uint8_t uuid[16], char buf[37]);
+pst_err PST_MUST_USE store_new(struct pst_env *env, const struct pst_store_config *config, struct store **ret_store);
+pst_err PST_MUST_USE store_parts_init(struct store *st);
+void store_free(struct store *st);
+extern const struct pst_pool_ops store_pool_ops;
+
+/* ---- cache.c ---- */
+pst_err PST_MUST_USE cache_init(struct cache *c, uint64_t bytes);
+void cache_done(struct cache *c);
+struct node *cache_find(struct cache *c, const struct part *p, unsigned level, uint64_t index);
+/* Can @count nodes be had without waiting? Evicts for it. */
+bool cache_room(struct store *st, uint32_t count);
+/* Enters an empty, clean node; NULL: no room. */
+struct node *cache_add(struct store *st, struct part *p, unsigned level, uint64_t index, struct node *parent);
+void cache_remove(struct store *st, struct node *n);
+void cache_touch(struct cache *c, struct node *n);
+struct pst_node_disk *cache_page_get(struct cache *c);
+void cache_page_put(struct cache *c, void *page);
+
+/* ---- map.c ---- */
+enum map_result { MAP_OK, MAP_HOLE, MAP_WAIT, MAP_ERROR };
+uint64_t map_leaf_index(uint32_t slot, uint64_t lba);
+/* The node @index of @level. MAP_WAIT: @w is queued and run later. @create makes what is missing; see map_room. */
+enum map_result map_get(struct part *p, unsigned level, uint64_t index, bool create, struct waiter *w,
+			struct node **ret_node);
+pst_err PST_MUST_USE map_open(struct part *p, struct pst_ptr ptr, struct waiter *w);
+void map_dirty(struct node *n);
+/* Enters a block (0: a hole) at place @i of @leaf, keeping counts and space map; returns the block that was there. */
+uint32_t map_set(struct node *leaf, uint32_t i, uint32_t block, uint32_t crc, bool *ret_damaged);
+void map_pin(struct node *n);
+void map_unpin(struct node *n); /* and drop it if it is empty */
+/*
+ * The first leaf that exists with local LBAs of @slot in [*lba, end): MAP_OK with *lba moved into it, MAP_HOLE: none,
+ * MAP_WAIT, MAP_ERROR as above.
+ */
+enum map_result map_next_leaf(struct part *p, uint32_t slot, uint64_t *lba, uint64_t end, struct waiter *w,
+			      struct node **ret_leaf);
+
+/* ---- journal.c ---- */
+bool journal_room(const struct part *p);
+void journal_add(struct part *p, struct logged *l);
+void journal_build(struct part *p); /* log writes for what is pending */
+bool journal_apply(struct part *p); /* what can be applied; true: something was */
+uint64_t journal_completed(const struct part *p);
+
+/* ---- commit.c ---- */
+void commit_wait(struct store *st, struct waiter *w); /* run when all that is completed now is durable */
+void commit_run(struct store *st);
+void freed_push(struct freed_list *f, uint64_t seq, uint64_t read_id, uint32_t block, uint32_t count);
+void freed_release(struct part *p); /* what is durable and not being read */
+void part_free_data(struct part *p, uint64_t seq, uint32_t block);
+void part_free_node(struct part *p, uint32_t block);
+uint64_t oldest_read(const struct store *st);
+
+/* ---- checkpoint.c ---- */
+void checkpoint_run(struct part *p);
+void checkpoint_want(struct part *p, struct waiter *w);
+bool checkpoint_blocks_writes(const struct part *p);
+uint32_t checkpoint_need(const struct part *p); /* blocks that a checkpoint would take now */
+
+/* ---- io.c ---- */
+void io_start(struct store *st);                                                /* requests waiting for a req */
+uint64_t part_local(const struct store *st, uint32_t part_index, uint64_t lba); /* local LBAs below volume LBA @lba */
+void io_complete(struct store *st, struct pst_io *io, pst_err err);
+pst_err PST_MUST_USE part_space_wait(struct part *p, struct waiter *w, uint64_t *since);
+
+/* ---- volume.c ---- */
+struct svol *svol_new(struct store *st, const struct pst_volume_disk *disk);
+void svol_free(struct svol *v);
+struct svol *svol_find(struct store *st, const uint8_t uuid[16]);
+struct svol *svol_by_slot(struct store *st, uint32_t slot);
+void svol_io_submit(struct svol *v, struct pst_io *io);
+void svol_io_done(struct svol *v);
+void svol_log(struct svol *v, uint32_t flags, void (*apply)(struct logged *l));
+void svol_hold(struct svol *v, bool held);
+void svol_reap(struct svol *v);
+extern const struct pst_volume_ops store_volume_ops;
+
+/* ---- catalog.c ---- */
+uint32_t catalog_image_bytes(const struct store *st);
+void catalog_encode(const struct store *st, uint8_t *image);
+pst_err PST_MUST_USE catalog_decode(struct store *st, const uint8_t *image, uint32_t bytes);
+pst_err PST_MUST_USE catalog_replay(struct store *st, const struct pst_log_record *r, const void *body);
+void catalog_changed(struct store *st);
+
+/* ---- control.c ---- */
+void control_submit(struct pst_pool *pool, struct pst_pool_op *op);
+void control_init(struct store *st);
+
+/* ---- open.c, recover.c ---- */
+struct recovery;
+struct recovery *recovery_new(struct store *st, bool same_boot, struct waiter *done, char *detail);
+/* Bring one partition to its last state, with a checkpoint; then @done runs, with its err. One at a time. */
+void recovery_start(struct recovery *r, struct part *p);
+void recovery_free(struct recovery *r);
+/* Both superblocks, one after the other, with flushes between; then @done runs, with its err. One at a time. */
+void sb_write(struct store *st, struct waiter *done);
+
+#endif

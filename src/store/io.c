@@ -1,0 +1,692 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Requests of volumes. A request is cut into pieces, each inside one leaf of the map; a write's piece lies in one run
+ * of newly allocated blocks, a read's in one run of blocks. The request itself is what waits: for a node to be loaded,
+ * for space, for a piece. It goes on where it was as soon as it can (req_run), so its pieces are under way together.
+ *
+ *   write:   room in log, cache and pool -> blocks -> data write and record, side by side -> applied in log order
+ *   discard: like a write, without data and blocks; leaves that don't exist are passed over
+ *   read:    map -> device -> CRC of every block; what does not match is an error, never data
+ *
+ * A read's blocks can't be handed out again while it is under way: it is in store.reads, see commit.c.
+ */
+#include "store/internal.h"
+
+#include "base/crc32c.h"
+#include "volume/iov.h"
+
+#include <string.h>
+
+#define FREED_MAX 65536u
+
+enum step { STEP_ON, STEP_WAIT };
+
+/* ---- LBAs and buffers ---- */
+
+uint64_t part_local(const struct store *st, uint32_t part_index, uint64_t lba)
+{
+	uint64_t row = (uint64_t)PST_STRIPE_BLOCKS * st->part_count;
+	uint64_t rest = lba % row, before = (uint64_t)part_index * PST_STRIPE_BLOCKS;
+
+	rest = rest > before ? PST_MIN(rest - before, PST_STRIPE_BLOCKS) : 0;
+	return lba / row * PST_STRIPE_BLOCKS + rest;
+}
+
+/* The longest range at @lba that lies in one stripe and one leaf. */
+static struct part *locate(struct store *st, uint64_t lba, uint64_t max, uint64_t *ret_local, uint32_t *ret_count)
+{
+	uint64_t stripe = lba / PST_STRIPE_BLOCKS;
+	uint64_t local = stripe / st->part_count * PST_STRIPE_BLOCKS + lba % PST_STRIPE_BLOCKS;
+
+	max = PST_MIN(max, PST_PIECE_BLOCKS_MAX);
+	max = PST_MIN(max, PST_STRIPE_BLOCKS - lba % PST_STRIPE_BLOCKS);
+	*ret_count = (uint32_t)PST_MIN(max, PST_NODE_FANOUT - local % PST_NODE_FANOUT);
+	*ret_local = local;
+	return &st->parts[stripe % st->part_count];
+}
+
+/* The part of @from that begins @offset bytes into it, as an array of its own; returns its length. */
+static uint32_t iov_slice(struct iovec *to, const struct iovec *from, uint64_t offset, uint64_t len)
+{
+	uint32_t n = 0;
+
+	while (offset >= from->iov_len)
+		offset -= (from++)->iov_len;
+	while (len > 0) {
+		size_t take = PST_MIN(from->iov_len - offset, len);
+
+		if (take > 0)
+			to[n++] = (struct iovec){ (char *)from->iov_base + offset, take };
+		len -= take;
+		offset = 0;
+		from++;
+	}
+	return n;
+}
+
+static bool iov_aligned(const struct iovec *iov, uint32_t count, uint32_t align)
+{
+	uintptr_t bits = 0;
+
+	for (uint32_t i = 0; i < count; i++)
+		bits |= (uintptr_t)iov[i].iov_base | iov[i].iov_len;
+	return (bits & (align - 1)) == 0;
+}
+
+/* CRC of the next 4096 bytes of a scattered buffer; *iov and *offset move on. */
+static uint32_t crc_next(const struct iovec **iov, size_t *offset)
+{
+	size_t left = PST_BLOCK_BYTES;
+	uint32_t crc = 0;
+
+	while (left > 0) {
+		size_t take = PST_MIN((*iov)->iov_len - *offset, left);
+
+		crc = pst_crc32c_more(crc, (char *)(*iov)->iov_base + *offset, take);
+		left -= take;
+		*offset += take;
+		if (*offset == (*iov)->iov_len) {
+			(*iov)++;
+			*offset = 0;
+		}
+	}
+	return crc;
+}
+
+/* ---- Pieces ---- */
+
+/* NULL: the request waits for one. */
+static struct piece *piece_get(struct req *r, struct part *p, struct node *leaf, uint32_t count)
+{
+	struct store *st = r->store;
+	struct pst_list *l = pst_list_pop_front(&st->free_pieces);
+	struct piece *piece;
+
+	if (l == NULL) {
+		pst_list_push_back(&st->req_waiters, &r->wait.node);
+		return NULL;
+	}
+	piece = pst_container_of(l, struct piece, logged.node);
+	piece->req = r;
+	piece->logged.part = p;
+	piece->leaf = leaf;
+	piece->block = 0;
+	piece->count = count;
+	piece->err = PST_OK;
+	piece->bounce = NULL;
+	piece->begun_ns = 0;
+	return piece;
+}
+
+static void piece_put(struct store *st, struct piece *piece)
+{
+	if (piece->bounce != NULL)
+		st->bounces[st->bounce_count++] = piece->bounce;
+	piece->bounce = NULL;
+	pst_list_push_back(&st->free_pieces, &piece->logged.node);
+	store_wake_all(st, &st->req_waiters);
+}
+
+/*
+ * Put the request's buffers into the piece, or a bounce buffer where they are not aligned for the file. False: none is
+ * free; the piece is given back, the request waits. The piece may become shorter.
+ */
+static bool piece_buffers(struct piece *piece)
+{
+	struct req *r = piece->req;
+	struct store *st = r->store;
+	uint64_t offset = piece->io_block * PST_BLOCK_BYTES;
+	uint32_t n = iov_slice(piece->iov, r->io->iov, offset, (uint64_t)piece->count * PST_BLOCK_BYTES);
+
+	piece->op.iov = piece->iov;
+	piece->op.iov_count = n;
+	if (iov_aligned(piece->iov, n, st->info.align_bytes))
+		return true;
+	if (st->bounce_count == 0) {
+		piece_put(st, piece);
+		pst_list_push_back(&st->req_waiters, &r->wait.node);
+		return false;
+	}
+	piece->count = PST_MIN(piece->count, BOUNCE_BLOCKS);
+	iov_slice(piece->iov, r->io->iov, offset, (uint64_t)piece->count * PST_BLOCK_BYTES);
+	piece->bounce = st->bounces[--st->bounce_count];
+	piece->bounce_iov = (struct iovec){ piece->bounce, (size_t)piece->count * PST_BLOCK_BYTES };
+	piece->op.iov = &piece->bounce_iov;
+	piece->op.iov_count = 1;
+	return true;
+}
+
+static void piece_submit(struct piece *piece, enum pst_file_kind kind, void (*done)(struct pst_file_op *op))
+{
+	struct part *p = piece->logged.part;
+
+	piece->op.kind = kind;
+	piece->op.offset_bytes = (p->geo.start + piece->block) * PST_BLOCK_BYTES;
+	piece->op.len_bytes = (uint64_t)piece->count * PST_BLOCK_BYTES;
+	piece->op.done = done;
+	piece->begun_ns = pst_env_now_ns(p->store->pool.env);
+	piece->req->pieces++;
+	store_submit(p->store, &piece->op);
+}
+
+/* ---- The end of a request ---- */
+
+static void req_finish(struct req *r)
+{
+	struct store *st = r->store;
+	struct svol *v = r->vol;
+
+	io_complete(st, r->io, r->err);
+	pst_list_push_back(&st->free_reqs, &r->wait.node);
+	svol_io_done(v);
+}
+
+static void req_durable(struct waiter *w)
+{
+	struct req *r = pst_container_of(w, struct req, wait);
+
+	r->err = w->err;
+	w->err = PST_OK;
+	req_finish(r);
+}
+
+static void req_check_done(struct req *r)
+{
+	bool writes = r->io->kind == PST_IO_WRITE || r->io->kind == PST_IO_WRITE_ZEROES;
+
+	if (!r->issued || r->pieces > 0)
+		return;
+	if (writes && (r->io->flags & PST_IO_FUA) != 0 && r->err == PST_OK) {
+		r->wait.run = req_durable;
+		commit_wait(r->store, &r->wait);
+		return;
+	}
+	req_finish(r);
+}
+
+static void req_piece_done(struct req *r, struct piece *piece, pst_err err)
+{
+	if (piece->begun_ns != 0)
+		r->io->device_ns = PST_MAX(r->io->device_ns, pst_env_now_ns(r->store->pool.env) - piece->begun_ns);
+	if (r->err == PST_OK)
+		r->err = err;
+	r->pieces--;
+	req_check_done(r);
+}
+
+/* ---- Read ---- */
+
+static void read_mismatch(struct piece *piece, uint32_t i)
+{
+	struct req *r = piece->req;
+	struct store *st = r->store;
+	char uuid[37];
+
+	st->stats.checksum_errors++;
+	store_event(st, PST_LOG_ERROR,
+		    "checksum_error volume=%s lba=%llu partition=%u block=%u: restore this block from a copy",
+		    store_uuid_text(r->vol->volume.uuid, uuid), (unsigned long long)(r->io->lba + piece->io_block + i),
+		    piece->logged.part->index, piece->block + i);
+	pst_iov_zero(piece->iov, 0, (uint64_t)piece->count * PST_BLOCK_BYTES);
+	piece->err = PST_E_CHECKSUM;
+}
+
+static void read_done(struct pst_file_op *op)
+{
+	struct piece *piece = pst_container_of(op, struct piece, op);
+	struct store *st = piece->req->store;
+	const struct iovec *at = op->iov;
+	size_t offset = 0;
+
+	st->outstanding--;
+	pst_list_remove(&piece->read_node);
+	piece->err = op->err;
+	for (uint32_t i = 0; piece->err == PST_OK && i < piece->count; i++) {
+		if (crc_next(&at, &offset) != piece->crc[i] && PST_MUTANT != PST_MUTANT_SKIP_CRC)
+			read_mismatch(piece, i);
+	}
+	if (piece->err == PST_OK && piece->bounce != NULL)
+		pst_iov_copy_to(piece->iov, 0, piece->bounce, (size_t)piece->count * PST_BLOCK_BYTES);
+	req_piece_done(piece->req, piece, piece->err);
+	piece_put(st, piece);
+	store_schedule(st); /* blocks that waited for this read */
+}
+
+static enum step read_step(struct req *r)
+{
+	struct store *st = r->store;
+	uint64_t local, io_block = r->at - r->io->lba;
+	uint32_t count, i, n;
+	struct part *p = locate(st, r->at, r->end - r->at, &local, &count);
+	struct node *leaf = NULL;
+	enum map_result got = map_get(p, 0, map_leaf_index(r->vol->disk.slot, local), false, &r->wait, &leaf);
+	const struct pst_ptr *entry;
+	struct piece *piece;
+
+	if (got == MAP_WAIT)
+		return STEP_WAIT;
+	if (got == MAP_ERROR) {
+		r->err = r->wait.err;
+		return STEP_ON;
+	}
+	i = (uint32_t)(local % PST_NODE_FANOUT);
+	entry = leaf != NULL ? &leaf->data->entry[i] : NULL;
+	if (entry == NULL || entry->block == 0) {
+		for (n = 1; n < count && (entry == NULL || entry[n].block == 0);)
+			n++;
+		pst_iov_zero(r->io->iov, io_block * PST_BLOCK_BYTES, (uint64_t)n * PST_BLOCK_BYTES);
+		r->at += n;
+		return STEP_ON;
+	}
+	for (n = 1; n < count && entry[n].block == entry[0].block + n;)
+		n++;
+	piece = piece_get(r, p, NULL, n);
+	if (piece == NULL)
+		return STEP_WAIT;
+	piece->io_block = io_block;
+	if (!piece_buffers(piece))
+		return STEP_WAIT;
+	piece->block = entry->block;
+	for (i = 0; i < piece->count; i++)
+		piece->crc[i] = entry[i].crc;
+	piece->read_id = st->next_read_id++;
+	pst_list_push_back(&st->reads, &piece->read_node);
+	r->at += piece->count;
+	piece_submit(piece, PST_FILE_READ, read_done);
+	return STEP_ON;
+}
+
+/* ---- Room ---- */
+
+/*
+ * @w waits for blocks that will be free sometime, and what that takes is set in motion; or an error: there is nothing
+ * to wait for. @since: see struct req.
+ */
+pst_err part_space_wait(struct part *p, struct waiter *w, uint64_t *since)
+{
+	struct store *st = p->store;
+	bool freed = p->freed.count > p->freed.head;
+
+	if (*since == 0)
+		*since = p->cp.done_count + 1;
+	if (p->cp.done_count + 1 >= *since + 3)
+		return PST_E_NOSPACE; /* two whole checkpoints have not helped */
+	if (p->cp.err != PST_OK)
+		return p->cp.err;
+	if (freed && p->freed.items[p->freed.head].seq > p->durable_seq)
+		st->flush_wanted = true;
+	else if (p->inflight == 0 && !freed) {
+		if (p->cp.state == CP_IDLE && p->dirty_count == 0 && p->node_freed.count == 0)
+			return PST_E_NOSPACE;
+		checkpoint_want(p, NULL);
+	}
+	pst_list_push_back(&p->space_waiters, &w->node);
+	store_schedule(st);
+	return PST_OK;
+}
+
+/* May another record begin on this partition now? Space in the pool apart. */
+static enum step admit(struct req *r, struct part *p)
+{
+	struct store *st = r->store;
+	bool log_full = !journal_room(p), cache_full = st->cache.dirty > st->cache.capacity / 4;
+	bool freed_full = p->freed.count - p->freed.head > FREED_MAX;
+
+	if (st->failed != PST_OK) {
+		r->err = PST_E_IO;
+		return STEP_ON;
+	}
+	if (!checkpoint_blocks_writes(p) && !log_full && !cache_full && !freed_full)
+		return STEP_ON;
+	if ((log_full || cache_full) && p->cp.err != PST_OK) {
+		r->err = p->cp.err; /* checkpoints fail (a full file system below?): say so instead of waiting */
+		return STEP_ON;
+	}
+	if (cache_full)
+		for (uint32_t i = 0; i < st->part_count; i++)
+			if (st->parts[i].dirty_count > 0)
+				checkpoint_want(&st->parts[i], NULL);
+	if (log_full)
+		checkpoint_want(p, NULL);
+	if (freed_full)
+		st->flush_wanted = true;
+	pst_list_push_back(&p->space_waiters, &r->wait.node);
+	store_schedule(st);
+	return STEP_WAIT;
+}
+
+static enum step wait_for_space(struct req *r, struct part *p)
+{
+	pst_err err = part_space_wait(p, &r->wait, &r->space_checkpoint);
+
+	if (err == PST_OK)
+		return STEP_WAIT;
+	r->err = err;
+	return STEP_ON;
+}
+
+/* ---- Write ---- */
+
+static void abort_apply(struct logged *l)
+{
+	struct piece *piece = pst_container_of(l, struct piece, logged);
+	struct part *p = l->part;
+
+	if (--p->aborts == 0)
+		p->hold_seq = 0;
+	freed_push(&p->freed, l->seq, 0, piece->block, piece->count);
+	piece_put(p->store, piece);
+}
+
+/* The data of this record was not written: say so in the log, and keep its blocks until that is durable. */
+static void write_abort(struct piece *piece)
+{
+	struct logged *l = &piece->logged;
+	struct part *p = l->part;
+
+	p->hold_seq = p->hold_seq != 0 ? PST_MIN(p->hold_seq, l->seq) : l->seq;
+	p->aborts++;
+	l->record = (struct pst_log_record){ .kind = PST_LOG_ABORT, .lba = l->seq, .count = l->index };
+	l->body = NULL;
+	l->body_bytes = 0;
+	l->apply = abort_apply;
+	journal_add(p, l);
+}
+
+static void write_apply(struct logged *l)
+{
+	struct piece *piece = pst_container_of(l, struct piece, logged);
+	struct part *p = l->part;
+	struct store *st = p->store;
+	struct req *r = piece->req;
+	uint32_t at = (uint32_t)(l->record.lba % PST_NODE_FANOUT);
+	bool damaged = false;
+
+	if (st->failed != PST_OK || piece->err != PST_OK) {
+		pst_err err = st->failed != PST_OK ? PST_E_IO : piece->err;
+
+		map_unpin(piece->leaf);
+		if (st->failed != PST_OK)
+			piece_put(st, piece); /* its blocks stay busy: the log may speak of them */
+		else
+			write_abort(piece);
+		req_piece_done(r, piece, err);
+		return;
+	}
+	for (uint32_t i = 0; i < piece->count; i++) {
+		uint32_t old = map_set(piece->leaf, at + i, piece->block + i, piece->crc[i], &damaged);
+
+		if (old != 0)
+			part_free_data(p, l->seq, old);
+		else
+			r->vol->used_blocks++;
+	}
+	if (damaged)
+		store_fail(st, PST_E_CHECKSUM, "space_map_damaged");
+	st->unflushed_blocks += piece->count;
+	map_unpin(piece->leaf);
+	req_piece_done(r, piece, PST_OK);
+	piece_put(st, piece);
+}
+
+static void write_done(struct pst_file_op *op)
+{
+	struct piece *piece = pst_container_of(op, struct piece, op);
+
+	piece->req->store->outstanding--;
+	piece->err = op->err;
+	piece->logged.ready = true;
+	store_schedule(piece->req->store);
+}
+
+static void write_piece_start(struct piece *piece, uint64_t local)
+{
+	struct part *p = piece->logged.part;
+	const struct iovec *at = piece->iov;
+	size_t offset = 0;
+
+	for (uint32_t i = 0; i < piece->count; i++)
+		piece->crc[i] = crc_next(&at, &offset);
+	if (piece->bounce != NULL)
+		pst_iov_copy_from(piece->bounce, piece->iov, 0, (size_t)piece->count * PST_BLOCK_BYTES);
+	piece->logged.record = (struct pst_log_record){ .kind = PST_LOG_WRITE,
+							.slot = piece->req->vol->disk.slot,
+							.lba = local,
+							.block = piece->block,
+							.count = piece->count };
+	piece->logged.body = piece->crc;
+	piece->logged.body_bytes = piece->count * (uint32_t)sizeof(piece->crc[0]);
+	piece->logged.ready = false;
+	piece->logged.apply = write_apply;
+	map_pin(piece->leaf);
+	piece_submit(piece, PST_FILE_WRITE, write_done);
+	journal_add(p, &piece->logged);
+}
+
+static bool has_holes(const struct node *leaf, uint64_t local, uint32_t count)
+{
+	if (leaf == NULL)
+		return true;
+	for (uint32_t i = 0; i < count; i++)
+		if (leaf->data->entry[local % PST_NODE_FANOUT + i].block == 0)
+			return true;
+	return false;
+}
+
+static enum step write_step(struct req *r)
+{
+	struct store *st = r->store;
+	uint64_t local, index, floor;
+	uint32_t count;
+	struct part *p = locate(st, r->at, r->end - r->at, &local, &count);
+	struct node *leaf = NULL;
+	enum map_result got;
+	struct piece *piece;
+
+	if (admit(r, p) == STEP_WAIT)
+		return STEP_WAIT;
+	if (r->err != PST_OK)
+		return STEP_ON;
+	index = map_leaf_index(r->vol->disk.slot, local);
+	got = map_get(p, 0, index, false, &r->wait, &leaf);
+	if (got == MAP_WAIT)
+		return STEP_WAIT;
+	if (got == MAP_ERROR) {
+		r->err = r->wait.err;
+		return STEP_ON;
+	}
+	/* Nodes that a checkpoint must write come first; writes to holes leave a reserve for overwrites and deletes. */
+	floor = checkpoint_need(p) + (has_holes(leaf, local, count) ? p->reserve : 0);
+	if (p->alloc.free_count <= floor)
+		return wait_for_space(r, p);
+	count = (uint32_t)PST_MIN(count, p->alloc.free_count - floor);
+	if (!cache_room(st, PST_NODE_LEVELS)) {
+		pst_list_push_back(&st->cache.waiters, &r->wait.node);
+		checkpoint_want(p, NULL);
+		return STEP_WAIT;
+	}
+	piece = piece_get(r, p, NULL, count);
+	if (piece == NULL)
+		return STEP_WAIT;
+	piece->io_block = r->at - r->io->lba;
+	if (!piece_buffers(piece))
+		return STEP_WAIT;
+	got = map_get(p, 0, index, true, &r->wait, &piece->leaf);
+	if (got != MAP_OK) { /* out of memory, or it was evicted just now: it waits in either case */
+		piece_put(st, piece);
+		return STEP_WAIT;
+	}
+	piece->count = pst_alloc_take(&p->alloc, piece->count, &piece->block);
+	pst_assert(piece->count > 0);
+	/* The run may be shorter than wished. */
+	iov_slice(piece->iov, r->io->iov, piece->io_block * PST_BLOCK_BYTES, (uint64_t)piece->count * PST_BLOCK_BYTES);
+	if (piece->bounce != NULL)
+		piece->bounce_iov.iov_len = (size_t)piece->count * PST_BLOCK_BYTES;
+	else
+		piece->op.iov_count = iov_slice(piece->iov, r->io->iov, piece->io_block * PST_BLOCK_BYTES,
+						(uint64_t)piece->count * PST_BLOCK_BYTES);
+	r->at += piece->count;
+	r->space_checkpoint = 0;
+	write_piece_start(piece, local);
+	return STEP_ON;
+}
+
+/* ---- Discard, write zeroes: holes from now on ---- */
+
+static void discard_apply(struct logged *l)
+{
+	struct piece *piece = pst_container_of(l, struct piece, logged);
+	struct part *p = l->part;
+	struct store *st = p->store;
+	struct req *r = piece->req;
+	uint32_t at = (uint32_t)(l->record.lba % PST_NODE_FANOUT);
+	bool damaged = false;
+
+	for (uint32_t i = 0; st->failed == PST_OK && i < piece->count; i++) {
+		uint32_t old = map_set(piece->leaf, at + i, 0, 0, &damaged);
+
+		if (old == 0)
+			continue;
+		part_free_data(p, l->seq, old);
+		r->vol->used_blocks--;
+	}
+	if (damaged)
+		store_fail(st, PST_E_CHECKSUM, "space_map_damaged");
+	map_unpin(piece->leaf);
+	req_piece_done(r, piece, st->failed != PST_OK ? PST_E_IO : PST_OK);
+	piece_put(st, piece);
+}
+
+static enum step discard_step(struct req *r)
+{
+	struct store *st = r->store;
+	struct part *p = &st->parts[r->part_index];
+	struct node *leaf = NULL;
+	struct piece *piece;
+	enum map_result got = MAP_HOLE;
+
+	if (r->at < r->end) {
+		if (admit(r, p) == STEP_WAIT)
+			return STEP_WAIT;
+		if (r->err != PST_OK)
+			return STEP_ON;
+		got = map_next_leaf(p, r->vol->disk.slot, &r->at, r->end, &r->wait, &leaf);
+	}
+	if (got == MAP_WAIT)
+		return STEP_WAIT;
+	if (got == MAP_ERROR) {
+		r->err = r->wait.err;
+		return STEP_ON;
+	}
+	if (got == MAP_HOLE) {
+		if (++r->part_index < st->part_count) {
+			r->at = part_local(st, r->part_index, r->io->lba);
+			r->end = part_local(st, r->part_index, r->io->lba + r->io->block_count);
+		}
+		return STEP_ON;
+	}
+	if (p->alloc.free_count < checkpoint_need(p))
+		return wait_for_space(r, p);
+	piece = piece_get(r, p, leaf, (uint32_t)PST_MIN(r->end - r->at, PST_NODE_FANOUT - r->at % PST_NODE_FANOUT));
+	if (piece == NULL)
+		return STEP_WAIT;
+	map_pin(leaf);
+	piece->logged.record = (struct pst_log_record){
+		.kind = PST_LOG_DISCARD, .slot = r->vol->disk.slot, .lba = r->at, .count = piece->count
+	};
+	piece->logged.body = NULL;
+	piece->logged.body_bytes = 0;
+	piece->logged.ready = true;
+	piece->logged.apply = discard_apply;
+	r->pieces++;
+	r->at += piece->count;
+	r->space_checkpoint = 0;
+	journal_add(p, &piece->logged);
+	return STEP_ON;
+}
+
+/* ---- Flush, and the machine ---- */
+
+static void flush_step(struct req *r)
+{
+	struct svol *v = r->vol;
+	char uuid[37];
+
+	if (v->lost) {
+		v->lost = false;
+		store_event(
+		    r->store, PST_LOG_ERROR,
+		    "unflushed_writes_lost volume=%s: the machine stopped while it was open; check what uses it",
+		    store_uuid_text(v->volume.uuid, uuid));
+		/* Best effort: closing the volume logs it too. */
+		if (!v->logged_busy && journal_room(&r->store->parts[0]))
+			svol_log(v, v->disk.flags & ~(uint32_t)PST_VOLUME_LOST, NULL);
+		r->err = PST_E_LOST;
+		req_finish(r);
+		return;
+	}
+	r->wait.run = req_durable;
+	commit_wait(r->store, &r->wait);
+}
+
+static bool req_finished(const struct req *r)
+{
+	if (r->err != PST_OK)
+		return true;
+	if (r->io->kind == PST_IO_DISCARD || r->io->kind == PST_IO_WRITE_ZEROES)
+		return r->part_index == r->store->part_count;
+	return r->at == r->end;
+}
+
+static void req_run(struct waiter *w)
+{
+	struct req *r = pst_container_of(w, struct req, wait);
+
+	if (r->store->closing && r->err == PST_OK)
+		r->err = PST_E_CANCELLED; /* only the reaping of a deleted volume can meet this; it goes on at the next
+					     open */
+	while (!req_finished(r)) {
+		enum step step = r->io->kind == PST_IO_READ    ? read_step(r)
+				 : r->io->kind == PST_IO_WRITE ? write_step(r)
+							       : discard_step(r);
+		if (step == STEP_WAIT)
+			return;
+	}
+	w->err = PST_OK;
+	r->issued = true;
+	req_check_done(r);
+}
+
+static void req_start(struct req *r, struct pst_io *io)
+{
+	struct svol *v;
+
+	memcpy(&v, io->scratch, sizeof(v)); /* as svol_io_submit left it */
+	*r = (struct req){ .store = r->store, .vol = v, .io = io, .at = io->lba, .end = io->lba + io->block_count };
+	pst_list_init(&r->wait.node);
+	r->wait.run = req_run;
+	if (!pst_range_ok(io->lba, io->block_count, v->disk.block_count)) {
+		r->err = PST_E_RANGE; /* it waited while the volume shrank */
+		req_finish(r);
+		return;
+	}
+	if (io->kind == PST_IO_FLUSH) {
+		flush_step(r);
+		return;
+	}
+	if (io->kind == PST_IO_DISCARD || io->kind == PST_IO_WRITE_ZEROES) {
+		r->at = part_local(r->store, 0, io->lba);
+		r->end = part_local(r->store, 0, io->lba + io->block_count);
+	}
+	req_run(&r->wait);
+}
+
+void io_start(struct store *st)
+{
+	while (!pst_list_empty(&st->io_queue) && !pst_list_empty(&st->free_reqs)) {
+		struct pst_io *io = pst_container_of(pst_list_pop_front(&st->io_queue), struct pst_io, node);
+		struct req *r = pst_container_of(pst_list_pop_front(&st->free_reqs), struct req, wait.node);
+
+		req_start(r, io);
+	}
+}

@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The map of a partition: one radix tree over slot and local LBA, six levels of 504 entries. It is changed in memory,
+ * in log order, and reaches the disk only by checkpoints, copy on write.
+ *
+ * Invariants: the parent of a node in memory is in memory; the parent of a dirty node is dirty; an entry NODE_PENDING
+ * means that the child is in memory and has no address; a node without entries is dropped, except the root, and except
+ * while it is pinned. data_blocks of a node counts the data below it, also across what is not in memory.
+ */
+#include "store/internal.h"
+
+#include "base/crc32c.h"
+
+#include <string.h>
+
+static const uint64_t span[PST_NODE_LEVELS] = { /* leaves below one node of the level */
+						1, 504, 254016, 128024064, 64524128256u, 32520160641024u
+};
+
+uint64_t map_leaf_index(uint32_t slot, uint64_t lba)
+{
+	return (slot * PST_SLOT_SPAN + lba) / PST_NODE_FANOUT;
+}
+
+/* ---- Changing nodes ---- */
+
+static void own_page(struct node *n)
+{
+	struct pst_node_disk *page;
+
+	if (n->image != n->data)
+		return;
+	page = cache_page_get(&n->part->store->cache);
+	pst_assert(page != NULL); /* dirty nodes are limited so that there is one: see cache.c */
+	memcpy(page, n->data, sizeof(*page));
+	n->data = page;
+}
+
+void map_dirty(struct node *n)
+{
+	for (; n != NULL; n = n->parent) {
+		own_page(n);
+		if (n->dirty)
+			continue;
+		n->dirty = true;
+		pst_list_remove(&n->list);
+		pst_list_push_back(&n->part->dirty[n->level], &n->list);
+		n->part->dirty_count++;
+		n->part->store->cache.dirty++;
+	}
+}
+
+static void make_clean(struct node *n)
+{
+	if (!n->dirty)
+		return;
+	n->dirty = false;
+	n->part->dirty_count--;
+	n->part->store->cache.dirty--;
+	pst_list_remove(&n->list);
+	pst_list_push_back(&n->part->store->cache.clean, &n->list);
+}
+
+static void drop_empty(struct node *n)
+{
+	while (n->parent != NULL && n->data->used == 0 && n->pins == 0 && n->children == 0 && !n->loading) {
+		struct node *parent = n->parent;
+
+		map_dirty(parent);
+		parent->data->entry[n->index % PST_NODE_FANOUT] = (struct pst_ptr){ 0 };
+		parent->data->used--;
+		if (n->block != 0)
+			part_free_node(n->part, n->block);
+		make_clean(n);
+		cache_remove(n->part->store, n);
+		n = parent;
+	}
+}
+
+void map_pin(struct node *n)
+{
+	n->pins++;
+}
+
+void map_unpin(struct node *n)
+{
+	pst_assert(n->pins > 0);
+	n->pins--;
+	drop_empty(n);
+}
+
+uint32_t map_set(struct node *leaf, uint32_t i, uint32_t block, uint32_t crc, bool *ret_damaged)
+{
+	struct pst_alloc *a = &leaf->part->alloc;
+	uint32_t old = leaf->data->entry[i].block;
+	int64_t delta = (int64_t)(block != 0) - (int64_t)(old != 0);
+
+	if (block == 0 && old == 0)
+		return 0;
+	if (block != 0 && !pst_alloc_use(a, block)) {
+		*ret_damaged = true;
+		return 0;
+	}
+	if (old != 0 && !pst_alloc_unuse(a, old))
+		*ret_damaged = true;
+	map_dirty(leaf);
+	leaf->data->entry[i] = (struct pst_ptr){ block, block != 0 ? crc : 0 };
+	leaf->data->used = (uint32_t)((int64_t)leaf->data->used + delta);
+	for (struct node *n = leaf; delta != 0 && n != NULL; n = n->parent)
+		n->data->data_blocks = (uint64_t)((int64_t)n->data->data_blocks + delta);
+	return old;
+}
+
+/* ---- Finding and loading nodes ---- */
+
+static pst_err loaded_ok(const struct node *n)
+{
+	const struct pst_node_disk *d = n->data;
+	uint32_t used = 0;
+
+	if (pst_crc32c(d, sizeof(*d)) != n->want_crc || d->magic != PST_NODE_MAGIC || d->level != n->level ||
+	    d->partition != n->part->index || d->index != n->index)
+		return PST_E_CHECKSUM;
+	for (uint32_t i = 0; i < PST_NODE_FANOUT; i++) {
+		if (d->entry[i].block == 0)
+			continue;
+		used++;
+		if (!pst_alloc_valid(&n->part->alloc, d->entry[i].block, 1))
+			return PST_E_CHECKSUM;
+	}
+	return used == d->used ? PST_OK : PST_E_CHECKSUM;
+}
+
+static void load_done(struct pst_file_op *op)
+{
+	struct node *n = pst_container_of(op, struct node, op);
+	struct store *st = n->part->store;
+	pst_err err = op->err != PST_OK ? op->err : loaded_ok(n);
+
+	st->outstanding--;
+	n->loading = false;
+	if (err != PST_OK) {
+		st->stats.checksum_errors += err == PST_E_CHECKSUM;
+		store_event(st, PST_LOG_ERROR, "map_node_unreadable partition=%u level=%u index=%llu block=%u error=%s",
+			    n->part->index, n->level, (unsigned long long)n->index, n->block, pst_err_name(err));
+		PST_LIST_EACH(l, &n->waiters)
+			pst_container_of(l, struct waiter, node)->err = err;
+	}
+	store_wake_all(st, &n->waiters);
+	store_wake_all(st, &st->cache.waiters);
+	if (err == PST_OK)
+		return;
+	if (n->parent == NULL)
+		n->part->root = NULL;
+	cache_remove(st, n);
+}
+
+static void load(struct node *n, struct pst_ptr ptr)
+{
+	struct part *p = n->part;
+
+	n->loading = true;
+	n->block = ptr.block;
+	n->want_crc = ptr.crc;
+	n->iov = (struct iovec){ n->data, PST_BLOCK_BYTES };
+	n->op = (struct pst_file_op){ .kind = PST_FILE_READ,
+				      .iov = &n->iov,
+				      .iov_count = 1,
+				      .offset_bytes = (p->geo.start + ptr.block) * PST_BLOCK_BYTES,
+				      .len_bytes = PST_BLOCK_BYTES,
+				      .done = load_done };
+	store_submit(p->store, &n->op);
+}
+
+pst_err map_open(struct part *p, struct pst_ptr ptr, struct waiter *w)
+{
+	p->root = cache_add(p->store, p, PST_NODE_LEVELS - 1, 0, NULL);
+	if (p->root == NULL)
+		return PST_E_NOMEM;
+	if (ptr.block == 0) {
+		store_wake(p->store, w);
+		return PST_OK;
+	}
+	if (!pst_alloc_valid(&p->alloc, ptr.block, 1))
+		return PST_E_CHECKSUM;
+	load(p->root, ptr);
+	pst_list_push_back(&p->root->waiters, &w->node);
+	return PST_OK;
+}
+
+/* The child of @n towards leaf @leaf_index: in memory, made, or being loaded. */
+static enum map_result child_get(struct node *n, uint64_t leaf_index, bool create, struct waiter *w,
+				 struct node **ret_node)
+{
+	struct part *p = n->part;
+	struct store *st = p->store;
+	unsigned level = n->level - 1u;
+	uint64_t index = leaf_index / span[level];
+	struct node *child = cache_find(&st->cache, p, level, index);
+	struct pst_ptr ptr;
+
+	if (child != NULL) {
+		*ret_node = child;
+		return MAP_OK;
+	}
+	ptr = n->data->entry[index % PST_NODE_FANOUT];
+	if (ptr.block == 0 && !create)
+		return MAP_HOLE;
+	child = cache_add(st, p, level, index, n);
+	if (child == NULL) {
+		drop_empty(n);
+		pst_list_push_back(&st->cache.waiters, &w->node);
+		checkpoint_want(p, NULL);
+		store_schedule(st);
+		return MAP_WAIT;
+	}
+	if (ptr.block != 0) {
+		load(child, ptr);
+	} else {
+		map_dirty(child);
+		n->data->entry[index % PST_NODE_FANOUT].block = NODE_PENDING;
+		n->data->used++;
+	}
+	*ret_node = child;
+	return MAP_OK;
+}
+
+static enum map_result ready(struct node *n, struct waiter *w)
+{
+	if (!n->loading)
+		return MAP_OK;
+	pst_list_push_back(&n->waiters, &w->node);
+	return MAP_WAIT;
+}
+
+enum map_result map_get(struct part *p, unsigned level, uint64_t index, bool create, struct waiter *w,
+			struct node **ret_node)
+{
+	struct store *st = p->store;
+	uint64_t leaf_index = index * span[level];
+	struct node *n = NULL;
+	unsigned l = level;
+
+	if (w->err != PST_OK)
+		return MAP_ERROR;
+	if (p->root == NULL) {
+		w->err = PST_E_CHECKSUM;
+		return MAP_ERROR;
+	}
+	while ((n = cache_find(&st->cache, p, l, leaf_index / span[l])) == NULL)
+		l++;
+	for (;;) {
+		enum map_result got = ready(n, w);
+
+		if (got != MAP_OK)
+			return got;
+		if (n->level == level)
+			break;
+		got = child_get(n, leaf_index, create, w, &n);
+		if (got != MAP_OK)
+			return got;
+	}
+	cache_touch(&st->cache, n);
+	*ret_node = n;
+	return MAP_OK;
+}
+
+enum map_result map_next_leaf(struct part *p, uint32_t slot, uint64_t *lba, uint64_t end, struct waiter *w,
+			      struct node **ret_leaf)
+{
+	uint64_t at = map_leaf_index(slot, *lba);
+	uint64_t last = map_leaf_index(slot, end - 1);
+	uint64_t first = map_leaf_index(slot, 0);
+	struct node *n = p->root;
+
+	if (w->err != PST_OK)
+		return MAP_ERROR;
+	if (n == NULL) {
+		w->err = PST_E_CHECKSUM;
+		return MAP_ERROR;
+	}
+	while (at <= last) {
+		enum map_result got = ready(n, w);
+
+		if (got != MAP_OK)
+			return got;
+		if (n->level == 0) {
+			*lba = PST_MAX(*lba, (at - first) * PST_NODE_FANOUT);
+			*ret_leaf = n;
+			return MAP_OK;
+		}
+		got = child_get(n, at, false, w, &n);
+		if (got == MAP_WAIT)
+			return got;
+		if (got == MAP_HOLE) { /* on to the first leaf of the next entry, from the top */
+			uint64_t step = span[n->level - 1];
+
+			at = (at / step + 1) * step;
+			n = p->root;
+		}
+	}
+	return MAP_HOLE;
+}

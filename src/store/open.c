@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * From a path to a pool, and back: format, open, and the superblocks.
+ *
+ *   format: refuse what holds a pool -> size -> zero all metadata -> roots -> flush -> last superblock, flush -> first
+ *   open:   lock -> superblocks -> each partition recovered (recover.c) -> superblocks say unclean, this boot
+ *
+ * Superblocks are written first copy, flush, second copy, flush: one is whole at any time.
+ */
+#include "store/internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- Writing both superblocks of an open pool ---- */
+
+static void sb_step(struct sb_writer *w)
+{
+	struct store *st = w->st;
+
+	w->iov = (struct iovec){ st->sb, PST_BLOCK_BYTES };
+	w->op.kind = w->step % 2 == 0 ? PST_FILE_WRITE : PST_FILE_FLUSH;
+	w->op.iov = w->step % 2 == 0 ? &w->iov : NULL;
+	w->op.iov_count = w->step % 2 == 0;
+	w->op.offset_bytes = w->step == 2 ? (st->sb->blocks - 1) * PST_BLOCK_BYTES : 0;
+	w->op.len_bytes = w->step % 2 == 0 ? PST_BLOCK_BYTES : 0;
+	store_submit(st, &w->op);
+}
+
+static void sb_done(struct pst_file_op *op)
+{
+	struct sb_writer *w = pst_container_of(op, struct sb_writer, op);
+	struct store *st = w->st;
+
+	st->outstanding--;
+	if (op->err == PST_OK && ++w->step < 4) {
+		sb_step(w);
+		return;
+	}
+	w->done->err = op->err;
+	store_wake(st, w->done);
+}
+
+void sb_write(struct store *st, struct waiter *done)
+{
+	struct sb_writer *w = &st->sb_writer;
+
+	w->st = st;
+	w->done = done;
+	w->step = 0;
+	w->op.done = sb_done;
+	st->sb->generation++;
+	pst_sb_seal(st->sb);
+	sb_step(w);
+}
+
+/* ---- Open ---- */
+
+struct opening {
+	struct pst_env *env;
+	struct pst_store_op *user;
+	struct store *st;
+	struct pst_post post; /* the end */
+	struct pst_file_op op;
+	struct iovec iov;
+	struct pst_superblock *copies; /* two pages */
+	struct waiter wait;
+	struct recovery *recovery;
+	uint32_t part_index;
+	bool repair;
+};
+
+static void opening_end(struct opening *o, pst_err err)
+{
+	struct pst_store_op *user = o->user;
+
+	if (err != PST_OK && user->detail[0] == '\0')
+		snprintf(user->detail, sizeof(user->detail), "%s", pst_err_text(err));
+	user->err = err;
+	user->pool = err == PST_OK ? &o->st->pool : NULL;
+	if (err == PST_OK) {
+		PST_LIST_EACH(l, &o->st->volumes) {
+			struct svol *v = pst_container_of(l, struct svol, node);
+
+			if ((v->disk.flags & PST_VOLUME_DELETING) != 0)
+				svol_reap(v);
+		}
+	} else if (o->st != NULL) {
+		store_free(o->st);
+	}
+	recovery_free(o->recovery);
+	free(o->copies);
+	free(o);
+	user->done(user);
+}
+
+static void opening_post(struct pst_post *post)
+{
+	struct opening *o = pst_container_of(post, struct opening, post);
+
+	if (o->user->err != PST_OK && o->st != NULL && (o->st->turn_posted || o->st->outstanding > 0))
+		pst_env_post(o->env, post); /* until nothing refers to the store any more */
+	else
+		opening_end(o, o->user->err);
+}
+
+/* Ends may be reached inside the store's turn, which must not lose its store: so always from a post. */
+static void opening_finish(struct opening *o, pst_err err)
+{
+	o->user->err = err;
+	o->post.fn = opening_post;
+	pst_env_post(o->env, &o->post);
+}
+
+static void superblocks_written(struct waiter *w)
+{
+	struct opening *o = pst_container_of(w, struct opening, wait);
+	struct store *st = o->st;
+
+	if (w->err != PST_OK) {
+		snprintf(o->user->detail, sizeof(o->user->detail), "the superblock can't be written");
+		opening_finish(o, w->err);
+		return;
+	}
+	st->recovering = false;
+	st->cache.overflow = false;
+	if (o->repair)
+		store_event(st, PST_LOG_WARN, "superblock_repaired: one copy was damaged and is written again");
+	opening_finish(o, PST_OK);
+}
+
+static void partition_recovered(struct waiter *w)
+{
+	struct opening *o = pst_container_of(w, struct opening, wait);
+	struct store *st = o->st;
+
+	if (w->err != PST_OK) {
+		opening_finish(o, w->err);
+		return;
+	}
+	if (o->part_index < st->part_count) {
+		recovery_start(o->recovery, &st->parts[o->part_index++]);
+		return;
+	}
+	w->run = superblocks_written;
+	st->sb->clean = 0;
+	pst_env_boot_id(st->pool.env, st->sb->boot_id);
+	sb_write(st, w);
+}
+
+static pst_err recover(struct opening *o)
+{
+	struct store *st = o->st;
+	char boot_id[37];
+	bool same_boot;
+	pst_err err;
+
+	pst_env_boot_id(st->pool.env, boot_id);
+	same_boot = st->sb->clean || memcmp(boot_id, st->sb->boot_id, sizeof(boot_id)) == 0;
+	memcpy(st->pool.uuid, st->sb->uuid, 16);
+	err = store_parts_init(st);
+	if (err != PST_OK)
+		return err;
+	if (!same_boot)
+		store_event(st, PST_LOG_WARN,
+			    "unclean_machine_stop: what was not flushed then may be lost; recovering");
+	o->wait.run = partition_recovered;
+	o->recovery = recovery_new(st, same_boot, &o->wait, o->user->detail);
+	if (o->recovery == NULL)
+		return PST_E_NOMEM;
+	st->recovering = true;
+	st->cache.overflow = true;
+	store_wake(st, &o->wait);
+	return PST_OK;
+}
+
+static void copies_read(struct pst_file_op *op)
+{
+	struct opening *o = pst_container_of(op, struct opening, op);
+	struct store *st = o->st;
+	uint64_t file_blocks = st->info.size_bytes / PST_BLOCK_BYTES;
+	const struct pst_superblock *sb = NULL;
+	pst_err err = PST_OK;
+
+	st->outstanding--;
+	if (op->err != PST_OK) /* an unreadable copy is as good as a damaged one */
+		memset(op->iov->iov_base, 0, PST_BLOCK_BYTES);
+	if (op->offset_bytes == 0) {
+		uint64_t last = file_blocks - 1;
+
+		if (pst_sb_intact(&o->copies[0]) && o->copies[0].blocks >= 2 && o->copies[0].blocks <= file_blocks)
+			last = o->copies[0].blocks - 1;
+		o->iov.iov_base = &o->copies[1];
+		op->offset_bytes = last * PST_BLOCK_BYTES;
+		store_submit(st, op);
+		return;
+	}
+	err = pst_sb_choose(&o->copies[0], &o->copies[1], file_blocks, &sb, &o->repair, o->user->detail);
+	if (err == PST_OK) {
+		*st->sb = *sb;
+		err = recover(o);
+	}
+	if (err != PST_OK)
+		opening_finish(o, err);
+}
+
+static pst_err open_file(struct pst_env *env, const char *path, unsigned flags, struct store *st, char *detail)
+{
+	pst_err err = pst_file_open(env, path, flags | PST_FILE_EXCLUSIVE | PST_FILE_DIRECT, &st->file);
+
+	if (err != PST_OK) {
+		snprintf(detail, PST_DETAIL_BYTES, "%s: %s%s", path, pst_err_text(err),
+			 err == PST_E_LOCKED ? ": stop the other daemon first" : "");
+		return err;
+	}
+	pst_file_info(st->file, &st->info);
+	return PST_OK;
+}
+
+void pst_store_open(struct pst_env *env, const char *path, const struct pst_store_config *config,
+		    struct pst_store_op *op)
+{
+	struct opening *o = calloc(1, sizeof(*o));
+	pst_err err = PST_E_NOMEM;
+
+	pst_assert(o != NULL && op->done != NULL);
+	op->detail[0] = '\0';
+	o->user = op;
+	o->env = env;
+	pst_list_init(&o->wait.node);
+	o->copies = aligned_alloc(PST_BLOCK_BYTES, (size_t)2 * PST_BLOCK_BYTES);
+	if (o->copies != NULL)
+		err = store_new(env, config, &o->st);
+	if (err == PST_OK)
+		err = open_file(env, path, 0, o->st, op->detail);
+	if (err == PST_OK && o->st->info.size_bytes < 3 * PST_BLOCK_BYTES) {
+		snprintf(op->detail, sizeof(op->detail), "%s: not a Penstock pool (it is empty or tiny)", path);
+		err = PST_E_FORMAT;
+	}
+	if (err != PST_OK) {
+		opening_finish(o, err);
+		return;
+	}
+	o->iov = (struct iovec){ &o->copies[0], PST_BLOCK_BYTES };
+	o->op = (struct pst_file_op){
+		.kind = PST_FILE_READ, .iov = &o->iov, .iov_count = 1, .len_bytes = PST_BLOCK_BYTES, .done = copies_read
+	};
+	store_submit(o->st, &o->op);
+}
