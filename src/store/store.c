@@ -16,10 +16,14 @@
 
 char *store_uuid_text(const uint8_t uuid[16], char buf[37])
 {
-	char *to = buf;
+	size_t at = 0;
 
-	for (int i = 0; i < 16; i++)
-		to += sprintf(to, "%s%02x", i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "", uuid[i]);
+	for (int i = 0; i < 16; i++) {
+		if (i == 4 || i == 6 || i == 8 || i == 10)
+			buf[at++] = '-';
+		snprintf(buf + at, 37 - at, "%02x", uuid[i]);
+		at += 2;
+	}
 	return buf;
 }
 
