@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TIMELINE_MAX 20000u /* nearly three hours; later ones are left out */
+#define TIMELINE_MAX 20000u /* 10,000 s; later ones are left out */
 
 static void read_cpu(uint64_t *busy, uint64_t *total, uint64_t *steal)
 {
