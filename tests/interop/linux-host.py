@@ -48,7 +48,7 @@ class RamTarget:
     survives_kill = False
 
     def __init__(self, build, netns, scratch):
-        self.command = ["ip", "netns", "exec", netns, f"{build}/tests/interop/ram-target", f"{TARGET}:{PORT}", "700Mi"]
+        self.command = ["ip", "netns", "exec", netns, f"{build}/tests/interop/ram-target", f"{TARGET}:{PORT}", "700Mi", "2"]
         self.log = f"{scratch}/target.log"
         self.process = None
 

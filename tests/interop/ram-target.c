@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The target alone, on a memory pool: ram-target ADDR:PORT SIZE [io_uring|posix] [SHARDS]. Prints one JSON line with
+ * The target alone, on a memory pool: ram-target ADDR:PORT SIZE [SHARDS] [io_uring|posix]. Prints one JSON line with
  * the NQN when ready; ends on SIGTERM. For trying hosts and measuring the target without the daemon around it.
  */
 #include "base/units.h"
@@ -102,7 +102,7 @@ int main(int argc, char **argv)
 	pst_err err;
 
 	if (argc < 3 || pst_addr_parse(argv[1], 4420, &addr) != PST_OK || pst_parse_size(argv[2], &bytes) != PST_OK) {
-		fprintf(stderr, "usage: ram-target ADDR:PORT SIZE [io_uring|posix] [SHARDS]\n");
+		fprintf(stderr, "usage: ram-target ADDR:PORT SIZE [SHARDS] [io_uring|posix]\n");
 		return 2;
 	}
 	if (argc > 3)
