@@ -97,7 +97,7 @@ int main(int argc, char **argv)
 	struct pst_env_config config = { .log_level = PST_LOG_INFO, .spin_us = 50 };
 	struct pst_addr addr, bound;
 	uint64_t bytes;
-	pthread_t thread, threads[SHARDS_MAX];
+	pthread_t signals, threads[SHARDS_MAX];
 	static sigset_t set;
 	pst_err err;
 
@@ -137,12 +137,13 @@ int main(int argc, char **argv)
 		fail("subsystem", err);
 	if ((err = pst_target_listen(target, &addr, &bound)) != PST_OK)
 		fail(argv[1], err);
-	pthread_create(&thread, NULL, signal_main, &set);
+	pthread_create(&signals, NULL, signal_main, &set);
 	for (unsigned i = 1; i < shard_count; i++)
 		pthread_create(&threads[i], NULL, shard_main, envs[i]);
 	printf("{\"nqn\":\"%s\",\"port\":%u,\"io\":\"%s\"}\n", NQN, bound.port, pst_env_backend_name(envs[0]));
 	fflush(stdout);
 	pst_env_run(envs[0]);
+	pthread_join(signals, NULL);
 	for (unsigned i = 1; i < shard_count; i++)
 		pthread_join(threads[i], NULL);
 	for (unsigned i = 0; i < shard_count; i++)
