@@ -352,14 +352,24 @@ static struct pst_cmd *command_by_cid(struct pst_queue *queue, uint16_t cid)
 	return NULL;
 }
 
+static void abort_finished(struct pst_post *post)
+{
+	struct pst_cmd *cmd = pst_container_of(post, struct pst_cmd, post);
+
+	if (cmd->queue->ctrl != NULL)
+		cmd->queue->ctrl->abort_count--;
+	pst_admin_finish(cmd, NVME_SUCCESS);
+}
+
 static void abort_at_queue(struct pst_post *post)
 {
 	struct pst_cmd *cmd = pst_container_of(post, struct pst_cmd, post);
 	struct pst_cmd *victim = command_by_cid(cmd->abort_queue, (uint16_t)(nvme_get32(cmd->wire->sqe.cdw10) >> 16));
 
 	/* Dword 0, bit 0: 1 means not aborted. */
-	cmd->dw0 = victim != NULL && victim != cmd && pst_cmd_abort(victim) ? 0 : 1;
-	pst_admin_finish(cmd, NVME_SUCCESS);
+	cmd->dw0 = victim != NULL && pst_cmd_abort(victim) ? 0 : 1;
+	post->fn = abort_finished;
+	pst_env_post(pst_target_home(cmd->queue->shard->target), post);
 }
 
 static void abort_command(struct pst_cmd *cmd)
@@ -368,6 +378,10 @@ static void abort_command(struct pst_cmd *cmd)
 	uint16_t sqid = nvme_get32(cmd->wire->sqe.cdw10) & 0xffff,
 		 cid = (uint16_t)(nvme_get32(cmd->wire->sqe.cdw10) >> 16);
 
+	if (ctrl->abort_count == PST_TARGET_ABORT_MAX) {
+		pst_admin_finish(cmd, NVME_ABORT_LIMIT_EXCEEDED | NVME_STATUS_DNR);
+		return;
+	}
 	if (sqid == 0 && pst_events_abort(&ctrl->events, cid)) {
 		PST_LIST_EACH(node, &ctrl->aers) {
 			struct pst_cmd *aer = pst_container_of(node, struct pst_cmd, aer_node);
@@ -388,6 +402,7 @@ static void abort_command(struct pst_cmd *cmd)
 		if (queue->home_qid != sqid || sqid == 0) /* admin commands are over before an Abort can reach them */
 			continue;
 		/* The queue can't go before this post has run: its "lost" has not been answered yet. */
+		ctrl->abort_count++;
 		cmd->abort_queue = queue;
 		cmd->post.fn = abort_at_queue;
 		pst_env_post(queue->shard->env, &cmd->post);

@@ -161,6 +161,7 @@ struct pst_ctrl {
 	struct pst_events events;
 	struct pst_log_errors errors;
 	uint32_t changed_nsid;
+	uint32_t abort_count; /* on their way to another queue and back */
 	struct pst_list queues;
 	struct pst_list aers; /* commands that wait for events */
 	struct pst_timer keep_alive;

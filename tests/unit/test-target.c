@@ -372,7 +372,7 @@ static void abort_reaches_waiting_commands(void **state)
 	for (unsigned shards = 1; shards <= 2; shards++) {
 		struct rig rig;
 		struct host h;
-		struct call writes[8], aer, other;
+		struct call writes[8], aborts[7], aer, other;
 		struct pst_qos_stats stats;
 		struct nvme_sqe sqe, abort;
 		uint8_t *data = pattern(65536, 3);
@@ -403,6 +403,15 @@ static void abort_reaches_waiting_commands(void **state)
 		assert_int_equal(dw0 & 1, 0);
 		assert_int_equal(call_status(&h.admin, &aer), NVME_ABORT_REQUESTED);
 		assert_false(other.done);
+		/* More Aborts at once than the controller takes (ACL): the excess is told so, the others are answered.
+		 */
+		unsigned refused = 0;
+		abort = sqe_admin(NVME_ADMIN_ABORT, 0xfffe0001, 0);
+		for (unsigned i = 0; i < 7; i++)
+			call_start(&h.admin, &aborts[i], &abort, PST_CONN_NO_DATA, NULL, 0);
+		for (unsigned i = 0; i < 7; i++)
+			refused += call_status(&h.admin, &aborts[i]) == (NVME_ABORT_LIMIT_EXCEEDED | NVME_STATUS_DNR);
+		assert_in_range(refused, 1, 7 - PST_TARGET_ABORT_MAX);
 		/* The host goes away: its waiting writes leave the scheduler. */
 		host_close(&h);
 		pst_sim_run_for(rig.sim, RIG_SECOND / 10);
