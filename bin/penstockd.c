@@ -3,6 +3,7 @@
 #include "base/units.h"
 #include "control/client.h"
 #include "control/daemon.h"
+#include "control/policy.h"
 
 #include <getopt.h>
 #include <stdarg.h>
@@ -95,6 +96,37 @@ static void add_ram(struct pst_daemon_config *c, const char *text)
 		usage("--ram needs a size such as 1Gi, not '%s'", size);
 }
 
+/* A name from the last part of @path: what can't be in a name becomes '-'. */
+static void name_from_path(const char *path, char *name, size_t name_bytes)
+{
+	size_t end = strlen(path), begin;
+
+	while (end > 0 && path[end - 1] == '/')
+		end--;
+	for (begin = end; begin > 0 && path[begin - 1] != '/'; begin--)
+		;
+	snprintf(name, name_bytes, "%.*s", (int)PST_MIN(end - begin, PST_NAME_MAX), path + begin);
+	for (char *c = name; *c != '\0'; c++) {
+		if (*c >= 'A' && *c <= 'Z')
+			*c = (char)(*c - 'A' + 'a');
+		else if (!((*c >= 'a' && *c <= 'z') || (*c >= '0' && *c <= '9') || strchr("._-", *c) != NULL))
+			*c = '-';
+	}
+	if (!pst_name_ok(name))
+		snprintf(name, name_bytes, "pool");
+}
+
+static void add_path(struct pst_daemon_config *c, const char *text)
+{
+	struct pst_daemon_pool *pool = add_pool(c);
+
+	pool->path = split_name(text, "", pool->name, sizeof(pool->name));
+	if (pool->path[0] == '\0')
+		usage("--pool needs a path");
+	if (pool->name[0] == '\0')
+		name_from_path(pool->path, pool->name, sizeof(pool->name));
+}
+
 static void add_listen(struct pst_daemon_config *c, const char *text)
 {
 	if (c->listen_count == PST_DAEMON_LISTEN_MAX)
@@ -112,7 +144,10 @@ static const char *api_path(const char *text)
 }
 
 enum option_code {
-	O_RAM = 256,
+	O_POOL = 256,
+	O_POOL_SIZE,
+	O_FORMAT,
+	O_RAM,
 	O_LISTEN,
 	O_INSECURE,
 	O_API,
@@ -127,19 +162,14 @@ enum option_code {
 };
 
 static const struct option options[] = {
-	{ "ram", required_argument, NULL, O_RAM },
-	{ "listen", required_argument, NULL, O_LISTEN },
-	{ "insecure", no_argument, NULL, O_INSECURE },
-	{ "api", required_argument, NULL, O_API },
-	{ "shards", required_argument, NULL, O_SHARDS },
-	{ "io", required_argument, NULL, O_IO },
-	{ "capacity", required_argument, NULL, O_CAPACITY },
-	{ "spin-us", required_argument, NULL, O_SPIN },
-	{ "log", required_argument, NULL, O_LOG },
-	{ "ready-fd", required_argument, NULL, O_READY },
-	{ "help", no_argument, NULL, O_HELP },
-	{ "version", no_argument, NULL, O_VERSION },
-	{ NULL, 0, NULL, 0 },
+	{ "pool", required_argument, NULL, O_POOL },      { "pool-size", required_argument, NULL, O_POOL_SIZE },
+	{ "format", no_argument, NULL, O_FORMAT },        { "ram", required_argument, NULL, O_RAM },
+	{ "listen", required_argument, NULL, O_LISTEN },  { "insecure", no_argument, NULL, O_INSECURE },
+	{ "api", required_argument, NULL, O_API },        { "shards", required_argument, NULL, O_SHARDS },
+	{ "io", required_argument, NULL, O_IO },          { "capacity", required_argument, NULL, O_CAPACITY },
+	{ "spin-us", required_argument, NULL, O_SPIN },   { "log", required_argument, NULL, O_LOG },
+	{ "ready-fd", required_argument, NULL, O_READY }, { "help", no_argument, NULL, O_HELP },
+	{ "version", no_argument, NULL, O_VERSION },      { NULL, 0, NULL, 0 },
 };
 
 static void take_option(struct pst_daemon_config *c, int code, const char *arg)
@@ -148,6 +178,16 @@ static void take_option(struct pst_daemon_config *c, int code, const char *arg)
 	static const char *const levels[] = { "error", "warn", "info", "debug", NULL };
 
 	switch (code) {
+	case O_POOL:
+		add_path(c, arg);
+		break;
+	case O_POOL_SIZE:
+		if (pst_parse_size(arg, &c->pool_size_bytes) != PST_OK || c->pool_size_bytes == 0)
+			usage("--pool-size needs a size such as 100Gi, not '%s'", arg);
+		break;
+	case O_FORMAT:
+		c->format = true;
+		break;
 	case O_RAM:
 		add_ram(c, arg);
 		break;
@@ -222,7 +262,7 @@ int main(int argc, char **argv)
 	if (optind < argc)
 		usage("unexpected argument '%s'", argv[optind]);
 	if (config.pool_count == 0)
-		usage("a pool is needed: --ram SIZE");
+		usage("a pool is needed: --pool PATH, or --ram SIZE");
 	if (config.listen_count == 0)
 		add_listen(&config, "127.0.0.1");
 	check_exposure(&config);
