@@ -83,6 +83,7 @@ static void system_new(struct system *sys, uint64_t seed, FILE *trace)
 {
 	memset(sys, 0, sizeof(*sys));
 	sys->sim = pst_sim_new(seed);
+	sys->trace = trace;
 	pst_sim_set_trace(sys->sim, trace);
 	sys->with_store = SIM_WITH_STORE;
 	sys->shards = 1 + (uint32_t)pst_sim_rand_below(sys->sim, 3);

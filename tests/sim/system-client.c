@@ -13,6 +13,7 @@ struct client_op {
 	struct pst_request request;
 	struct client *client;
 	bool outstanding;
+	uint32_t power_losses; /* of the system, when it began */
 	uint64_t lba, count;
 	struct oracle_read *read;
 	struct oracle_flush *flush;
@@ -117,6 +118,19 @@ bool client_idle(const struct client *client)
 
 /* ---- Completions ---- */
 
+static void op_trace(const struct client_op *op, const char *what)
+{
+	static const char *const kinds[] = { "read", "write", "flush", "zeroes", "discard" };
+	const struct system *sys = op->client->sys;
+
+	if (sys->trace)
+		fprintf(sys->trace, "%12.6f ms %s %s %s%s volume %zu blocks %llu+%llu %s\n",
+			(double)(pst_sim_now_ns(sys->sim) - SECOND) / 1e6, what, op->client->config.hostnqn + 60,
+			kinds[op->request.kind], op->request.fua ? "+fua" : "",
+			(size_t)(op->client->volume - sys->volumes) + 1, (unsigned long long)op->lba,
+			(unsigned long long)op->count, pst_err_name(op->request.err));
+}
+
 static void client_next_verify(struct client *c);
 
 static void op_check_error(struct client_op *op)
@@ -135,6 +149,17 @@ static void op_check_error(struct client_op *op)
 		    (unsigned long long)op->lba, pst_err_name(op->request.err), op->request.nvme_status);
 }
 
+/*
+ * The host splits what is longer than one command, and after a reconnect sends those commands again that had no
+ * completion. A part that had one before the power failed may be lost although the whole completes later: as with any
+ * completed write that was not flushed, the next flush tells.
+ */
+static bool op_half_lost(const struct client_op *op)
+{
+	return op->power_losses != op->client->sys->power_losses && !op->request.fua &&
+	       op->count * ORACLE_BLOCK_BYTES > TRANSFER_BYTES_MAX;
+}
+
 static void op_end(struct client_op *op)
 {
 	struct oracle *oracle = op->client->volume->oracle;
@@ -150,7 +175,7 @@ static void op_end(struct client_op *op)
 		oracle_flush_end(op->flush, ok);
 		break;
 	default:
-		oracle_write_end(oracle, op->lba, op->count, ok, op->request.fua);
+		oracle_write_end(oracle, op->lba, op->count, ok && !op_half_lost(op), op->request.fua);
 		break;
 	}
 }
@@ -166,6 +191,7 @@ static void client_on_done(struct pst_request *request)
 	}
 	op->outstanding = false;
 	c->outstanding--;
+	op_trace(op, "done");
 	op_check_error(op);
 	op_end(op);
 	if (c->verifying)
@@ -198,7 +224,9 @@ static void op_submit(struct client_op *op, enum pst_request_kind kind, uint64_t
 		.done = client_on_done,
 	};
 	op->outstanding = true;
+	op->power_losses = c->sys->power_losses;
 	c->outstanding++;
+	op_trace(op, "begin");
 	pst_session_submit(c->session, &op->request);
 }
 

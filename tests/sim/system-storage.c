@@ -51,8 +51,8 @@ static void storage_failed(struct storage *s, const char *what, pst_err err, con
 static void storage_serve(struct storage *s)
 {
 	struct pst_addr any = { .host = "0.0.0.0", .port = 4420 }, bound;
-	/* Tiny limits: requests are split, and buffers run out. */
-	struct pst_target_config config = { .transfer_bytes_max = 65536,
+	/* Tiny limits, so that buffers run out. */
+	struct pst_target_config config = { .transfer_bytes_max = TRANSFER_BYTES_MAX,
 					    .buffer_bytes_max = 262144u << pst_sim_rand_below(s->sys->sim, 3) };
 	pst_err err = pst_target_new(s->envs, s->sys->shards, &config, &s->target);
 

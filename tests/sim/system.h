@@ -19,6 +19,7 @@
 #define CLIENT_DEPTH 8u
 #define OP_BLOCKS_MAX 40u
 #define VOLUME_BLOCKS_MAX 256u
+#define TRANSFER_BYTES_MAX 65536u /* of the target: small, so that requests are split */
 
 struct system_volume {
 	uint8_t uuid[16];
@@ -32,6 +33,7 @@ struct storage;
 
 struct system {
 	struct pst_sim *sim;
+	FILE *trace;
 	bool failed; /* the first failure has been printed */
 	bool with_store, io_errors_allowed;
 	uint32_t power_losses;
