@@ -137,6 +137,9 @@ enum pst_run_result volumes_open(struct runner *r)
 			return PST_RUN_FAILED;
 		}
 	}
+	if (r->daemon.listen[0] == '\0' && r->pipeline->volume_count > 0)
+		snprintf(r->daemon.listen, sizeof(r->daemon.listen), "%.100s:%u", r->volumes[0].host,
+			 r->volumes[0].port);
 	if (call(r, "GET", "/v1/stats", NULL, &stats, &e) == PST_OK)
 		for (size_t i = 0; i < r->pipeline->volume_count; i++)
 			r->volumes[i].target_known =

@@ -374,10 +374,11 @@ def own_daemon(world):
     for _ in range(100):
         for pid in filter(str.isdigit, os.listdir("/proc")):
             try:
-                words = open(f"/proc/{pid}/cmdline").read().split("\0")
+                program = open(f"/proc/{pid}/cmdline").read().split("\0")[0]
+                environment = open(f"/proc/{pid}/environ").read()
             except OSError:
                 continue
-            if words[0].endswith("penstockd") and str(world.directory / "pool") in words:
+            if program.endswith("/penstockd") and str(world.directory) in environment:
                 return int(pid)
         time.sleep(0.1)
     pytest.fail("no penstockd appeared")
