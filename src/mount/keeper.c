@@ -129,14 +129,21 @@ static void do_digest(struct pst_keeper *k, int fd, json_int_t id, const char *p
 {
 	uint64_t files = 0, bytes = 0;
 	char *full = NULL, hex[65] = "";
+	struct pst_attach_figures before, after;
+
+	pst_nsio_figures(&k->io, &before);
 	pst_err err = asprintf(&full, "%s/%s", k->spec->dir, path) < 0 ? PST_E_NOMEM : PST_OK;
 
 	if (err == PST_OK)
 		err = pst_tree_digest(full, hex, &files, &bytes);
 	free(full);
-	answer(fd, json_pack("{s:s, s:I, s:b, s:s, s:I, s:I, s:s}", "event", "digest", "id", id, "ok", err == PST_OK,
-			     "sha256", hex, "files", (json_int_t)files, "bytes", (json_int_t)bytes, "message",
-			     pst_err_text(err)));
+	pst_nsio_figures(&k->io, &after);
+	answer(fd,
+	       json_pack("{s:s, s:I, s:I, s:I, s:b, s:s, s:I, s:I, s:s}", "event", "digest", "id", id, "bytes_read",
+			 (json_int_t)(after.stats.bytes_read - before.stats.bytes_read), "reads",
+			 (json_int_t)(after.stats.requests[PST_REQUEST_READ] - before.stats.requests[PST_REQUEST_READ]),
+			 "ok", err == PST_OK, "sha256", hex, "files", (json_int_t)files, "bytes", (json_int_t)bytes,
+			 "message", pst_err_text(err)));
 }
 
 /* True when the keeper shall end; *discard then says how. */

@@ -89,8 +89,9 @@ struct pst_attach {
  * Forks the keeper. It answers with {"event":"ready","path":..,"formatted":bool,"format_s":..,"attach_s":..} or
  * {"event":"error","code":"PST_E_..","message":..,"hint":..}, after which it ends.
  * It takes {"op":"persist","id":N,"path":..} (answer: "persisted", "ok"), {"op":"digest","id":N,"path":..} (answer:
- * "digest", "sha256", "files", "bytes"), {"op":"detach","discard":bool} (answer: "detached", and it ends). With
- * "discard" the staged path copies nothing more out. SIGTERM: gives up waiting for the daemon and takes all down.
+ * "digest", "sha256", "files", "bytes", and what it read itself: "bytes_read", "reads"), {"op":"detach","discard":bool}
+ * (answer: "detached", and it ends). With "discard" the staged path copies nothing more out. SIGTERM: gives up waiting
+ * for the daemon and takes all down.
  */
 pst_err PST_MUST_USE pst_attach_start(const struct pst_attach_spec *spec, struct pst_attach *ret_attach);
 

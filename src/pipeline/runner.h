@@ -58,7 +58,6 @@ struct run_use {
 	bool rw, ready, detach_sent;
 	double detach_deadline; /* when to become rude */
 	unsigned rudeness;
-	struct pst_attach_figures digest_before;
 	uint64_t digest_bytes, digest_reads; /* read by our digest, not by the step */
 	struct use_figures figures;
 	size_t volume;
