@@ -24,9 +24,9 @@ static json_t *describe(const char *path, const char *name)
 
 	if (stat(path, &st) != 0)
 		return NULL;
-	return json_pack("{s:s, s:s+, s:s, s:i, s:I, s:I, s:[s++]}", "name", name, "uuid", "fake-", name, "nqn", "nqn", "nsid",
-			 1, "size_bytes", (json_int_t)st.st_size, "used_bytes", (json_int_t)st.st_blocks * 512, "addresses",
-			 path, ":", "4420");
+	return json_pack("{s:s, s:s+, s:s, s:i, s:I, s:I, s:[s++]}", "name", name, "uuid", "fake-", name, "nqn", "nqn",
+			 "nsid", 1, "size_bytes", (json_int_t)st.st_size, "used_bytes", (json_int_t)st.st_blocks * 512,
+			 "addresses", path, ":", "4420");
 }
 
 pst_err pst_api_call(const char *url, const char *method, const char *path, json_t *body, json_t **ret_json,
