@@ -58,7 +58,8 @@ struct pst_qos_group {
 struct pst_qos_flow {
 	struct pst_qos_group *group;
 	struct qos_node node;
-	struct pst_list waiters; /* in order of arrival */
+	struct pst_list sources;   /* those with waiters, in order of their turns */
+	struct pst_qos_source own; /* of waiters that name none */
 	uint64_t admitted_now;
 };
 

@@ -121,7 +121,8 @@ pst_err pst_qos_flow_new(struct pst_qos_group *group, const struct pst_qos_polic
 	if (flow == NULL)
 		return PST_E_NOMEM;
 	flow->group = group;
-	pst_list_init(&flow->waiters);
+	pst_list_init(&flow->sources);
+	pst_qos_source_init(&flow->own);
 	err = pst_qos_flow_set(flow, policy);
 	if (err != PST_OK) {
 		free(flow);
@@ -139,7 +140,7 @@ void pst_qos_flow_free(struct pst_qos_flow *flow)
 
 	if (flow == NULL)
 		return;
-	pst_assert(pst_list_empty(&flow->waiters) && flow->admitted_now == 0);
+	pst_assert(pst_list_empty(&flow->sources) && flow->admitted_now == 0);
 	err = reserve_flow(flow->group, &flow->node.policy, &none);
 	pst_assert(err == PST_OK);
 	flow->group->flow_count--;

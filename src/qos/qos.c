@@ -3,7 +3,7 @@
  * Who is admitted next.
  *
  * Model. A device takes a bounded number of requests and bytes at a time; what is beyond waits here, first come first
- * served within its flow. Whenever there is room, one request is chosen:
+ * served within its source, the sources of a flow in turn. Whenever there is room, one request is chosen:
  *   1. reservations: of the flows and groups whose reservation is due, the one due longest;
  *   2. weights: the group, and in it the flow, that has had the least weighted service.
  * A flow over its limit, or in a group over its limit, takes part in neither until the limit lets go. Nothing else
@@ -218,7 +218,7 @@ static void flow_requeue_alone(struct pst_qos_flow *flow, uint64_t now)
 	uint64_t held_until = limit_due_ns(&flow->node), due = reserve_due_ns(&flow->node);
 	bool was_ready = node_unqueue(&flow->node, flows);
 
-	if (pst_list_empty(&flow->waiters))
+	if (pst_list_empty(&flow->sources))
 		return;
 	if (held_until > now) {
 		pst_heap_insert(&flows->wake, &flow->node.by_wake, held_until);
@@ -291,7 +291,9 @@ static struct choice choose(struct pst_qos *qos, uint64_t now)
 
 static struct pst_qos_waiter *choice_waiter(const struct choice *choice)
 {
-	return pst_container_of(choice->flow->waiters.next, struct pst_qos_waiter, node);
+	struct pst_qos_source *source = pst_container_of(choice->flow->sources.next, struct pst_qos_source, node);
+
+	return pst_container_of(source->waiters.next, struct pst_qos_waiter, node);
 }
 
 static bool fits(const struct pst_qos *qos, uint64_t bytes)
@@ -322,6 +324,40 @@ static void admit(const struct choice *choice, struct pst_qos_waiter *waiter, ui
 	flow->admitted_now++;
 	waiter->scratch[WAITER_STATE] = ADMITTED;
 	waiter->waited_ns = now - waiter->queued_ns;
+}
+
+/* ---- Waiting ---- */
+
+void pst_qos_source_init(struct pst_qos_source *source)
+{
+	pst_list_init(&source->node);
+	pst_list_init(&source->waiters);
+}
+
+static struct pst_qos_source *source_of(struct pst_qos_waiter *waiter)
+{
+	return waiter->source != NULL ? waiter->source : &waiter->flow->own;
+}
+
+static void source_add(struct pst_qos_waiter *waiter)
+{
+	struct pst_qos_source *source = source_of(waiter);
+
+	if (pst_list_empty(&source->waiters))
+		pst_list_push_back(&waiter->flow->sources, &source->node);
+	pst_list_push_back(&source->waiters, &waiter->node);
+}
+
+/* A source that was served goes to the end of the turns; one that only lost a waiter keeps its turn. */
+static void source_remove(struct pst_qos_waiter *waiter, bool served)
+{
+	struct pst_qos_source *source = source_of(waiter);
+
+	pst_list_remove(&waiter->node);
+	if (served || pst_list_empty(&source->waiters))
+		pst_list_remove(&source->node);
+	if (served && !pst_list_empty(&source->waiters))
+		pst_list_push_back(&waiter->flow->sources, &source->node);
 }
 
 static void count_wait(struct qos_node *node, const struct pst_qos_waiter *waiter)
@@ -369,7 +405,7 @@ static void turn(struct pst_timer *timer)
 		if (choice.flow == NULL || !fits(qos, choice_waiter(&choice)->scratch[WAITER_BYTES]))
 			break;
 		waiter = choice_waiter(&choice);
-		pst_list_remove(&waiter->node);
+		source_remove(waiter, true);
 		admit(&choice, waiter, now);
 		count_wait(&choice.flow->node, waiter);
 		count_wait(&choice.flow->group->node, waiter);
@@ -385,13 +421,14 @@ bool pst_qos_enter(struct pst_qos_flow *flow, struct pst_qos_waiter *waiter)
 	struct pst_qos_group *group = flow->group;
 	struct pst_qos *qos = group->qos;
 	uint64_t now = pst_env_now_ns(qos->env);
+	bool was_empty;
 
 	waiter->flow = flow;
 	waiter->queued_ns = now;
 	waiter->scratch[WAITER_BYTES] = waiter_bytes(waiter);
 	pst_list_init(&waiter->node);
 	wake_due(qos, now);
-	if (pst_heap_min(&qos->groups.ready) == NULL && pst_list_empty(&flow->waiters) &&
+	if (pst_heap_min(&qos->groups.ready) == NULL && pst_list_empty(&flow->sources) &&
 	    limit_due_ns(&flow->node) <= now && limit_due_ns(&group->node) <= now &&
 	    fits(qos, waiter->scratch[WAITER_BYTES])) {
 		admit(&(struct choice){ .flow = flow }, waiter, now);
@@ -400,10 +437,11 @@ bool pst_qos_enter(struct pst_qos_flow *flow, struct pst_qos_waiter *waiter)
 		return true;
 	}
 	waiter->scratch[WAITER_STATE] = WAITING;
-	pst_list_push_back(&flow->waiters, &waiter->node);
+	was_empty = pst_list_empty(&flow->sources);
+	source_add(waiter);
 	flow->node.stats.waiting_ops++;
 	group->node.stats.waiting_ops++;
-	if (flow->waiters.next == &waiter->node)
+	if (was_empty)
 		flow_requeue(flow, now);
 	timer_update(qos, now);
 	return false;
@@ -433,7 +471,7 @@ void pst_qos_cancel(struct pst_qos_waiter *waiter)
 	pst_assert(waiter->scratch[WAITER_STATE] == WAITING);
 	waiter->scratch[WAITER_STATE] = OUTSIDE;
 	waiter->waited_ns = now - waiter->queued_ns;
-	pst_list_remove(&waiter->node);
+	source_remove(waiter, false);
 	count_wait(&flow->node, waiter);
 	count_wait(&flow->group->node, waiter);
 	flow_requeue(flow, now);

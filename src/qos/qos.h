@@ -46,6 +46,16 @@ void pst_qos_flow_free(struct pst_qos_flow *flow); /* without waiters or admitte
 pst_err PST_MUST_USE pst_qos_group_set(struct pst_qos_group *group, const struct pst_qos_policy *policy);
 pst_err PST_MUST_USE pst_qos_flow_set(struct pst_qos_flow *flow, const struct pst_qos_policy *policy);
 
+/*
+ * One of several users of a flow, such as a connection: the sources of a flow take turns, request by request, so that a
+ * deep queue does not stand before a shallow one. The caller's; on the device's shard; has no waiters when it goes.
+ */
+struct pst_qos_source {
+	struct pst_list node, waiters; /* scheduler's */
+};
+
+void pst_qos_source_init(struct pst_qos_source *source);
+
 /* Embedded in the caller's request. */
 struct pst_qos_waiter {
 	enum pst_io_kind kind;
@@ -54,8 +64,9 @@ struct pst_qos_waiter {
 	uint64_t queued_ns;                              /* when it entered */
 	uint64_t waited_ns;                              /* set at admission: how long it waited here */
 	struct pst_qos_flow *flow;
-	struct pst_list node; /* scheduler's */
-	uint64_t scratch[4];  /* scheduler's */
+	struct pst_qos_source *source; /* NULL: one turn together with all others that name none */
+	struct pst_list node;          /* scheduler's */
+	uint64_t scratch[4];           /* scheduler's */
 };
 
 /*

@@ -471,6 +471,7 @@ static void admit(struct pst_cmd *cmd)
 	}
 	cmd->waiter.kind = cmd->io.kind;
 	cmd->waiter.waited_ns = 0;
+	cmd->waiter.source = &cmd->queue->source;
 	switch (cmd->io.kind) {
 	case PST_IO_READ:
 	case PST_IO_WRITE:

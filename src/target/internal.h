@@ -123,6 +123,7 @@ struct pst_queue {
 	uint16_t home_qid;
 	struct pst_subsystem *subsystem; /* NULL: discovery */
 	struct pst_list subsystem_node;
+	struct pst_qos_source source; /* volume's shard: this connection's turns among those of its volume */
 	bool kill_posted;
 	struct pst_post kill_post;
 

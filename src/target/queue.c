@@ -340,6 +340,7 @@ static pst_err queue_new(struct pst_shard *shard, struct pst_queue **ret_queue)
 		free(queue);
 		return err;
 	}
+	pst_qos_source_init(&queue->source);
 	pst_list_init(&queue->dirty_node);
 	pst_list_init(&queue->hungry);
 	pst_list_init(&queue->hungry_node);

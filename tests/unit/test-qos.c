@@ -62,6 +62,8 @@ struct slot {
 struct load {
 	struct bench *bench;
 	struct pst_qos_flow *flow;
+	struct pst_qos_source source;
+	bool own_source;
 	enum pst_io_kind kind;
 	uint64_t bytes;
 	uint32_t depth;
@@ -126,6 +128,7 @@ static void slot_enter(struct slot *slot)
 	slot->waiter.kind = slot->load->kind;
 	slot->waiter.bytes = slot->load->bytes;
 	slot->waiter.admitted = slot_admitted;
+	slot->waiter.source = slot->load->own_source ? &slot->load->source : NULL;
 	b->entering = true;
 	now = pst_qos_enter(slot->load->flow, &slot->waiter);
 	b->entering = false;
@@ -217,16 +220,22 @@ static struct pst_qos_flow *flow_new(struct pst_qos_group *group, struct pst_qos
 	return flow;
 }
 
+static void load_start(struct load *load, uint32_t depth)
+{
+	load->depth = depth;
+	for (uint32_t i = 0; i < depth; i++) {
+		load->slots[i].load = load;
+		slot_enter(&load->slots[i]);
+	}
+}
+
 static struct load *load_new(struct bench *b, struct pst_qos_flow *flow, enum pst_io_kind kind, uint64_t bytes,
 			     uint32_t depth)
 {
 	struct load *load = &b->loads[b->load_count++];
 
-	*load = (struct load){ .bench = b, .flow = flow, .kind = kind, .bytes = bytes, .depth = depth };
-	for (uint32_t i = 0; i < depth; i++) {
-		load->slots[i].load = load;
-		slot_enter(&load->slots[i]);
-	}
+	*load = (struct load){ .bench = b, .flow = flow, .kind = kind, .bytes = bytes };
+	load_start(load, depth);
 	return load;
 }
 
@@ -513,6 +522,29 @@ static void long_requests_cost_more(void **state)
 	bench_free_all(b, g, 2);
 }
 
+/*
+ * Two hosts of one volume that is at its limit: the shallow one gets every turn that it can use, not a share by depth.
+ */
+static void sources_of_a_flow_take_turns(void **state)
+{
+	struct bench *b = bench_new(&(struct pst_qos_config){ 0 });
+	struct pst_qos_group *g = group_new(b, (struct pst_qos_policy){ .limit_iops = 5000 });
+	struct load *deep = load_new(b, flow_new(g, (struct pst_qos_policy){ 0 }), PST_IO_READ, 4096, 0);
+	struct load *shallow = load_new(b, deep->flow, PST_IO_READ, 4096, 0);
+
+	(void)state;
+	pst_qos_source_init(&deep->source);
+	pst_qos_source_init(&shallow->source);
+	deep->own_source = shallow->own_source = true;
+	load_start(deep, 64);
+	load_start(shallow, 1);
+	bench_run(b, S);
+	/* Every second admission, 400 us apart, but for the 100 us in the device. */
+	assert_true(ops_during(b, shallow, S) > 1600);
+	assert_near(deep->ops + shallow->ops, 10000, 6);
+	bench_free_all(b, &g, 1);
+}
+
 /* A tenant that comes back is neither owed its absence nor punished for what it took alone. */
 static void return_starts_at_the_present(void **state)
 {
@@ -776,6 +808,7 @@ int main(void)
 		cmocka_unit_test(unused_reservation_is_lent),
 		cmocka_unit_test(weights_split_the_rest),
 		cmocka_unit_test(long_requests_cost_more),
+		cmocka_unit_test(sources_of_a_flow_take_turns),
 		cmocka_unit_test(return_starts_at_the_present),
 		cmocka_unit_test(overcommitted_reservations_starve_nobody),
 		cmocka_unit_test(changes_act_within_100_ms),
