@@ -98,6 +98,8 @@ enum pst_request_kind {
  * Reconnect: when the target goes away, requests are kept and sent again after the reconnect. All kinds here are safe
  * to replay, since requests in flight have no order among themselves; a request that depends on another must wait for
  * it. A flush that was in flight is sent again: writes completed before a restart of the target survive that restart.
+ * After silence of the target the reconnect waits until keep_alive_ms have passed, so that no write of the lost
+ * connection can arrive after its replay.
  */
 struct pst_request {
 	enum pst_request_kind kind;

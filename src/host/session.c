@@ -18,6 +18,7 @@
 
 #define DELAY_NS_MAX 2000000000u
 #define SHUTDOWN_NS_MAX 500000000u
+#define FENCE_NS 500000000u /* how late a target may be in noticing that the keep-alive time is over */
 
 static bool links_down(const struct pst_session *s)
 {
@@ -36,6 +37,19 @@ static void timers_disarm(struct pst_session *s)
 	pst_timer_disarm(s->env, &s->retry_timer);
 }
 
+/*
+ * How long to wait before the first attempt. After silence the target may not know that the association is over, and
+ * may still carry out writes of it, even ones that are yet in the network. If these came after a replay, and after a
+ * later write of the caller, old data would stand. So wait until the target has dropped the association: when the
+ * keep-alive time has passed without us. A target that closed the connection itself has nothing more of it.
+ */
+static uint64_t session_fence_ns(const struct pst_session *s, pst_err err)
+{
+	uint64_t delay = s->config.reconnect_delay_ns;
+
+	return err == PST_E_TIMEOUT ? PST_MAX(delay, s->config.keep_alive_ns + FENCE_NS) : delay;
+}
+
 /* The association is over, or the attempt at one. The first reason counts. */
 void session_lose(struct pst_session *s, pst_err err)
 {
@@ -46,7 +60,7 @@ void session_lose(struct pst_session *s, pst_err err)
 	if (s->stats.connected) {
 		s->stats.connected = false;
 		s->lost_since_ns = pst_env_now_ns(s->env);
-		s->delay_ns = s->config.reconnect_delay_ns;
+		s->delay_ns = session_fence_ns(s, err);
 		if (s->close_op == NULL)
 			pst_env_log(s->env, PST_LOG_WARN, "host_lost subnqn=%s reason=\"%s\" next=reconnect",
 				    s->config.subnqn, pst_err_text(err));

@@ -7,6 +7,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
@@ -404,6 +405,9 @@ static void keep_alive_notices_a_partition(void **state)
 	assert_false(stats.connected);
 	pst_sim_partition(w->target_node, w->host_node, false);
 	assert_int_equal(do_one(w, PST_REQUEST_READ, 0, buf, BLOCK), PST_OK);
+	/* Not before the target has dropped the old association: see session_fence_ns. */
+	pst_session_stats(w->session, &stats);
+	assert_true(stats.stalled_ns >= w->config.keep_alive_ns);
 	world_free(w);
 }
 

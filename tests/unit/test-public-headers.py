@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """test-public-headers.py HEADER-ROOT LIBRARY: each public header compiles alone as C99 and as C++, with all warnings as
-errors; every function in them has a documentation comment, and the shared library exports them and nothing else."""
+errors, and so does the example of libpenstock(3); every function in them has a documentation comment, and the shared
+library exports them and nothing else."""
 
 import pathlib
 import re
@@ -10,12 +11,17 @@ import subprocess
 import sys
 
 
-def compile_alone(root, header, compiler, flags):
-    source = f"#include <penstock/{header.name}>\nint main(void) {{ return 0; }}\n"
+def example(root):
+    """The program in the man page."""
+    page = (root.parent / "man/libpenstock.3").read_text()
+    return re.search(r"^\.Bd -literal[^\n]*\n(.*?)^\.Ed", page, re.M | re.S).group(1).replace("\\e", "\\")
+
+
+def compiles(root, name, source, compiler, flags):
     done = subprocess.run([compiler, *flags, "-Wall", "-Wextra", "-Wpedantic", "-Werror", f"-I{root}", "-fsyntax-only", "-"],
                           input=source, text=True, capture_output=True)
     if done.returncode != 0:
-        print(f"{header.name}: does not compile alone with {compiler} {' '.join(flags)}:\n{done.stderr}")
+        print(f"{name}: does not compile alone with {compiler} {' '.join(flags)}:\n{done.stderr}")
     return done.returncode == 0
 
 
@@ -42,12 +48,15 @@ def main():
     headers = sorted((root / "penstock").glob("*.h"))
     good = bool(headers)
     declared = {}
-    for header in headers:
-        good &= compile_alone(root, header, "cc", ["-xc", "-std=c99"])
+    sources = {header.name: f"#include <penstock/{header.name}>\nint main(void) {{ return 0; }}\n" for header in headers}
+    good &= compiles(root, "libpenstock(3)", example(root), "cc", ["-xc", "-std=c99"])
+    for name, source in sources.items():
+        good &= compiles(root, name, source, "cc", ["-xc", "-std=c99"])
         if shutil.which("c++"):
-            good &= compile_alone(root, header, "c++", ["-xc++", "-std=c++11"])
+            good &= compiles(root, name, source, "c++", ["-xc++", "-std=c++11"])
         else:
-            print("SKIPPED: no C++ compiler here")
+            print(f"SKIPPED: {name} as C++: no C++ compiler here")
+    for header in headers:
         declared.update(functions(header))
     for name, documented in declared.items():
         if not documented:
