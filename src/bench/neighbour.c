@@ -36,6 +36,8 @@
 #define RESERVE_HEADROOM 1.25 /* the guarantee, over what training needs */
 #define NEIGHBOUR_SHARE 0.2   /* its limit, of what it took without one */
 #define HURT 0.05             /* added idle time that counts as hurt */
+#define CPU_FULL 0.9
+#define STEAL_MUCH 0.02
 
 struct volume_address {
 	char host[64];
@@ -51,7 +53,7 @@ struct proof {
 	char local_path[4096];
 	struct volume_address records, burst;
 	struct pst_child neighbour;
-	bool neighbour_runs;
+	bool neighbour_runs, in_memory;
 	char burst_line[256];
 	size_t burst_used;
 	double burst_mb_s, burst_sum;
@@ -452,32 +454,81 @@ static double idle_of(const struct proof *p, size_t i)
 	return json_number_value(json_object_get(json_array_get(p->cases, i), "accelerator_idle_fraction"));
 }
 
+static double figure_of(const struct proof *p, size_t i, const char *key)
+{
+	return json_number_value(json_object_get(json_array_get(p->cases, i), key));
+}
+
+/* What held the guarantee back, as far as it was measured. The network is loopback: it is CPU. */
+static void tell_reason(const struct proof *p, char *text, size_t bytes)
+{
+	double cpu = figure_of(p, 3, "cpu_busy"), steal = figure_of(p, 3, "steal");
+
+	if (steal > STEAL_MUCH)
+		snprintf(text, bytes, "the machine's host took %.0f %% of the CPU away (steal)", steal * 100);
+	else if (cpu > CPU_FULL)
+		snprintf(text, bytes,
+			 "with %.0f %% of the CPU busy, the node had not enough left for what was promised", cpu * 100);
+	else
+		snprintf(text, bytes,
+			 "the CPU was %.0f %% busy and the network is this machine's own, which leaves the disk: its "
+			 "reads took %.1f ms at p99",
+			 cpu * 100, figure_of(p, 3, "p99_us") / 1e3);
+}
+
 /* What was shown, or why nothing was: in terms of what was measured. */
 static void tell_verdict(const struct proof *p, char *text, size_t bytes)
 {
 	double alone = idle_of(p, 1), beside = idle_of(p, 2), guarded = idle_of(p, 3);
-	double cpu = json_number_value(json_object_get(json_array_get(p->cases, 2), "cpu_busy"));
+	char reason[240];
 
+	tell_reason(p, reason, sizeof(reason));
 	if (beside < alone + HURT)
-		snprintf(
-		    text, bytes,
-		    "The neighbour did not hurt on this machine: idle time rose by only %.1f points while it wrote "
-		    "%.0f MB/s at %.0f %% CPU. There was room for both.",
-		    (beside - alone) * 100, p->neighbour_free_mb_s, cpu * 100);
+		snprintf(text, bytes,
+			 "The neighbour did not hurt on this machine: idle time changed by %+.1f points while it wrote "
+			 "%.0f MB/s at %.0f %% CPU. There was room for both.",
+			 (beside - alone) * 100, p->neighbour_free_mb_s, figure_of(p, 2, "cpu_busy") * 100);
 	else if (guarded > beside - (beside - alone) / 2)
 		snprintf(text, bytes,
 			 "The neighbour cost %.1f points of accelerator time, and the guarantee gave only %.1f of them "
-			 "back: with %.0f %% of the CPU busy, the node had not enough left for what was promised.",
-			 (beside - alone) * 100, (beside - guarded) * 100, cpu * 100);
+			 "back: %s.",
+			 (beside - alone) * 100, (beside - guarded) * 100, reason);
 	else
 		snprintf(text, bytes,
-			 "The neighbour cost %.1f points of accelerator time; the guarantee gave %.1f of them back.",
+			 "The neighbour cost %.1f points of accelerator time; the guarantee gave %.1f points back.",
 			 (beside - alone) * 100, (beside - guarded) * 100);
 	if (idle_of(p, 0) > HURT && strlen(text) < bytes)
 		snprintf(text + strlen(text), bytes - strlen(text),
-			 " Even the local disk left the accelerator idle for %.1f %%: other work on this machine took "
-			 "part in every case, so the figures say less than they could.",
+			 " Even the local disk left the accelerator idle for %.1f %% of the time: the disk, or other "
+			 "work on this machine, took part in every case.",
 			 idle_of(p, 0) * 100);
+}
+
+/* Are the records in memory? Then the volume's cases say nothing about a disk. */
+static bool pool_in_memory(struct proof *p)
+{
+	struct pst_api_error error;
+	json_t *pools = NULL, *volume = NULL, *pool;
+	bool memory = false;
+	size_t i;
+
+	if (pst_api_call(p->config->api, "GET", "/v1/volumes/" RECORDS, NULL, &volume, &error) == PST_OK &&
+	    pst_api_call(p->config->api, "GET", "/v1/pools", NULL, &pools, &error) == PST_OK) {
+		const char *name = json_string_value(json_object_get(volume, "pool"));
+
+		json_array_foreach(pools, i, pool)
+		{
+			const char *engine = json_string_value(json_object_get(pool, "engine"));
+			const char *its_name = json_string_value(json_object_get(pool, "name"));
+
+			if (engine != NULL && strcmp(engine, "ram") == 0 &&
+			    (name == NULL || (its_name != NULL && strcmp(name, its_name) == 0)))
+				memory = true;
+		}
+	}
+	json_decref(pools);
+	json_decref(volume);
+	return memory;
 }
 
 static json_t *make_proof(struct proof *p)
@@ -496,8 +547,11 @@ static json_t *make_proof(struct proof *p)
 			 p->demand_bytes_per_s / 1e6, DEMAND * 100),
 	    "verdict", verdict, "labels",
 	    "Emulated: the accelerator of the proof is a timed wait for each batch; its idle time is measured.",
-	    "Not cache-served: the local case reads with O_DIRECT; the volume is read over NVMe/TCP by a host that "
-	    "caches nothing, from a pool opened with O_DIRECT where its file system can.",
+	    p->in_memory
+		? "Cache-served: the pool is in memory, so the volume's cases read RAM over NVMe/TCP, and only "
+		  "the local case reads a disk (O_DIRECT)."
+		: "Not cache-served: the local case reads with O_DIRECT; the volume is read over NVMe/TCP by a "
+		  "host that caches nothing, from a pool opened with O_DIRECT where its file system can.",
 	    "CPU-shared: training, its neighbour and the target share this machine's cores in the proof.",
 	    "Loopback: the network of the proof is this machine's own.");
 }
@@ -513,6 +567,7 @@ static pst_err prepare(struct proof *p)
 		err = make_volume(p, BURST, NEIGHBOUR, "checkpoint", BURST_BYTES, &p->burst);
 	if (err != PST_OK)
 		return err;
+	p->in_memory = pool_in_memory(p);
 	progress(p, "writing %u records (%.0f MB) to the local disk", p->layout.record_count, (double)bytes / 1e6);
 	err = fill_file(p);
 	if (err == PST_OK) {

@@ -132,4 +132,6 @@ def test_proof_and_report(job, killed, tmp_path):
     training, rollout = report["training"], report["rollout"]
     assert training["restart_recovery_s"] > 0 and training["samples_per_s"] > 0 and training["checkpoint_write_s"]
     assert training["test_accuracy"] > 0.6 and rollout["realtime"]["requests"] == 60
+    assert any(label.startswith("Cache-served: the pool is in memory") for label in report["labels"])
+    assert report["proof_details"]["verdict"].startswith("The neighbour") and report["proof_details"]["timeline"]
     assert len(report["labels"]) >= 5 and report["environment"]["cores"] >= 1
