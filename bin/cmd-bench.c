@@ -121,6 +121,19 @@ static void show_progress(const char *text)
 	fprintf(stderr, "  %s\n", text);
 }
 
+static volatile sig_atomic_t signalled;
+
+static void on_signal(int number)
+{
+	(void)number;
+	signalled = 1;
+}
+
+static bool interrupted(void)
+{
+	return signalled != 0;
+}
+
 static int write_proof(json_t *proof, const char *path)
 {
 	FILE *f = path != NULL ? fopen(path, "we") : stdout;
@@ -148,10 +161,11 @@ static int run_neighbour(struct neighbour_options *o)
 	program[n] = '\0';
 	o->config.program = program;
 	o->config.progress = show_progress;
+	o->config.interrupted = interrupted;
 	err = pst_neighbour_run(&o->config, &proof, message, sizeof(message));
 	if (err != PST_OK) {
 		cli_error(NULL, "%s", message);
-		return cli_exit_for(err);
+		return err == PST_E_CANCELLED ? CLI_INTERRUPTED : cli_exit_for(err);
 	}
 	fprintf(stderr, "  %s\n", json_string_value(json_object_get(proof, "verdict")));
 	rc = write_proof(proof, o->json_path);
@@ -235,6 +249,10 @@ static int bench_neighbour(int argc, char **argv)
 	}
 	if (o.config.api == NULL && o.pool == NULL)
 		o.config.api = getenv("PENSTOCK_URL");
+	/* Not restarted: a wait ends at once. What was started is taken away on the way out. */
+	sigaction(SIGINT, &(struct sigaction){ .sa_handler = on_signal }, NULL);
+	sigaction(SIGTERM, &(struct sigaction){ .sa_handler = on_signal }, NULL);
+	sigaction(SIGHUP, &(struct sigaction){ .sa_handler = on_signal }, NULL);
 	if (o.config.api == NULL)
 		return run_with_own_daemon(&o);
 	if (o.config.local_dir == NULL)

@@ -99,6 +99,11 @@ static void progress(const struct proof *p, const char *fmt, ...)
 	p->config->progress(text);
 }
 
+static pst_err go_on(struct proof *p)
+{
+	return p->config->interrupted() ? fail(p, PST_E_CANCELLED, "interrupted; nothing was left behind") : PST_OK;
+}
+
 /* ---- The daemon's objects ---- */
 
 static pst_err call(struct proof *p, const char *method, const char *path, json_t *body, json_t **ret)
@@ -170,6 +175,8 @@ static pst_err fill_file(struct proof *p)
 		pst_record_make(&p->layout, i, buf);
 		if (pwrite(fd, buf, stride, (off_t)(i * stride)) != (ssize_t)stride)
 			err = fail(p, PST_E_NOSPACE, "%s: %s", p->local_path, strerror(errno));
+		else
+			err = go_on(p);
 	}
 	if (fd >= 0)
 		close(fd);
@@ -200,10 +207,12 @@ static pst_err fill_volume(struct proof *p)
 		for (uint32_t k = 0; k < count; k++)
 			pst_record_make(&p->layout, i + k, buf + k * stride);
 		err = pst_ns_write(ns, i * stride, buf, count * stride);
+		if (err == PST_OK)
+			err = go_on(p);
 	}
 	if (err == PST_OK)
 		err = pst_ns_flush(ns);
-	if (err != PST_OK)
+	if (err != PST_OK && err != PST_E_CANCELLED)
 		err = fail(p, err, "volume %s: filling it with records: %s", RECORDS, pst_err_text(err));
 	pst_ns_disconnect(ns);
 	pst_host_close(host);
@@ -342,7 +351,8 @@ static pst_err run_case(struct proof *p, const char *name, struct pst_feed *feed
 	progress(p, "%s, %.0f s", name, p->config->seconds);
 	for (double end = now_s() + p->config->seconds; err == PST_OK && now_s() < end;) {
 		pst_feed_run(feed, SAMPLE_S, &part);
-		if (p->neighbour_runs)
+		err = go_on(p);
+		if (err == PST_OK && p->neighbour_runs)
 			err = hear_neighbour(p);
 		add_figures(&sum, &part);
 		add_sample(p, name, &part);

@@ -18,6 +18,7 @@ struct pst_neighbour_config {
 	uint32_t record_bytes, record_count;
 	uint32_t batch_records, depth, batches_ahead;
 	void (*progress)(const char *text); /* a line for people, every few seconds; NULL: none */
+	bool (*interrupted)(void);          /* asked often; true ends it with PST_E_CANCELLED, all taken away */
 };
 
 /*

@@ -10,6 +10,8 @@ import subprocess
 import jsonschema
 import pytest
 
+from conftest import UnixConnection
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("BUILD_DIR", ROOT / "build")).resolve()
 PENSTOCK = BUILD / "bin/penstock"
@@ -135,3 +137,28 @@ def test_proof_and_report(job, killed, tmp_path):
     assert any(label.startswith("Cache-served: the pool is in memory") for label in report["labels"])
     assert report["proof_details"]["verdict"].startswith("The neighbour") and report["proof_details"]["timeline"]
     assert len(report["labels"]) >= 5 and report["environment"]["cores"] >= 1
+
+
+# Ctrl-C in the middle of the proof takes everything away again: file, volumes, tenants, the neighbour's process.
+def test_interrupted_proof_leaves_nothing(job, tmp_path):
+    process = subprocess.Popen([PENSTOCK, "bench", "neighbour", "--seconds", "2", "--records", "200", "--local",
+                                tmp_path], env=job.env, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        for line in process.stderr:
+            if line.strip().startswith("neighbour,"):
+                break
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(timeout=20) == 130
+        with pytest.raises(ProcessLookupError):  # nobody of the group is left
+            os.killpg(process.pid, 0)
+    finally:
+        process.kill()
+        process.wait()
+    assert "interrupted" in process.stderr.read()
+    assert not list(tmp_path.iterdir())
+    for kind in ("volumes", "tenants"):
+        connection = UnixConnection(job.env["PENSTOCK_URL"].removeprefix("unix:"))
+        connection.request("GET", f"/v1/{kind}")
+        names = [entry["name"] for entry in json.loads(connection.getresponse().read())]
+        connection.close()
+        assert names and not [name for name in names if name.startswith("bench-")]
