@@ -478,6 +478,25 @@ static void scan(struct recovery *r)
 
 static void log_read(struct recovery *r);
 
+/*
+ * The chain ends at this block. Later blocks of the same incarnation may lie beyond: they were under way. But one that
+ * says that a block of the gap had been durable (after the same boot: written) shows that the log is damaged, and that
+ * going on would silently lose what was flushed.
+ */
+static bool gap_is_damage(struct recovery *r, const struct pst_log_block *b, uint32_t count)
+{
+	uint64_t end_seq = r->root.log_seq + r->log_count - 1;
+
+	for (uint32_t i = 0; i < count; i++) {
+		if (b[i].seq <= end_seq || b[i].seq > end_seq + r->p->geo.log_blocks ||
+		    !pst_log_block_follows(&b[i], r->p->index, r->root.incarnation, b[i].seq, b[i].prev_crc))
+			continue;
+		if ((r->same_boot ? b[i].completed_seq : b[i].durable_seq) > end_seq)
+			return true;
+	}
+	return false;
+}
+
 static pst_err log_keep(struct recovery *r, const struct pst_log_block *b)
 {
 	if (r->log_count == r->log_capacity) {
@@ -503,7 +522,10 @@ static void log_chunk(struct recovery *r)
 
 		if (!pst_log_block_follows(&b[i], r->p->index, r->root.incarnation, r->root.log_seq + r->log_count,
 					   prev)) {
-			scan(r);
+			if (gap_is_damage(r, &b[i], count - i))
+				end(r, PST_E_CHECKSUM, "its log is damaged: flushed records can't be read");
+			else
+				scan(r);
 			return;
 		}
 		if (log_keep(r, &b[i]) != PST_OK) {

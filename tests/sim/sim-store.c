@@ -36,11 +36,12 @@ enum {
 	C_LOST,
 	C_DELETES,
 	C_RESIZES,
-	C_ERRORS
+	C_ERRORS,
+	C_ROT
 };
 static const char *const counter_names[] = { "lives",        "writes", "reads",  "flushes", "full",
 					     "power losses", "kills",  "closes", "lost",    "deletes",
-					     "resizes",      "errors", NULL };
+					     "resizes",      "errors", "rotten", NULL };
 
 enum certainty { NO, MAYBE, YES };
 
@@ -75,7 +76,7 @@ struct world {
 	struct pst_env *env;
 	struct seed_result *result;
 	uint64_t max_blocks;
-	bool failed, corrupting;
+	bool failed, corrupting, rots;
 	struct vol vols[VOLUMES];
 	struct op ops[OPS];
 	struct pst_pool *pool;
@@ -518,6 +519,28 @@ static void verify(struct world *w)
 	}
 }
 
+/*
+ * Bits rot in blocks of a closed pool. Errors are fair from now on, wrong data is not. (Rot in what recovery must read
+ * to tell old from new, the log, is out of scope: docs/fault-model.md.)
+ */
+static void rot(struct world *w)
+{
+	uint64_t blocks = pst_sim_disk_size(w->node, PATH) / PST_BLOCK_BYTES;
+
+	w->corrupting = true;
+	for (unsigned i = 0; i < 12; i++) {
+		uint64_t offset =
+		    (blocks / 10 + below(w, blocks * 9 / 10 - 1)) * PST_BLOCK_BYTES + below(w, PST_BLOCK_BYTES);
+		uint8_t byte;
+
+		if (!pst_sim_disk_peek(w->node, PATH, offset, &byte, 1))
+			continue;
+		byte ^= (uint8_t)(1u << below(w, 8));
+		pst_sim_disk_poke(w->node, PATH, offset, &byte, 1);
+		w->result->counters[C_ROT]++;
+	}
+}
+
 static void close_all(struct world *w)
 {
 	char why[256];
@@ -541,6 +564,8 @@ static void close_all(struct world *w)
 	pool_submit(w, PST_POOL_CLOSE, NULL, 0);
 	if (wait_done(w, "close of the pool") && !pool_image_check(image_read, w, why) && !w->corrupting)
 		fail(w, "%s", why);
+	if (!w->failed && w->rots && chance(w, 50))
+		rot(w);
 }
 
 static void end_life(struct world *w)
@@ -604,7 +629,7 @@ static void live(struct world *w)
 static bool format(struct world *w)
 {
 	struct pst_store_format_config config = { .size_bytes = (500 + below(w, 900)) * PST_BLOCK_BYTES,
-						  .partition_count = 1 + (uint32_t)below(w, 2) };
+						  .partition_count = w->rots ? 1 : 1 + (uint32_t)below(w, 2) };
 
 	w->env = pst_sim_env_new(w->node, 0);
 	w->done = false;
@@ -630,9 +655,14 @@ static bool run_seed(uint64_t seed, FILE *trace, struct seed_result *ret_result)
 	for (unsigned i = 0; i < VOLUMES; i++)
 		w->vols[i].index = i;
 	lives = 3 + (unsigned)below(w, 8);
+	w->rots = chance(w, 15);
 	if (format(w)) {
 		pst_sim_kill(w->node);
 		pst_sim_faults_swarm(w->sim, PST_SIM_DISK_TIMING | PST_SIM_DISK_TEARS, &faults);
+		if (!w->rots && chance(w, 20)) {
+			faults.disk_write_error_ppm = 1 + (uint32_t)below(w, 20000);
+			w->corrupting = true;
+		}
 		pst_sim_set_faults(w->sim, NULL, &faults);
 		for (unsigned i = 0; i < lives && !w->failed; i++)
 			live(w);
