@@ -27,7 +27,6 @@ struct pst_checked_io {
 struct pst_check_limits {
 	uint32_t nsid;
 	uint32_t transfer_bytes_max;
-	uint32_t incapsule_bytes_max;
 };
 
 /*

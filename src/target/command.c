@@ -35,7 +35,11 @@ static const struct {
 
 void pst_cmd_move(struct pst_cmd *cmd, enum pst_cmd_state to)
 {
-	pst_assert((states[cmd->state].next >> to & 1) != 0);
+	if ((states[cmd->state].next >> to & 1) == 0) {
+		pst_env_log(cmd->queue->shard->env, PST_LOG_ERROR, "command_state_illegal from=%s to=%s opcode=%u",
+			    states[cmd->state].name, states[to].name, cmd->wire->sqe.opcode);
+		pst_assert(false);
+	}
 	if (cmd->state != PST_CMD_FREE)
 		cmd->queue->state_count[cmd->state]--;
 	if (to != PST_CMD_FREE)

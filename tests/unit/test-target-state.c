@@ -125,7 +125,7 @@ static void events_are_masked_until_read(void **state)
 	assert_int_equal(dw0, 0x70f002);
 }
 
-static const struct pst_check_limits limits = { .nsid = 1, .transfer_bytes_max = 1 << 20, .incapsule_bytes_max = 8192 };
+static const struct pst_check_limits limits = { .nsid = 1, .transfer_bytes_max = 1 << 20 };
 
 static void sqe_make(uint8_t sqe[64], uint8_t opcode, uint32_t nsid, uint64_t lba, uint32_t cdw12, uint8_t sgl,
 		     uint32_t length)
