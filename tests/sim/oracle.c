@@ -307,8 +307,11 @@ static bool read_check(struct oracle_read *read, uint64_t i, const uint8_t *buf,
 		return false;
 	}
 	if (!b->writing && !read->blocks[i].writing && read->blocks[i].writes == b->writes &&
-	    read->power_losses == oracle->power_losses) {
-		/* Nothing moved: this is the block's version now, and later ones never were. */
+	    read->power_losses == oracle->power_losses && !block_being_read(oracle, read->lba + i)) {
+		/*
+		 * Nothing moved: this is the block's version now, and later ones never were. (Another read under way
+		 * may have seen one of those before the power failed, so then nothing is decided yet.)
+		 */
 		b->live = (uint32_t)at;
 		b->n = (uint32_t)at + 1;
 		b->floor = PST_MIN(b->floor, b->live);

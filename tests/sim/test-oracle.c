@@ -193,6 +193,25 @@ static void slow_read_over_many_writes(void **state)
 	oracle_free(o);
 }
 
+/* A read may have fetched a block before the power failed and complete after another read has seen the loss. */
+static void slow_read_saw_what_was_lost(void **state)
+{
+	struct oracle *o = oracle_new(1, 1);
+	struct oracle_read *slow;
+	uint8_t a[B];
+	char why[256];
+
+	(void)state;
+	write_ok(o, 0, a);
+	slow = oracle_read_begin(o, 0, 1);
+	oracle_power_loss(o);
+	assert_true(reads_as(o, 0, zeros));
+	assert_true(oracle_read_end(slow, a, why));
+	assert_true(reads_as(o, 0, zeros));
+	assert_false(reads_as(o, 0, a));
+	oracle_free(o);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -204,6 +223,7 @@ int main(void)
 		cmocka_unit_test(read_across_power_loss),
 		cmocka_unit_test(long_history),
 		cmocka_unit_test(slow_read_over_many_writes),
+		cmocka_unit_test(slow_read_saw_what_was_lost),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
