@@ -320,6 +320,8 @@ static void stop(struct daemon *d)
 			pst_env_poll(d->envs[0], POLL_NS);
 		pst_rest_stop(d->rest);
 	}
+	if (d->target != NULL)
+		pst_target_quiesce(d->target);
 	if (d->catalog != NULL) {
 		d->op_done = false;
 		d->catalog_close.done = catalog_closed;

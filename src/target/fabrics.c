@@ -41,6 +41,8 @@ static uint16_t connect_admin(struct pst_cmd *cmd, const struct nvmf_connect_cmd
 	bool discovery = strcmp(data->subnqn, NVMF_DISCOVERY_NQN) == 0;
 	struct pst_subsystem *subsystem = discovery ? NULL : pst_subsystem_find(target, data->subnqn);
 
+	if (atomic_load(&target->quiet))
+		return NVMF_CONTROLLER_BUSY; /* without Do Not Retry: it will be back */
 	if (subsystem == NULL && !discovery)
 		return bad_parameter(cmd, IN_DATA, offsetof(struct nvmf_connect_data, subnqn));
 	/* Dynamic controllers: the host takes any. */
@@ -56,6 +58,8 @@ static uint16_t connect_io(struct pst_cmd *cmd, const struct nvmf_connect_cmd *c
 	struct pst_ctrl *ctrl = pst_ctrl_find(cmd->queue->shard->target, nvme_get16(data->cntlid));
 	uint16_t qid = nvme_get16(connect->qid);
 
+	if (atomic_load(&cmd->queue->shard->target->quiet))
+		return NVMF_CONTROLLER_BUSY;
 	if (ctrl == NULL)
 		return bad_parameter(cmd, IN_DATA, offsetof(struct nvmf_connect_data, cntlid));
 	/* The same host and subsystem as on the admin queue. */

@@ -204,6 +204,7 @@ struct pst_target {
 	uint64_t generation; /* of the discovery log */
 	uint16_t cntlid_next;
 	_Atomic uint32_t queue_count; /* accepted and not yet gone */
+	atomic_bool quiet;            /* shutting down: nobody new */
 	uint32_t shards_stopped;
 	bool stopping, stop_done_posted;
 	struct pst_target_stop_op *stop;

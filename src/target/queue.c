@@ -383,8 +383,10 @@ void pst_queue_accept(void *ctx, struct pst_stream *stream)
 	struct pst_queue *queue;
 	pst_err err;
 
-	if (shard->stopping || atomic_load(&target->queue_count) >= target->config.connections_max) {
-		refuse(shard, stream, shard->stopping ? "stopping" : "connections_max is reached");
+	if (shard->stopping || atomic_load(&target->quiet) ||
+	    atomic_load(&target->queue_count) >= target->config.connections_max) {
+		refuse(shard, stream,
+		       shard->stopping || atomic_load(&target->quiet) ? "stopping" : "connections_max is reached");
 		return;
 	}
 	err = queue_new(shard, &queue);

@@ -195,6 +195,11 @@ static void shard_stop(struct pst_post *post)
 	pst_env_post(pst_target_home(shard->target), post);
 }
 
+void pst_target_quiesce(struct pst_target *target)
+{
+	atomic_store(&target->quiet, true);
+}
+
 void pst_target_stop(struct pst_target *target, struct pst_target_stop_op *op)
 {
 	pst_assert(pst_list_empty(&target->subsystems) && !target->stopping && op->done != NULL);

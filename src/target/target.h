@@ -33,6 +33,13 @@ pst_err PST_MUST_USE pst_target_new(struct pst_env *const *envs, uint32_t env_co
 pst_err PST_MUST_USE pst_target_listen(struct pst_target *target, const struct pst_addr *addr,
 				       struct pst_addr *ret_bound);
 
+/*
+ * Before subsystems are removed for a shutdown: from now on connections are refused, and a Connect under way is answered
+ * with "controller busy". A host that lost its connection would otherwise come back at once, be told that its subsystem
+ * does not exist, and give up for good instead of waiting for the restart.
+ */
+void pst_target_quiesce(struct pst_target *target);
+
 struct pst_target_stop_op {
 	void (*done)(struct pst_target_stop_op *op);
 };

@@ -3,6 +3,7 @@
 
 import ctypes
 import re
+import threading
 import time
 
 import pytest
@@ -33,10 +34,10 @@ class Host:
         self.host, self.ns = ctypes.c_void_p(), ctypes.c_void_p()
         assert self.lib.pst_host_open(None, ctypes.byref(self.host)) == 0
 
-    def connect(self, volume):
+    def connect(self, volume, loss_timeout_ms=1000):
         address, port = volume["addresses"][0].rsplit(":", 1)
         options = NsOptions(struct_bytes=ctypes.sizeof(NsOptions), traddr=address.encode(), trsvcid=int(port),
-                            subnqn=volume["nqn"].encode(), connect_timeout_ms=3000, loss_timeout_ms=1000)
+                            subnqn=volume["nqn"].encode(), connect_timeout_ms=3000, loss_timeout_ms=loss_timeout_ms)
         assert self.lib.pst_ns_connect(self.host, ctypes.byref(options), ctypes.byref(self.ns)) == 0
         return self
 
@@ -178,3 +179,37 @@ def test_limit_is_enforced_and_changed_live(penstockd, host):
     assert slow > 0.5 and slow > 5 * free, (free, slow)
     assert throttled["ns"] > 200_000_000
     assert seconds(100) < slow / 5
+
+
+def test_host_lives_through_an_orderly_restart(start_penstockd, tmp_path, host):
+    """SIGTERM and a new start in mid-write: the host waits, comes back, and no write fails or is lost."""
+    pool = ["--pool", tmp_path / "pool", "--pool-size", "256Mi"]
+    daemon = start_penstockd(*pool)
+    listen = daemon.ready["listen"][0]
+    host.connect(daemon.cli_json("volume", "create", "v", "--size", "16Mi"), loss_timeout_ms=0)
+    results, stop = [], threading.Event()
+
+    def write_on():
+        while not stop.is_set():
+            number = len(results)
+            results.append(host.write(number % 1024 * 4096, number.to_bytes(4, "little") * 1024))
+
+    writer = threading.Thread(target=write_on)
+    writer.start()
+    for _ in range(3):
+        time.sleep(0.3)
+        before = len(results)
+        daemon.end()
+        daemon = start_penstockd(*pool, "--listen", listen)
+        assert daemon.ready, daemon.text()
+        deadline = time.monotonic() + 20
+        while len(results) < before + 100 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert len(results) >= before + 100, "the host did not come back"
+    stop.set()
+    writer.join(30)
+    assert not writer.is_alive() and not any(results)
+    for number in range(max(0, len(results) - 1024), len(results)):
+        assert host.read(number % 1024 * 4096, 4096) == number.to_bytes(4, "little") * 1024
+    host.disconnect()
+    daemon.end()
