@@ -19,6 +19,16 @@ BUILD = pathlib.Path(os.environ.get("BUILD_DIR", pathlib.Path(__file__).resolve(
 PATHS = ["fuse-loop", "fuse2fs", "staged"]
 
 
+def daemon_missing():
+    """Why the real world can't be had, or None."""
+    program = BUILD / "bin/penstockd"
+    if not program.exists():
+        return "penstockd is not built"
+    if "--pool" not in subprocess.run([program, "--help"], capture_output=True, text=True).stdout:
+        return "this penstockd has no pools on disk (--pool)"
+    return None
+
+
 def usable(path):
     if path == "staged":
         return None
@@ -91,8 +101,8 @@ class World:
 @pytest.fixture(params=["fake", "real"])
 def world(request, tmp_path):
     real = request.param == "real"
-    if real and not (BUILD / "bin/penstockd").exists():
-        pytest.skip("penstockd is not built")
+    if real and daemon_missing():
+        pytest.skip(daemon_missing())
     w = World(real, tmp_path)
     yield w
     w.assert_nothing_left()
@@ -100,8 +110,8 @@ def world(request, tmp_path):
 
 @pytest.fixture
 def real_world(tmp_path):
-    if not (BUILD / "bin/penstockd").exists():
-        pytest.skip("penstockd is not built")
+    if daemon_missing():
+        pytest.skip(daemon_missing())
     w = World(True, tmp_path)
     yield w
     w.assert_nothing_left()
