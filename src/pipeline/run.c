@@ -193,13 +193,8 @@ static void remove_places(struct runner *r)
 		(void)rmdir(path);
 		free(path);
 	}
-	if (r->sockets != NULL) {
-		if (asprintf(&path, "%s/api", r->sockets) >= 0) {
-			(void)unlink(path);
-			free(path);
-		}
-		(void)rmdir(r->sockets);
-	}
+	if (r->sockets != NULL)
+		sockets_remove(r);
 }
 
 /* ---- the runner ---- */

@@ -181,6 +181,7 @@ void step_finish(struct runner *r, struct run_step *s, enum step_status status);
 void strays_kill(const char *run_id, const char *step);
 bool janitor_open(struct runner *r);
 void janitor_close(struct runner *r);
+void sockets_remove(struct runner *r); /* the directory, with whatever is in it */
 
 /* events.c */
 void events_read(struct runner *r, struct run_step *s);

@@ -57,7 +57,7 @@ void strays_kill(const char *run_id, const char *step)
 		closedir(proc);
 }
 
-static void empty_sockets(struct runner *r)
+void sockets_remove(struct runner *r)
 {
 	DIR *dir = opendir(r->sockets);
 	struct dirent *e;
@@ -87,7 +87,7 @@ static _Noreturn void janitor(struct runner *r, int leash)
 	usleep(200000);
 	strays_kill(r->run_id, NULL);
 	sleep(10); /* the daemon's own end */
-	empty_sockets(r);
+	sockets_remove(r);
 	_exit(0);
 }
 
