@@ -155,12 +155,13 @@ static pst_err start_on(struct pst_own_daemon *d, const struct pst_own_daemon_co
 
 static void remove_directory(struct pst_own_daemon *d)
 {
+	static const char *const names[] = { "api.sock", "api.sock.lock", "penstockd.log" };
 	char path[128];
 
-	snprintf(path, sizeof(path), "%s/api.sock", d->directory);
-	unlink(path);
-	snprintf(path, sizeof(path), "%s/penstockd.log", d->directory);
-	unlink(path);
+	for (size_t i = 0; i < PST_ARRAY_COUNT(names); i++) {
+		snprintf(path, sizeof(path), "%s/%s", d->directory, names[i]);
+		unlink(path);
+	}
 	rmdir(d->directory);
 }
 
