@@ -25,9 +25,12 @@
  * number of volumes it has, and each decision is a look at the top of one heap per level: O(log n) in the number of
  * flows that wait, none of those that do not.
  *
- * States of a waiter: outside (0), WAITING (in its flow's list), ADMITTED (counted in flight). A flow is in its
- * group's heaps only while it has waiters: in wake if over its limit, else in ready, and in due if it reserves. A group
- * likewise in the device's heaps; one that is ready may also be in wake, for its flows that are held back.
+ * States of a waiter: outside (0), WAITING (in its source's list), ADMITTED (its payload or buffer is being fetched:
+ * counted at its source), STARTED (counted in flight at the device). A source with as much admitted and not started as
+ * its bound allows takes no part until some of it has started: so a host that does not send what it was asked for holds
+ * up itself alone, and the device's room goes to others. A flow is in its group's heaps only while it has sources that
+ * may go: in wake if over its limit, else in ready, and in due if it reserves. A group likewise in the device's heaps;
+ * one that is ready may also be in wake, for its flows that are held back.
  *
  * Failure modes. Reservations above what the device really does would starve the rest: at least every RESCUE_NS one
  * admission goes by weight. A request larger than the byte bound is admitted when nothing else is in flight.
@@ -51,7 +54,7 @@
 #define RESCUE_BYTES 65536u
 
 enum { WAITER_STATE, WAITER_BYTES };
-enum { OUTSIDE, WAITING, ADMITTED };
+enum { OUTSIDE, WAITING, ADMITTED, STARTED };
 
 static struct qos_node *node_of_wake(struct pst_heap_node *heap_node)
 {
@@ -249,6 +252,59 @@ static void wake_due(struct pst_qos *qos, uint64_t now)
 	}
 }
 
+/* ---- Sources ---- */
+
+void pst_qos_source_init(struct pst_qos_source *source)
+{
+	pst_list_init(&source->node);
+	pst_list_init(&source->waiters);
+	source->fetching_ops = source->fetching_bytes = 0;
+}
+
+static struct pst_qos_source *source_of(struct pst_qos_waiter *waiter)
+{
+	return waiter->source != NULL ? waiter->source : &waiter->flow->own;
+}
+
+/* Has the source room for @bytes more that are admitted and not started? */
+static bool source_fits(const struct pst_qos *qos, const struct pst_qos_source *source, uint64_t bytes)
+{
+	if (source->fetching_ops == 0)
+		return true;
+	return source->fetching_ops < qos->config.inflight_ops_max &&
+	       source->fetching_bytes + bytes <= qos->config.inflight_bytes_max;
+}
+
+/* Into the turns of its flow if it has a waiter that may go, else out of them. It keeps the turn it has. */
+static void source_requeue(struct pst_qos_flow *flow, struct pst_qos_source *source)
+{
+	const struct pst_qos_waiter *first;
+
+	if (pst_list_empty(&source->waiters)) {
+		pst_list_remove(&source->node);
+		return;
+	}
+	first = pst_container_of(source->waiters.next, struct pst_qos_waiter, node);
+	if (!source_fits(flow->group->qos, source, first->scratch[WAITER_BYTES]))
+		pst_list_remove(&source->node);
+	else if (pst_list_empty(&source->node))
+		pst_list_push_back(&flow->sources, &source->node);
+}
+
+/* @waiter is no longer fetching. */
+static void source_fetched(struct pst_qos_waiter *waiter)
+{
+	struct pst_qos_source *source = source_of(waiter);
+
+	pst_assert(source->fetching_ops > 0 && source->fetching_bytes >= waiter->scratch[WAITER_BYTES]);
+	source->fetching_ops--;
+	source->fetching_bytes -= waiter->scratch[WAITER_BYTES];
+	if (pst_list_empty(&source->waiters) || !pst_list_empty(&source->node))
+		return;
+	source_requeue(waiter->flow, source);
+	flow_requeue(waiter->flow, pst_env_now_ns(waiter->flow->group->qos->env));
+}
+
 /* ---- Choosing and admitting ---- */
 
 /* The flow to serve, and at which levels a reservation is why. */
@@ -319,46 +375,14 @@ static void admit(const struct choice *choice, struct pst_qos_waiter *waiter, ui
 	/* A long request by weight buys reservations a longer time without interruption. */
 	if (!choice->group_by_reserve)
 		qos->rescue_ns = now + RESCUE_NS * PST_MAX(1, charge.limit[QOS_BYTES] / RESCUE_BYTES);
-	qos->inflight_ops++;
-	qos->inflight_bytes += waiter->scratch[WAITER_BYTES];
+	source_of(waiter)->fetching_ops++;
+	source_of(waiter)->fetching_bytes += waiter->scratch[WAITER_BYTES];
 	flow->admitted_now++;
 	waiter->scratch[WAITER_STATE] = ADMITTED;
 	waiter->waited_ns = now - waiter->queued_ns;
 }
 
 /* ---- Waiting ---- */
-
-void pst_qos_source_init(struct pst_qos_source *source)
-{
-	pst_list_init(&source->node);
-	pst_list_init(&source->waiters);
-}
-
-static struct pst_qos_source *source_of(struct pst_qos_waiter *waiter)
-{
-	return waiter->source != NULL ? waiter->source : &waiter->flow->own;
-}
-
-static void source_add(struct pst_qos_waiter *waiter)
-{
-	struct pst_qos_source *source = source_of(waiter);
-
-	if (pst_list_empty(&source->waiters))
-		pst_list_push_back(&waiter->flow->sources, &source->node);
-	pst_list_push_back(&source->waiters, &waiter->node);
-}
-
-/* A source that was served goes to the end of the turns; one that only lost a waiter keeps its turn. */
-static void source_remove(struct pst_qos_waiter *waiter, bool served)
-{
-	struct pst_qos_source *source = source_of(waiter);
-
-	pst_list_remove(&waiter->node);
-	if (served || pst_list_empty(&source->waiters))
-		pst_list_remove(&source->node);
-	if (served && !pst_list_empty(&source->waiters))
-		pst_list_push_back(&waiter->flow->sources, &source->node);
-}
 
 static void count_wait(struct qos_node *node, const struct pst_qos_waiter *waiter)
 {
@@ -405,8 +429,11 @@ static void turn(struct pst_timer *timer)
 		if (choice.flow == NULL || !fits(qos, choice_waiter(&choice)->scratch[WAITER_BYTES]))
 			break;
 		waiter = choice_waiter(&choice);
-		source_remove(waiter, true);
+		pst_list_remove(&waiter->node);
 		admit(&choice, waiter, now);
+		/* A source that was served goes to the end of the turns. */
+		pst_list_remove(&source_of(waiter)->node);
+		source_requeue(choice.flow, source_of(waiter));
 		count_wait(&choice.flow->node, waiter);
 		count_wait(&choice.flow->group->node, waiter);
 		flow_requeue(choice.flow, now);
@@ -421,16 +448,18 @@ bool pst_qos_enter(struct pst_qos_flow *flow, struct pst_qos_waiter *waiter)
 	struct pst_qos_group *group = flow->group;
 	struct pst_qos *qos = group->qos;
 	uint64_t now = pst_env_now_ns(qos->env);
+	struct pst_qos_source *source;
 	bool was_empty;
 
 	waiter->flow = flow;
+	source = source_of(waiter);
 	waiter->queued_ns = now;
 	waiter->scratch[WAITER_BYTES] = waiter_bytes(waiter);
 	pst_list_init(&waiter->node);
 	wake_due(qos, now);
-	if (pst_heap_min(&qos->groups.ready) == NULL && pst_list_empty(&flow->sources) &&
-	    limit_due_ns(&flow->node) <= now && limit_due_ns(&group->node) <= now &&
-	    fits(qos, waiter->scratch[WAITER_BYTES])) {
+	if (pst_heap_min(&qos->groups.ready) == NULL && pst_list_empty(&source->waiters) &&
+	    source_fits(qos, source, waiter->scratch[WAITER_BYTES]) && limit_due_ns(&flow->node) <= now &&
+	    limit_due_ns(&group->node) <= now && fits(qos, waiter->scratch[WAITER_BYTES])) {
 		admit(&(struct choice){ .flow = flow }, waiter, now);
 		/* The group may have waiters that its limit now holds longer. */
 		group_requeue(group, now);
@@ -438,7 +467,8 @@ bool pst_qos_enter(struct pst_qos_flow *flow, struct pst_qos_waiter *waiter)
 	}
 	waiter->scratch[WAITER_STATE] = WAITING;
 	was_empty = pst_list_empty(&flow->sources);
-	source_add(waiter);
+	pst_list_push_back(&source->waiters, &waiter->node);
+	source_requeue(flow, source);
 	flow->node.stats.waiting_ops++;
 	group->node.stats.waiting_ops++;
 	if (was_empty)
@@ -447,16 +477,35 @@ bool pst_qos_enter(struct pst_qos_flow *flow, struct pst_qos_waiter *waiter)
 	return false;
 }
 
+void pst_qos_started(struct pst_qos_waiter *waiter)
+{
+	struct pst_qos *qos = waiter->flow->group->qos;
+
+	if (waiter->scratch[WAITER_STATE] == STARTED)
+		return;
+	pst_assert(waiter->scratch[WAITER_STATE] == ADMITTED);
+	waiter->scratch[WAITER_STATE] = STARTED;
+	qos->inflight_ops++;
+	qos->inflight_bytes += waiter->scratch[WAITER_BYTES];
+	source_fetched(waiter);
+	if (pst_heap_min(&qos->groups.ready) != NULL)
+		timer_update(qos, pst_env_now_ns(qos->env));
+}
+
 void pst_qos_leave(struct pst_qos_waiter *waiter)
 {
 	struct pst_qos_flow *flow = waiter->flow;
 	struct pst_qos *qos = flow->group->qos;
 
-	pst_assert(waiter->scratch[WAITER_STATE] == ADMITTED);
+	pst_assert(waiter->scratch[WAITER_STATE] == ADMITTED || waiter->scratch[WAITER_STATE] == STARTED);
+	if (waiter->scratch[WAITER_STATE] == STARTED) {
+		pst_assert(qos->inflight_ops > 0 && qos->inflight_bytes >= waiter->scratch[WAITER_BYTES]);
+		qos->inflight_ops--;
+		qos->inflight_bytes -= waiter->scratch[WAITER_BYTES];
+	} else {
+		source_fetched(waiter);
+	}
 	waiter->scratch[WAITER_STATE] = OUTSIDE;
-	pst_assert(qos->inflight_ops > 0 && qos->inflight_bytes >= waiter->scratch[WAITER_BYTES]);
-	qos->inflight_ops--;
-	qos->inflight_bytes -= waiter->scratch[WAITER_BYTES];
 	flow->admitted_now--;
 	if (pst_heap_min(&qos->groups.ready) != NULL)
 		timer_update(qos, pst_env_now_ns(qos->env));
@@ -471,7 +520,8 @@ void pst_qos_cancel(struct pst_qos_waiter *waiter)
 	pst_assert(waiter->scratch[WAITER_STATE] == WAITING);
 	waiter->scratch[WAITER_STATE] = OUTSIDE;
 	waiter->waited_ns = now - waiter->queued_ns;
-	source_remove(waiter, false);
+	pst_list_remove(&waiter->node);
+	source_requeue(flow, source_of(waiter));
 	count_wait(&flow->node, waiter);
 	count_wait(&flow->group->node, waiter);
 	flow_requeue(flow, now);

@@ -20,7 +20,7 @@ struct pst_qos_policy {
 };
 
 struct pst_qos_config {
-	uint32_t inflight_ops_max;                    /* admitted and not done, per device; 0: 64 */
+	uint32_t inflight_ops_max;                    /* started and not done, per device; 0: 64 */
 	uint64_t inflight_bytes_max;                  /* 0: 4 MiB */
 	uint64_t capacity_iops, capacity_bytes_per_s; /* what reservations may add up to; 0: not checked */
 };
@@ -51,7 +51,8 @@ pst_err PST_MUST_USE pst_qos_flow_set(struct pst_qos_flow *flow, const struct ps
  * deep queue does not stand before a shallow one. The caller's; on the device's shard; has no waiters when it goes.
  */
 struct pst_qos_source {
-	struct pst_list node, waiters; /* scheduler's */
+	struct pst_list node, waiters; /* scheduler's, as all here */
+	uint64_t fetching_ops, fetching_bytes;
 };
 
 void pst_qos_source_init(struct pst_qos_source *source);
@@ -70,10 +71,14 @@ struct pst_qos_waiter {
 };
 
 /*
- * Enter: true means admitted at once (the usual case costs no turn); false: admitted() comes later. After admission,
+ * Enter: true means admitted at once (the usual case costs no turn); false: admitted() comes later. After admission the
+ * caller fetches what the request still lacks (a write's payload, a buffer), and calls pst_qos_started when the device
+ * gets it. Only then does it count as in flight: a host that is slow to send what it was asked for keeps nobody else
+ * waiting. What a source has admitted and not started is bounded by the device's own bounds, for that source alone.
  * pst_qos_leave exactly once, when the request is complete or dropped. pst_qos_cancel removes one that still waits.
  */
 bool PST_MUST_USE pst_qos_enter(struct pst_qos_flow *flow, struct pst_qos_waiter *waiter);
+void pst_qos_started(struct pst_qos_waiter *waiter); /* harmless when it has started already */
 void pst_qos_leave(struct pst_qos_waiter *waiter);
 void pst_qos_cancel(struct pst_qos_waiter *waiter);
 

@@ -237,6 +237,14 @@ void pst_cmd_complete(struct pst_cmd *cmd, uint16_t status)
 
 /* ---- Dispatch ---- */
 
+static void volume_gets_it(struct pst_remote *remote)
+{
+	struct pst_cmd *cmd = pst_container_of(remote, struct pst_cmd, remote);
+
+	if (cmd->admitted)
+		pst_qos_started(&cmd->waiter);
+}
+
 static void volume_done_there(struct pst_remote *remote)
 {
 	struct pst_cmd *cmd = pst_container_of(remote, struct pst_cmd, remote);
@@ -313,6 +321,7 @@ static void dispatch(struct pst_cmd *cmd)
 	cmd->remote.volume = queue->subsystem->volume;
 	cmd->remote.from = queue->shard->env;
 	cmd->remote.done = volume_done;
+	cmd->remote.arrived = volume_gets_it;
 	cmd->remote.there = volume_done_there;
 	if (cmd->io.kind == PST_IO_DISCARD)
 		range_submit(cmd);

@@ -38,6 +38,8 @@ static void submit_there(struct pst_remote *remote)
 	struct pst_io *io = &remote->io;
 
 	io->done = volume_done;
+	if (remote->arrived != NULL)
+		remote->arrived(remote);
 	if (io->kind != PST_IO_FLUSH && !pst_range_ok(io->lba, io->block_count, remote->volume->block_count)) {
 		io->err = PST_E_RANGE;
 		finish(remote); /* through a post also at home: never inside submit */

@@ -11,9 +11,10 @@
 struct pst_remote {
 	struct pst_io io; /* filled by the caller, but for done */
 	struct pst_volume *volume;
-	struct pst_env *from;                     /* the calling shard */
-	void (*done)(struct pst_remote *remote);  /* on @from, never inside submit */
-	void (*there)(struct pst_remote *remote); /* optional; on the volume's shard, when the volume is done */
+	struct pst_env *from;                       /* the calling shard */
+	void (*done)(struct pst_remote *remote);    /* on @from, never inside submit */
+	void (*arrived)(struct pst_remote *remote); /* optional; on the volume's shard, before the volume gets it */
+	void (*there)(struct pst_remote *remote);   /* optional; on the volume's shard, when the volume is done */
 	struct pst_post post;
 };
 

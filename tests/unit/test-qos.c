@@ -102,6 +102,7 @@ static void device_submit(struct slot *slot)
 	struct bench *b = slot->load->bench;
 	bool idle = pst_list_empty(&b->device);
 
+	pst_qos_started(&slot->waiter);
 	pst_list_push_back(&b->device, &slot->queued);
 	b->at_device++;
 	b->at_device_bytes += slot->waiter.bytes;
@@ -109,6 +110,14 @@ static void device_submit(struct slot *slot)
 	b->most_bytes = PST_MAX(b->most_bytes, b->at_device_bytes);
 	if (idle)
 		device_start(b);
+}
+
+static unsigned admissions;
+
+static void admitted_counted(struct pst_qos_waiter *waiter)
+{
+	(void)waiter;
+	admissions++;
 }
 
 static void slot_admitted(struct pst_qos_waiter *waiter)
@@ -793,6 +802,46 @@ static void heap_keeps_order(void **state)
 	assert_int_equal(left, 500 - 167);
 }
 
+/*
+ * A host that never sends what it was asked for (admitted, never started) fills its own bound and no other's: another
+ * connection of the same volume, and another volume, go on at full speed; when it goes, what it held is free again.
+ */
+static void slow_senders_hold_up_themselves_alone(void **state)
+{
+	struct bench *b = bench_new(&(struct pst_qos_config){ .inflight_ops_max = 4, .inflight_bytes_max = 1 << 20 });
+	struct pst_qos_group *g = group_new(b, (struct pst_qos_policy){ 0 });
+	struct pst_qos_flow *flow = flow_new(g, (struct pst_qos_policy){ 0 });
+	struct pst_qos_source stuck, lively;
+	struct pst_qos_waiter w[6], other = { .kind = PST_IO_WRITE, .bytes = 4096, .source = &lively };
+
+	(void)state;
+	pst_qos_source_init(&stuck);
+	pst_qos_source_init(&lively);
+	for (unsigned i = 0; i < 6; i++) {
+		w[i] = (struct pst_qos_waiter){
+			.kind = PST_IO_WRITE, .bytes = 4096, .source = &stuck, .admitted = admitted_counted
+		};
+		assert_int_equal(pst_qos_enter(flow, &w[i]), i < 4);
+	}
+	for (unsigned i = 0; i < 100; i++) {
+		assert_true(pst_qos_enter(flow, &other));
+		pst_qos_started(&other);
+		pst_qos_leave(&other);
+	}
+	admissions = 0;
+	pst_qos_started(&w[0]);
+	bench_run(b, MS);
+	assert_int_equal(admissions, 1); /* w[4] */
+	pst_qos_leave(&w[1]);
+	bench_run(b, MS);
+	assert_int_equal(admissions, 2); /* w[5] */
+	for (unsigned i = 0; i < 6; i++)
+		if (i != 1)
+			pst_qos_leave(&w[i]);
+	pst_qos_flow_free(flow);
+	bench_free_all(b, &g, 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -814,6 +863,7 @@ int main(void)
 		cmocka_unit_test(changes_act_within_100_ms),
 		cmocka_unit_test(lost_reservation_leaves_no_debt),
 		cmocka_unit_test(cancel_removes_a_waiter),
+		cmocka_unit_test(slow_senders_hold_up_themselves_alone),
 		cmocka_unit_test(extreme_sizes_pass),
 		cmocka_unit_test(random_operations_keep_invariants),
 	};
