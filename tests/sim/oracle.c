@@ -5,7 +5,7 @@
  * power loss; the newest possible is always the last. Version number 0 is zeros.
  *
  *   completed      live = its index (older ones are gone)
- *   unknown fate   live stays (old or new)
+ *   unknown fate   live stays (old or new); so it is for a write without FUA that met a power loss, see below
  *   flushed        floor = what live was when the flush began
  *   power loss     live = floor (anything since may have come back)
  *   read           decides between possible versions: later ones never were, if no write and no power loss met the read
@@ -23,7 +23,8 @@ struct oracle_block {
 	uint32_t live, floor;
 	uint64_t base; /* how many versions were pruned from the front: indexes of flushes and reads include them */
 	bool writing;
-	uint64_t writes; /* begun or ended, to notice writes that met a read */
+	uint64_t writing_power_losses; /* of the oracle, when that write began */
+	uint64_t writes;               /* begun or ended, to notice writes that met a read */
 };
 
 struct oracle {
@@ -191,6 +192,7 @@ void oracle_write_begin(struct oracle *oracle, uint64_t lba, uint64_t count, uin
 			block_fill(buf + i * ORACLE_BLOCK_BYTES, oracle->volume, lba + i, version);
 		block_push(oracle, lba + i, version);
 		b->writing = true;
+		b->writing_power_losses = oracle->power_losses;
 		b->writes++;
 	}
 }
@@ -203,7 +205,12 @@ void oracle_write_end(struct oracle *oracle, uint64_t lba, uint64_t count, bool 
 		pst_assert(b->writing);
 		b->writing = false;
 		b->writes++;
-		if (ok)
+		/*
+		 * A completion that comes after a power loss may be of an execution before it: the answer was on its
+		 * way, or parts of the request were answered earlier and not sent again. What was complete and not
+		 * flushed may be lost; the next flush tells the host.
+		 */
+		if (ok && (durable || b->writing_power_losses == oracle->power_losses))
 			b->live = b->n - 1;
 		if (ok && durable)
 			b->floor = b->n - 1;

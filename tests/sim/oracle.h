@@ -28,6 +28,7 @@ void oracle_write_begin(struct oracle *oracle, uint64_t lba, uint64_t count, uin
 
 /*
  * It ended. @ok false: it failed or its fate is unknown (a crash): old or new from here on. @durable: with FUA, and ok.
+ * If the power failed since it began, then without @durable an @ok proves nothing: it may have been before that.
  */
 void oracle_write_end(struct oracle *oracle, uint64_t lba, uint64_t count, bool ok, bool durable);
 

@@ -13,7 +13,6 @@ struct client_op {
 	struct pst_request request;
 	struct client *client;
 	bool outstanding;
-	uint32_t power_losses; /* of the system, when it began */
 	uint64_t lba, count;
 	struct oracle_read *read;
 	struct oracle_flush *flush;
@@ -149,17 +148,6 @@ static void op_check_error(struct client_op *op)
 		    (unsigned long long)op->lba, pst_err_name(op->request.err), op->request.nvme_status);
 }
 
-/*
- * The host splits what is longer than one command, and after a reconnect sends those commands again that had no
- * completion. A part that had one before the power failed may be lost although the whole completes later: as with any
- * completed write that was not flushed, the next flush tells.
- */
-static bool op_half_lost(const struct client_op *op)
-{
-	return op->power_losses != op->client->sys->power_losses && !op->request.fua &&
-	       op->count * ORACLE_BLOCK_BYTES > TRANSFER_BYTES_MAX;
-}
-
 static void op_end(struct client_op *op)
 {
 	struct oracle *oracle = op->client->volume->oracle;
@@ -175,7 +163,7 @@ static void op_end(struct client_op *op)
 		oracle_flush_end(op->flush, ok);
 		break;
 	default:
-		oracle_write_end(oracle, op->lba, op->count, ok && !op_half_lost(op), op->request.fua);
+		oracle_write_end(oracle, op->lba, op->count, ok, op->request.fua);
 		break;
 	}
 }
@@ -224,7 +212,6 @@ static void op_submit(struct client_op *op, enum pst_request_kind kind, uint64_t
 		.done = client_on_done,
 	};
 	op->outstanding = true;
-	op->power_losses = c->sys->power_losses;
 	c->outstanding++;
 	op_trace(op, "begin");
 	pst_session_submit(c->session, &op->request);

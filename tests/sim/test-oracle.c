@@ -212,6 +212,37 @@ static void slow_read_saw_what_was_lost(void **state)
 	oracle_free(o);
 }
 
+/*
+ * The answer to a write may be seen after a power loss that came between its execution and the answer: then the write
+ * may be lost like any that was complete and not flushed, and a flush that follows proves nothing about it. With FUA it
+ * stands.
+ */
+static void answer_after_power_loss_proves_nothing(void **state)
+{
+	struct oracle *o = oracle_new(1, 2);
+	uint8_t old[B], a[B], b[B], c[B];
+
+	(void)state;
+	write_ok(o, 0, old);
+	oracle_flush_end(oracle_flush_begin(o), true);
+	oracle_write_begin(o, 0, 1, a);
+	oracle_write_begin(o, 1, 1, b);
+	oracle_power_loss(o);
+	oracle_write_end(o, 0, 1, true, false);
+	oracle_write_end(o, 1, 1, true, true);
+	oracle_flush_end(oracle_flush_begin(o), true);
+	assert_true(reads_as(o, 0, a)); /* it was sent again */
+	assert_true(reads_as(o, 1, b));
+	assert_false(reads_as(o, 1, zeros));
+
+	oracle_write_begin(o, 0, 1, c);
+	oracle_power_loss(o);
+	oracle_write_end(o, 0, 1, true, false);
+	assert_true(reads_as(o, 0, old)); /* a was not flushed, c was lost */
+	assert_false(reads_as(o, 0, c));
+	oracle_free(o);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -224,6 +255,7 @@ int main(void)
 		cmocka_unit_test(long_history),
 		cmocka_unit_test(slow_read_over_many_writes),
 		cmocka_unit_test(slow_read_saw_what_was_lost),
+		cmocka_unit_test(answer_after_power_loss_proves_nothing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
