@@ -136,11 +136,11 @@ static bool interrupted(void)
 
 static int write_proof(json_t *proof, const char *path)
 {
-	FILE *f = path != NULL ? fopen(path, "we") : stdout;
+	FILE *f = path != NULL ? fopen(path, "we") : fopen("/dev/stdout", "ae");
 	bool ok = f != NULL && json_dumpf(proof, f, JSON_INDENT(1)) == 0 && fputc('\n', f) != EOF;
 
 	if (f != NULL)
-		ok = (path != NULL ? fclose(f) : fflush(f)) == 0 && ok;
+		ok = fclose(f) == 0 && ok;
 	if (!ok)
 		cli_error(NULL, "%s: %s", path != NULL ? path : "standard output", strerror(errno));
 	return ok ? CLI_OK : CLI_FAILED;

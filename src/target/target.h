@@ -34,9 +34,9 @@ pst_err PST_MUST_USE pst_target_listen(struct pst_target *target, const struct p
 				       struct pst_addr *ret_bound);
 
 /*
- * Before subsystems are removed for a shutdown: from now on connections are refused, and a Connect under way is answered
- * with "controller busy". A host that lost its connection would otherwise come back at once, be told that its subsystem
- * does not exist, and give up for good instead of waiting for the restart.
+ * Before subsystems are removed for a shutdown: from now on connections are refused, and a Connect under way is
+ * answered with "controller busy". A host that lost its connection would otherwise come back at once, be told that its
+ * subsystem does not exist, and give up for good instead of waiting for the restart.
  */
 void pst_target_quiesce(struct pst_target *target);
 

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Volumes, tenants, profiles and pools by command line and REST, and what must be refused."""
 
-import json
 import os
 import socket
 import stat
