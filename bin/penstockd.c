@@ -11,10 +11,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char help[] = "usage: penstockd --ram SIZE [OPTION]...\n"
+static const char help[] = "usage: penstockd --pool PATH | --ram SIZE [OPTION]...\n"
 			   "\n"
 			   "Serves volumes over NVMe/TCP, and a REST API on a unix socket.\n"
 			   "\n"
+			   "  --pool [NAME=]PATH       a pool in a directory (made if missing or empty), a file or a\n"
+			   "                           block device; repeatable\n"
+			   "  --pool-size SIZE         size of a pool that is made (default: half of the free\n"
+			   "                           space, at most 64Gi)\n"
+			   "  --format                 write a new pool to a file or device that holds none\n"
 			   "  --ram [NAME=]SIZE        a pool in memory, gone when the daemon ends (name: ram)\n"
 			   "  --listen ADDR[:PORT]     where hosts connect; repeatable; port 0 takes any\n"
 			   "                           (default 127.0.0.1:4420)\n"

@@ -28,10 +28,12 @@ struct pst_feed {
 	struct pst_feed_figures *figures; /* of the running stretch; NULL between stretches */
 };
 
-static uint64_t now_ns(void)
+static uint64_t now_ns(struct pst_source *source)
 {
 	struct timespec t;
 
+	if (source->now_ns != NULL)
+		return source->now_ns(source);
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
@@ -121,7 +123,7 @@ static void accelerate(struct pst_feed *f, uint64_t now)
 
 void pst_feed_run(struct pst_feed *f, double seconds, struct pst_feed_figures *ret_figures)
 {
-	uint64_t begin = now_ns(), end = begin + (uint64_t)(seconds * 1e9), now = begin;
+	uint64_t begin = now_ns(f->source), end = begin + (uint64_t)(seconds * 1e9), now = begin;
 
 	*ret_figures = (struct pst_feed_figures){ 0 };
 	f->figures = ret_figures;
@@ -132,7 +134,7 @@ void pst_feed_run(struct pst_feed *f, double seconds, struct pst_feed_figures *r
 
 		load(f);
 		f->source->poll(f->source, (wake - now) / 1000);
-		now = now_ns();
+		now = now_ns(f->source);
 		accelerate(f, now);
 	}
 	ret_figures->elapsed_ns = now - begin;

@@ -29,6 +29,8 @@ struct pst_source {
 	void (*submit)(struct pst_source *source, struct pst_source_read *read);
 	/* Runs completions; waits at most @timeout_us for the first. */
 	void (*poll)(struct pst_source *source, uint64_t timeout_us);
+	/* The clock that the accelerator lives by; NULL: CLOCK_MONOTONIC. Tests have one that only poll() moves. */
+	uint64_t (*now_ns)(struct pst_source *source);
 };
 
 /* A file of the local disk, O_DIRECT. PST_E_UNSUPPORTED when its file system can't. */

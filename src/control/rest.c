@@ -281,9 +281,9 @@ static enum MHD_Result answer_health(struct request *r)
 {
 	size_t pools = json_array_size(r->op.result);
 
-	return send_json(
-	    r, MHD_HTTP_OK,
-	    json_pack("{s:s s:I s:s}", "status", "ok", "pools", (json_int_t)pools, "version", r->rest->version));
+	return send_json(r, MHD_HTTP_OK,
+			 json_pack("{s:s s:I s:s s:s}", "status", "ok", "pools", (json_int_t)pools, "version",
+				   r->rest->version, "io", r->rest->io));
 }
 
 #define M(method) (1u << (method))

@@ -170,27 +170,19 @@ static bool start(struct runner *r, const char *listen)
 	return true;
 }
 
-static bool answers(const char *url)
+/* Does a daemon answer at @url? What it says about itself goes to @d, if that is not NULL. */
+static bool answers(const char *url, struct run_daemon *d)
 {
 	struct pst_api_error e = { 0 };
+	json_t *health = NULL;
+	bool ok = pst_api_call(url, "GET", "/healthz", NULL, &health, &e) == PST_OK || e.http_status > 0;
+	const char *io = json_string_value(json_object_get(health, "io"));
 
-	return pst_api_call(url, "GET", "/healthz", NULL, NULL, &e) == PST_OK || e.http_status > 0;
-}
-
-/* What an existing daemon says about itself, as far as it does. */
-static void describe(struct runner *r)
-{
-	struct pst_api_error e = { 0 };
-	json_t *stats = NULL;
-
-	snprintf(r->daemon.io, sizeof(r->daemon.io), "unknown");
-	if (pst_api_call(r->daemon.api, "GET", "/v1/stats", NULL, &stats, &e) == PST_OK) {
-		const char *io = json_string_value(json_object_get(stats, "io"));
-
-		if (io != NULL)
-			snprintf(r->daemon.io, sizeof(r->daemon.io), "%s", io);
-	}
-	json_decref(stats);
+	/* An older daemon does not say it. */
+	if (ok && d != NULL)
+		snprintf(d->io, sizeof(d->io), "%s", io != NULL ? io : "unknown");
+	json_decref(health);
+	return ok;
 }
 
 enum pst_run_result daemon_open(struct runner *r)
@@ -202,9 +194,9 @@ enum pst_run_result daemon_open(struct runner *r)
 
 	d->leash = -1;
 	/* --pool asks for a daemon on that pool: whoever else answers is not meant. */
-	if ((asked || r->options->pool == NULL) && answers(api)) {
+	if ((asked || r->options->pool == NULL) && answers(api, d)) {
 		snprintf(d->api, sizeof(d->api), "%s", api);
-		describe(r);
+		progress_line(r, "daemon at %s: %s", d->api, d->io);
 		return PST_RUN_OK;
 	}
 	if (asked) {
@@ -236,15 +228,16 @@ void daemon_child(struct runner *r, pid_t pid, int status)
 	d->leash = -1;
 	bool orderly = WIFEXITED(status) && WEXITSTATUS(status) == 0;
 	if (!orderly && d->restarts < RESTARTS_MAX) {
-		progress_line(r, "the daemon has died (%d): steps that use volumes stall; it is started again",
+		progress_line(r, "the daemon has died (%d): steps that use volumes stall; the runner starts it again",
 			      WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
 		d->restart_at = run_now() + 2.0;
 	} else {
-		progress_line(
-		    r,
-		    "the daemon was stopped: steps that use volumes stall until it is back: penstockd --pool %s "
-		    "--listen %s --api %s",
-		    r->options->pool != NULL ? r->options->pool : "POOL", d->listen, d->api);
+		progress_line(r,
+			      "the daemon was stopped: steps that use volumes stall until you start it again: "
+			      "penstockd --pool %s%s "
+			      "--listen %s --api %s",
+			      r->options->pool != NULL ? r->options->pool : r->state,
+			      r->options->pool != NULL ? "" : "/pool", d->listen, d->api);
 		d->restart_at = 0;
 	}
 }
@@ -258,7 +251,7 @@ void daemon_tick(struct runner *r)
 	d->restarts++;
 	if (start(r, d->listen)) {
 		progress_line(r, "the daemon is back: pid %d", d->pid);
-	} else if (answers(d->api)) {
+	} else if (answers(d->api, d)) {
 		progress_line(r, "somebody has started the daemon again");
 		d->gone = false;
 	} else {

@@ -91,6 +91,7 @@ def test_pipeline_recovers_from_the_kill(killed):
     assert [s["name"] for s in killed["steps"]] == ["ingest", "prep", "features", "train", "evaluate", "register",
                                                     "rollout-batch", "rollout-realtime"]
     assert {s["status"] for s in killed["steps"]} == {"succeeded"}
+    assert killed["daemon"]["own"] is False and killed["daemon"]["io"] in ("io_uring", "posix")
     train = killed["steps"][3]
     assert [a.get("signal") for a in train["attempts"]] == [9, None]
     (resume,) = [e for e in killed["events"] if e["event"] == "resume"]

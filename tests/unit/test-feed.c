@@ -6,7 +6,6 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <cmocka.h>
 
@@ -31,12 +30,15 @@ static void records_tell_damage(void **state)
 	free(buf);
 }
 
-/* Completes one read per poll, @pause_ns after the poll began; every @damage-th with a wrong record. */
+/*
+ * Completes one read per poll, @pause_ns after the poll began; every @damage-th with a wrong record. Its clock moves by
+ * what poll() waits and by nothing else, so figures are the same on any machine under any load.
+ */
 struct fake {
 	struct pst_source source;
 	struct pst_source_read *queue[PST_FEED_DEPTH_MAX];
 	unsigned count, completed, damage;
-	long pause_ns;
+	uint64_t pause_ns, now_ns;
 };
 
 static void fake_submit(struct pst_source *source, struct pst_source_read *read)
@@ -52,11 +54,11 @@ static void fake_poll(struct pst_source *source, uint64_t timeout_us)
 	struct pst_source_read *read;
 
 	if (f->count == 0) {
-		nanosleep(&(struct timespec){ .tv_nsec = (long)PST_MIN(timeout_us, 1000u) * 1000 }, NULL);
+		/* The last part of a microsecond still is time. */
+		f->now_ns += PST_MAX(timeout_us, (uint64_t)1) * 1000;
 		return;
 	}
-	if (f->pause_ns > 0)
-		nanosleep(&(struct timespec){ .tv_nsec = f->pause_ns }, NULL);
+	f->now_ns += f->pause_ns;
 	read = f->queue[--f->count];
 	pst_record_make(&layout, (uint32_t)(read->offset_bytes / pst_record_stride(&layout)), read->iov.iov_base);
 	f->completed++;
@@ -67,6 +69,11 @@ static void fake_poll(struct pst_source *source, uint64_t timeout_us)
 	read->done(read);
 }
 
+static uint64_t fake_now(struct pst_source *source)
+{
+	return pst_container_of(source, struct fake, source)->now_ns;
+}
+
 static struct pst_feed_figures run(struct fake *fake, uint64_t batch_ns)
 {
 	static struct pst_feed_figures figures;
@@ -75,7 +82,8 @@ static struct pst_feed_figures run(struct fake *fake, uint64_t batch_ns)
 	};
 	struct pst_feed *feed;
 
-	fake->source = (struct pst_source){ fake_submit, fake_poll };
+	fake->source = (struct pst_source){ fake_submit, fake_poll, fake_now };
+	fake->now_ns = 1000000000u;
 	assert_int_equal(pst_feed_new(&fake->source, &config, &feed), PST_OK);
 	pst_feed_run(feed, 0.2, &figures);
 	pst_feed_free(feed);
@@ -87,17 +95,22 @@ static double idle(const struct pst_feed_figures *f)
 	return (double)f->idle_ns / (double)f->elapsed_ns;
 }
 
-/* Data always at hand: hardly idle. Data ten times too slow: idle most of the time. */
+/*
+ * Data always at hand: never idle, and a batch every 20 ms. Data ten times too slow (20 ms for a batch that takes 2
+ * ms): idle nine tenths of the time. Data just too slow by half: idle a third of it.
+ */
 static void idle_time_is_waiting_for_data(void **state)
 {
-	struct fake fast = { 0 }, slow = { .pause_ns = 5000000 };
-	struct pst_feed_figures f = run(&fast, 20000000), s = run(&slow, 2000000);
+	struct fake fast = { 0 }, slow = { .pause_ns = 5000000 }, tight = { .pause_ns = 300000 };
+	struct pst_feed_figures f = run(&fast, 20000000), s = run(&slow, 2000000), t = run(&tight, 800000);
 
 	(void)state;
-	assert_true(idle(&f) < 0.5);
-	assert_true(f.batches >= 4);
-	assert_true(idle(&s) > 0.5);
-	assert_true(idle(&s) > idle(&f));
+	assert_int_equal(f.elapsed_ns, 200000000);
+	assert_true(idle(&f) < 0.001);
+	assert_int_equal(f.batches, 11); /* at 0, 20 ... 200 ms */
+	assert_in_range((unsigned)(idle(&s) * 1000), 890, 920);
+	assert_int_equal(s.batches, 10);
+	assert_in_range((unsigned)(idle(&t) * 1000), 320, 350);
 }
 
 /* The loader stops when enough is gathered: memory and reads are bounded whatever the source's speed. */
