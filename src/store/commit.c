@@ -7,7 +7,9 @@
  * Blocks freed by a record wait in part.freed, in log order, until that record is durable and every read that began
  * before it was applied has ended. Nodes and the catalog's old blocks wait in part.node_freed for the next root.
  *
- * A failed flush means that nobody knows what is on the disk: the pool stops writing (store_fail).
+ * A failed flush means that nobody knows what is on the disk: the kernel may have dropped what it covered, and later
+ * flushes succeed. The pool stops writing (store_fail), and the superblock says that the next open must not trust what
+ * was written but not flushed, as after a machine crash (sb_distrust).
  */
 #include "store/internal.h"
 
@@ -93,25 +95,36 @@ void part_free_node(struct part *p, uint32_t block)
 		freed_push(&p->node_freed, 0, 0, block, 1);
 }
 
+/* The result of the flush is on record: tell it. */
+void commit_flushed(struct store *st)
+{
+	pst_err err = st->flush_op.err;
+
+	st->flushing = false;
+	for (uint32_t i = 0; i < st->part_count; i++) {
+		struct part *p = &st->parts[i];
+
+		if (err == PST_OK)
+			p->durable_seq = PST_MAX(p->durable_seq, p->flushing_seq);
+		p->space_wake = true;
+	}
+	PST_LIST_EACH(l, &st->flush_now)
+		pst_container_of(l, struct waiter, node)->err = err;
+	store_wake_all(st, &st->flush_now);
+	store_schedule(st);
+}
+
 static void flush_done(struct pst_file_op *op)
 {
 	struct store *st = pst_container_of(op, struct store, flush_op);
 
 	st->outstanding--;
-	st->flushing = false;
-	if (op->err != PST_OK && st->failed == PST_OK)
+	if (op->err != PST_OK) {
 		store_fail(st, op->err, "flush_failed");
-	for (uint32_t i = 0; i < st->part_count; i++) {
-		struct part *p = &st->parts[i];
-
-		if (op->err == PST_OK)
-			p->durable_seq = PST_MAX(p->durable_seq, p->flushing_seq);
-		p->space_wake = true;
+		if (sb_distrust(st))
+			return; /* commit_flushed follows */
 	}
-	PST_LIST_EACH(l, &st->flush_now)
-		pst_container_of(l, struct waiter, node)->err = op->err;
-	store_wake_all(st, &st->flush_now);
-	store_schedule(st);
+	commit_flushed(st);
 }
 
 void commit_run(struct store *st)

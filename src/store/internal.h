@@ -272,7 +272,7 @@ struct control {
 /* Writing both superblocks (open.c). */
 struct sb_writer {
 	struct store *st;
-	struct waiter *done;
+	struct waiter *done; /* NULL: not at work */
 	struct pst_file_op op;
 	struct iovec iov;
 	unsigned step;
@@ -284,6 +284,7 @@ struct store {
 	struct pst_file_info info;
 	struct pst_superblock *sb; /* one page */
 	struct sb_writer sb_writer;
+	uint64_t sb_spare_bytes; /* where the copy lies that may be torn: the other one is current */
 	pst_pool_event_fn *on_event;
 	void *event_ctx;
 	uint32_t part_count;
@@ -377,6 +378,7 @@ uint64_t journal_completed(const struct part *p);
 /* ---- commit.c ---- */
 void commit_wait(struct store *st, struct waiter *w); /* run when all that is completed now is durable */
 void commit_run(struct store *st);
+void commit_flushed(struct store *st);
 void freed_push(struct freed_list *f, uint64_t seq, uint64_t read_id, uint32_t block, uint32_t count);
 void freed_release(struct part *p); /* what is durable and not being read */
 void part_free_data(struct part *p, uint64_t seq, uint32_t block);
@@ -426,5 +428,6 @@ void recovery_start(struct recovery *r, struct part *p);
 void recovery_free(struct recovery *r);
 /* Both superblocks, one after the other, with flushes between; then @done runs, with its err. One at a time. */
 void sb_write(struct store *st, struct waiter *done);
+bool sb_distrust(struct store *st); /* after a failed flush, before it is told: see open.c; ends in commit_flushed */
 
 #endif

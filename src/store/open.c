@@ -5,7 +5,9 @@
  *   format: refuse what holds a pool -> size -> zero all metadata -> roots -> flush -> last superblock, flush -> first
  *   open:   lock -> superblocks -> each partition recovered (recover.c) -> superblocks say unclean, this boot
  *
- * Superblocks are written first copy, flush, second copy, flush: one is whole at any time.
+ * Superblocks are written first copy, flush, second copy, flush: one is whole at any time. After a failed flush one
+ * copy says so (no boot id) and is not flushed: what matters is what this boot's next open reads, and the other copy
+ * stays whole whatever happens.
  */
 #include "store/internal.h"
 
@@ -40,6 +42,7 @@ static void sb_done(struct pst_file_op *op)
 	}
 	w->done->err = op->err;
 	store_wake(st, w->done);
+	w->done = NULL;
 }
 
 void sb_write(struct store *st, struct waiter *done)
@@ -53,6 +56,44 @@ void sb_write(struct store *st, struct waiter *done)
 	st->sb->generation++;
 	pst_sb_seal(st->sb);
 	sb_step(w);
+}
+
+static void sb_distrusted(struct pst_file_op *op)
+{
+	struct store *st = pst_container_of(op, struct store, sb_writer.op);
+
+	st->outstanding--;
+	if (op->err != PST_OK)
+		store_event(st, PST_LOG_ERROR,
+			    "superblock_not_marked error=%s: the failed flush is not on record; restart the machine "
+			    "before the pool is opened again",
+			    pst_err_name(op->err));
+	commit_flushed(st);
+}
+
+/*
+ * False: an open or a close is just writing the superblocks. It has had everything flushed before, so there is nothing
+ * to distrust.
+ */
+bool sb_distrust(struct store *st)
+{
+	struct sb_writer *w = &st->sb_writer;
+
+	if (w->done != NULL)
+		return false;
+	st->sb->clean = 0;
+	memset(st->sb->boot_id, 0, sizeof(st->sb->boot_id));
+	st->sb->generation++;
+	pst_sb_seal(st->sb);
+	w->iov = (struct iovec){ st->sb, PST_BLOCK_BYTES };
+	w->op = (struct pst_file_op){ .kind = PST_FILE_WRITE,
+				      .iov = &w->iov,
+				      .iov_count = 1,
+				      .offset_bytes = st->sb_spare_bytes,
+				      .len_bytes = PST_BLOCK_BYTES,
+				      .done = sb_distrusted };
+	store_submit(st, &w->op);
+	return true;
 }
 
 /* ---- Open ---- */
@@ -157,14 +198,14 @@ static pst_err recover(struct opening *o)
 	pst_err err;
 
 	pst_env_boot_id(st->pool.env, boot_id);
-	same_boot = st->sb->clean || memcmp(boot_id, st->sb->boot_id, sizeof(boot_id)) == 0;
+	same_boot = st->sb->clean || (st->sb->boot_id[0] != '\0' && strcmp(boot_id, st->sb->boot_id) == 0);
 	memcpy(st->pool.uuid, st->sb->uuid, 16);
 	err = store_parts_init(st);
 	if (err != PST_OK)
 		return err;
 	if (!same_boot)
-		store_event(st, PST_LOG_WARN,
-			    "unclean_machine_stop: what was not flushed then may be lost; recovering");
+		store_event(st, PST_LOG_WARN, "%s: what was not flushed then may be lost; recovering",
+			    st->sb->boot_id[0] != '\0' ? "unclean_machine_stop" : "device_flush_failed_before");
 	o->wait.run = partition_recovered;
 	o->recovery = recovery_new(st, same_boot, &o->wait, o->user->detail);
 	if (o->recovery == NULL)
@@ -199,6 +240,7 @@ static void copies_read(struct pst_file_op *op)
 	err = pst_sb_choose(&o->copies[0], &o->copies[1], file_blocks, &sb, &o->repair, o->user->detail);
 	if (err == PST_OK) {
 		*st->sb = *sb;
+		st->sb_spare_bytes = sb == &o->copies[0] ? (sb->blocks - 1) * PST_BLOCK_BYTES : 0;
 		err = recover(o);
 	}
 	if (err != PST_OK)

@@ -11,6 +11,10 @@
  * The proof is durable_seq after another boot (what was not flushed may be gone), completed_seq after the same boot
  * (what was written has reached the kernel). Nothing is written before the checkpoint, and its nodes go only to blocks
  * that no verified record and no part of the old root needs; so recovery that is cut short begins again.
+ *
+ * After a failed flush (no boot id in the superblock) what was not flushed may be readable, because the kernel still
+ * has it, and yet be clean to it, so that no flush ever brings it to the disk. What recovery builds on is therefore
+ * written again as it is: first the root, with a flush, then the verified data, which the checkpoint's flush covers.
  */
 #include "store/internal.h"
 
@@ -47,7 +51,7 @@ struct recovery {
 	struct waiter *done;
 	struct waiter wait;
 	char *detail;
-	bool same_boot;
+	bool same_boot, rewrites;
 	struct pst_file_op op;
 	struct iovec iov;
 	uint8_t *chunk;
@@ -75,6 +79,7 @@ struct recovery *recovery_new(struct store *st, bool same_boot, struct waiter *d
 		return NULL;
 	r->st = st;
 	r->same_boot = same_boot;
+	r->rewrites = !same_boot && st->sb->boot_id[0] == '\0';
 	r->done = done;
 	r->detail = detail;
 	pst_list_init(&r->wait.node);
@@ -354,13 +359,13 @@ static void open_map(struct recovery *r)
 
 static void verify_more(struct recovery *r);
 
-static void verify_submit(struct verifier *v)
+static void verify_submit(struct verifier *v, enum pst_file_kind kind)
 {
 	struct part *p = v->r->p;
 	const struct pst_log_record *rec = v->item->record;
 
 	v->iov = (struct iovec){ v->buf, (size_t)rec->count * PST_BLOCK_BYTES };
-	v->op.kind = PST_FILE_READ;
+	v->op.kind = kind;
 	v->op.iov = &v->iov;
 	v->op.iov_count = 1;
 	v->op.offset_bytes = (p->geo.start + rec->block) * PST_BLOCK_BYTES;
@@ -376,7 +381,12 @@ static void verify_done(struct pst_file_op *op)
 
 	r->st->outstanding--;
 	if (op->err != PST_OK && ++v->tries < VERIFY_TRIES) {
-		verify_submit(v);
+		verify_submit(v, op->kind);
+		return;
+	}
+	if (op->err == PST_OK && op->kind == PST_FILE_READ && r->rewrites) {
+		v->tries = 0;
+		verify_submit(v, PST_FILE_WRITE);
 		return;
 	}
 	for (uint32_t i = 0; i < v->item->record->count; i++) {
@@ -407,7 +417,7 @@ static void verify_more(struct recovery *r)
 			v->tries = 0;
 			v->op.done = verify_done;
 			r->verifying++;
-			verify_submit(v);
+			verify_submit(v, PST_FILE_READ);
 			break;
 		}
 	}
@@ -586,6 +596,45 @@ static void space_read(struct recovery *r)
 		log_read(r);
 }
 
+static void root_flushed(struct pst_file_op *op)
+{
+	struct recovery *r = pst_container_of(op, struct recovery, op);
+
+	r->st->outstanding--;
+	if (op->err != PST_OK)
+		end(r, op->err, "its root can't be flushed");
+	else
+		space_read(r);
+}
+
+static void root_rewritten(struct pst_file_op *op)
+{
+	struct recovery *r = pst_container_of(op, struct recovery, op);
+
+	r->st->outstanding--;
+	if (op->err != PST_OK) {
+		end(r, op->err, "its root can't be written again");
+		return;
+	}
+	r->op = (struct pst_file_op){ .kind = PST_FILE_FLUSH, .done = root_flushed };
+	store_submit(r->st, &r->op);
+}
+
+/* The one block of it that was chosen; the root before it, in the other slot, is left alone. */
+static void root_rewrite(struct recovery *r, const struct pst_root *root)
+{
+	uint64_t block = (uint64_t)(root - (const struct pst_root *)(const void *)r->chunk);
+
+	r->iov = (struct iovec){ (void *)(uintptr_t)root, PST_BLOCK_BYTES };
+	r->op = (struct pst_file_op){ .kind = PST_FILE_WRITE,
+				      .iov = &r->iov,
+				      .iov_count = 1,
+				      .offset_bytes = (r->p->geo.start + block) * PST_BLOCK_BYTES,
+				      .len_bytes = PST_BLOCK_BYTES,
+				      .done = root_rewritten };
+	store_submit(r->st, &r->op);
+}
+
 static void roots_read(struct recovery *r)
 {
 	struct part *p = r->p;
@@ -603,7 +652,10 @@ static void roots_read(struct recovery *r)
 	p->generation = root->generation;
 	p->incarnation = root->incarnation;
 	p->catalog_bytes = root->catalog_bytes;
-	space_read(r);
+	if (r->rewrites)
+		root_rewrite(r, root);
+	else
+		space_read(r);
 }
 
 void recovery_start(struct recovery *r, struct part *p)

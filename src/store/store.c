@@ -40,7 +40,10 @@ void store_event(struct store *st, enum pst_log_level level, const char *fmt, ..
 		st->on_event(st->event_ctx, level, text);
 }
 
-/* Once: from now on nothing is written, so that what is on disk stays what it is. Reads go on. */
+/*
+ * Once: from now on nothing is written (but the note of a failed flush in the superblock), so that what is on disk
+ * stays what it is. Reads go on.
+ */
 void store_fail(struct store *st, pst_err err, const char *what)
 {
 	if (st->failed != PST_OK)
