@@ -91,7 +91,7 @@ static void print_member(const char *key, json_t *value)
 	char buf[64];
 	json_t *item;
 
-	printf("%-18s ", key);
+	printf("%-20s ", key);
 	if (json_is_array(value)) {
 		json_array_foreach(value, index, item)
 		    printf("%s%s", index ? " " : "", json_string_value(item) ? json_string_value(item) : "");
