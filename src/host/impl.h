@@ -49,6 +49,8 @@ struct pst_request_state {
 	struct pst_list node; /* waiting, as long as parts are to be made */
 	uint64_t start_ns;
 	uint64_t made_bytes; /* of which parts have been made */
+	uint64_t covers;     /* flush: writes_done when it was submitted */
+	uint64_t number;     /* flush: flushes_submitted, with it */
 	uint32_t parts;      /* not yet over */
 	bool made;           /* all parts */
 	pst_err err;
@@ -128,6 +130,15 @@ struct pst_session {
 	uint32_t outstanding; /* requests */
 	bool expired;         /* the loss timeout has passed: requests fail at once */
 
+	/* What a flush may claim (requests.c): counts of writes without FUA, in the order of their completion. */
+	uint64_t writes_done;
+	uint64_t writes_at_risk; /* completed before the last reconnect */
+	uint64_t writes_told;    /* a flush that covers them has succeeded or failed */
+	uint64_t untold_to;      /* from writes_told to here: maybe lost, and nobody has said so */
+	uint16_t untold_status;  /* to say it with */
+	uint64_t flushes_submitted, flushes_doubted;
+	bool flush_first, flush_out; /* since the reconnect no flush was answered; one is under way */
+
 	struct pst_ns_stats stats;
 	uint64_t lost_since_ns;
 	struct pst_hist latency[5];
@@ -164,5 +175,6 @@ void requests_response(struct pst_session *s, const struct pst_conn_event *ev);
 void requests_fail_all(struct pst_session *s, pst_err err);
 bool requests_stuck(const struct pst_session *s);
 void requests_retry(struct pst_session *s);
+void requests_reconnected(struct pst_session *s);
 
 #endif

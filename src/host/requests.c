@@ -10,6 +10,11 @@
  * Replay: requests in flight have no order among themselves (the caller waits for what it depends on), so sending a
  * read, write, flush, zeroes or discard again is the same as a late first time. A flush is sent again as it was:
  * writes completed before the target went away survive a restart of it (docs/host.md).
+ *
+ * If the target lost power, it fails the first flush after that, once. Others claim the same lost writes: those under
+ * way at that moment, and the next flush after writes that the failed one did not cover, because they completed after
+ * it was first sent. They fail as well, whatever the target says. For that the first flush after a reconnect goes
+ * alone: else the success of the second could arrive before the failure of the first.
  */
 #include "host/impl.h"
 
@@ -88,6 +93,9 @@ static void request_complete(struct pst_session *s, struct pst_request *request)
 	request->err = st->err;
 	request->nvme_status = st->nvme_status;
 	request->latency_ns = pst_env_now_ns(s->env) - st->start_ns;
+	if ((request->kind == PST_REQUEST_WRITE || request->kind == PST_REQUEST_WRITE_ZEROES) && !request->fua &&
+	    st->err == PST_OK)
+		s->writes_done++;
 	if (request->kind <= PST_REQUEST_DISCARD) {
 		s->stats.requests[request->kind]++;
 		pst_hist_add(&s->latency[request->kind], request->latency_ns);
@@ -112,6 +120,57 @@ static void request_fail(struct pst_request_state *st, pst_err err, uint16_t sta
 	pst_list_remove(&st->node);
 }
 
+/* ---- What a flush may claim ---- */
+
+void requests_reconnected(struct pst_session *s)
+{
+	s->writes_at_risk = s->writes_done;
+	s->flush_first = true;
+	s->flush_out = false;
+}
+
+/* A flush has failed: it tells of the writes that it covers, not of others that completed before the reconnect. */
+static void flush_failed(struct pst_session *s, const struct pst_request_state *st, uint16_t status)
+{
+	if (s->writes_told < s->writes_at_risk)
+		s->flushes_doubted = s->flushes_submitted;
+	s->writes_told = PST_MAX(s->writes_told, st->covers);
+	s->untold_to = s->writes_at_risk;
+	s->untold_status = status;
+}
+
+/* False: it covers writes that may be lost, of which its caller has not heard yet. */
+static bool flush_succeeded(struct pst_session *s, const struct pst_request_state *st)
+{
+	bool untold = s->writes_told < s->untold_to && st->covers > s->writes_told;
+
+	s->writes_told = PST_MAX(s->writes_told, st->covers);
+	return !untold && st->number > s->flushes_doubted;
+}
+
+/* May this flush be sent now? If not, it waits in `later` until the one under way has been answered. */
+static bool flush_admit(struct pst_session *s, struct part *part)
+{
+	if (!s->flush_first)
+		return true;
+	if (s->flush_out) {
+		pst_list_push_back(&s->later, &part->node);
+		return false;
+	}
+	s->flush_out = true;
+	return true;
+}
+
+/* The target has answered a flush: for good, or it asks for another try. */
+static void flush_answered(struct pst_session *s, bool final)
+{
+	s->flush_out = false;
+	if (final && s->flush_first) {
+		s->flush_first = false;
+		requests_retry(s);
+	}
+}
+
 static void part_over(struct pst_session *s, struct part *part, pst_err err, uint16_t status)
 {
 	struct pst_request *request = part->request;
@@ -120,6 +179,15 @@ static void part_over(struct pst_session *s, struct part *part, pst_err err, uin
 	part->request = NULL;
 	pst_list_push_front(&s->free, &part->node);
 	st->parts--;
+	if (request->kind == PST_REQUEST_FLUSH) {
+		if (err != PST_OK) {
+			flush_failed(s, st, status);
+		} else if (!flush_succeeded(s, st)) {
+			err = PST_E_IO;
+			status = s->untold_status;
+		}
+		flush_answered(s, true);
+	}
 	if (err != PST_OK)
 		request_fail(st, err, status);
 	if (st->made && st->parts == 0)
@@ -129,6 +197,8 @@ static void part_over(struct pst_session *s, struct part *part, pst_err err, uin
 static void part_later(struct pst_session *s, struct part *part)
 {
 	part->tries++;
+	if (part->request->kind == PST_REQUEST_FLUSH)
+		flush_answered(s, false);
 	pst_list_push_back(&s->later, &part->node);
 	if (!pst_timer_armed(&s->retry_timer))
 		pst_timer_arm(s->env, &s->retry_timer, pst_env_now_ns(s->env) + RETRY_NS);
@@ -340,7 +410,8 @@ void requests_pump(struct pst_session *s)
 		part = node != NULL ? pst_container_of(node, struct part, node) : part_make(s);
 		if (part == NULL)
 			break;
-		part_send(s, link, part);
+		if (part->request->kind != PST_REQUEST_FLUSH || flush_admit(s, part))
+			part_send(s, link, part);
 	}
 	if (!pst_list_empty(&s->failed))
 		session_kick(s);
@@ -390,6 +461,8 @@ void pst_session_submit(struct pst_session *s, struct pst_request *request)
 	st->made_bytes = 0;
 	st->parts = 0;
 	st->made = false;
+	st->covers = s->writes_done;
+	st->number = request->kind == PST_REQUEST_FLUSH ? ++s->flushes_submitted : 0;
 	st->nvme_status = 0;
 	st->err = request_check(s, request);
 	if (st->err == PST_OK && request->kind == PST_REQUEST_FLUSH)

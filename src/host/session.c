@@ -132,6 +132,7 @@ static void session_lives(struct pst_session *s)
 	s->stats.connected = true;
 	requests_retry(s);
 	if (s->lost_since_ns > 0) {
+		requests_reconnected(s);
 		s->stats.reconnects++;
 		s->stats.stalled_ns += pst_env_now_ns(s->env) - s->lost_since_ns;
 		s->lost_since_ns = 0;

@@ -13,6 +13,8 @@ struct client_op {
 	struct pst_request request;
 	struct client *client;
 	bool outstanding;
+	uint32_t power_losses; /* of the system, when it began */
+	uint64_t number;
 	uint64_t lba, count;
 	struct oracle_read *read;
 	struct oracle_flush *flush;
@@ -32,7 +34,9 @@ struct client {
 	struct pst_timer timer; /* open again, or work on */
 	struct client_op ops[CLIENT_DEPTH];
 	uint32_t outstanding;
-	uint32_t lost_flushes; /* that failed after a power loss, as they may once for each */
+	uint64_t begun;        /* requests */
+	uint64_t told_to;      /* those begun up to here may fail with the flush that told of a loss */
+	uint32_t lost_flushes; /* begun and failed after a power loss, as they may once for each */
 	bool verifying, gone;
 	uint64_t verify_lba;
 };
@@ -132,6 +136,22 @@ static void op_trace(const struct client_op *op, const char *what)
 
 static void client_next_verify(struct client *c);
 
+/*
+ * After a power loss one flush may fail, with all that are under way then; and if it was begun before the loss, once
+ * more the next, of writes that it did not cover.
+ */
+static bool op_may_tell_loss(struct client_op *op)
+{
+	struct client *c = op->client;
+
+	if (op->number <= c->told_to)
+		return true;
+	c->told_to = c->begun;
+	if (op->power_losses != c->sys->power_losses)
+		return true;
+	return c->lost_flushes++ < c->sys->power_losses;
+}
+
 static void op_check_error(struct client_op *op)
 {
 	struct client *c = op->client;
@@ -139,8 +159,7 @@ static void op_check_error(struct client_op *op)
 
 	if (op->request.err == PST_OK || sys->io_errors_allowed)
 		return;
-	if (op->request.kind == PST_REQUEST_FLUSH && c->lost_flushes < sys->power_losses) {
-		c->lost_flushes++;
+	if (op->request.kind == PST_REQUEST_FLUSH && op_may_tell_loss(op)) {
 		sys->flush_failures++;
 		return;
 	}
@@ -212,6 +231,8 @@ static void op_submit(struct client_op *op, enum pst_request_kind kind, uint64_t
 		.done = client_on_done,
 	};
 	op->outstanding = true;
+	op->power_losses = c->sys->power_losses;
+	op->number = ++c->begun;
 	c->outstanding++;
 	op_trace(op, "begin");
 	pst_session_submit(c->session, &op->request);

@@ -3,6 +3,7 @@
 #include "env/sim/sim.h"
 #include "host/host.h"
 #include "target/target.h"
+#include "volume/fault.h"
 #include "volume/pool.h"
 
 #include <setjmp.h>
@@ -36,6 +37,7 @@ struct world {
 	struct pst_volume *volume;
 	struct pst_target_config target_config;
 	bool pool_done;
+	const struct pst_fault_rule *fault; /* of the volume, in the next target; NULL: none */
 
 	struct pst_session_config config;
 	struct pst_session_open_op open;
@@ -106,7 +108,12 @@ static void target_start(struct world *w)
 	assert_int_equal(pst_ram_pool_new(w->target_env, BLOCKS * BLOCK * 2, &w->pool), PST_OK);
 	pool_run(w, PST_POOL_VOLUME_CREATE);
 	pool_run(w, PST_POOL_VOLUME_OPEN);
-	config.volume = w->volume = w->pool_op.volume;
+	w->volume = w->pool_op.volume;
+	if (w->fault != NULL) {
+		assert_int_equal(pst_fault_new(w->pool_op.volume, REQUESTS, &w->volume), PST_OK);
+		assert_int_equal(pst_fault_add(w->volume, w->fault), PST_OK);
+	}
+	config.volume = w->volume;
 	assert_int_equal(pst_target_new(&w->target_env, 1, &w->target_config, &w->target), PST_OK);
 	snprintf(addr.host, sizeof(addr.host), "%s", pst_sim_node_ip(w->target_node));
 	assert_int_equal(pst_target_listen(w->target, &addr, &bound), PST_OK);
@@ -368,6 +375,81 @@ static void requests_survive_a_restart_of_the_target(void **state)
 	world_free(w);
 }
 
+static const struct pst_fault_rule flushes_hang = { .action = PST_FAULT_DELAY,
+						    .kinds = 1 << PST_IO_FLUSH,
+						    .delay_ns = 3600 * SECOND };
+static const struct pst_fault_rule first_flush_tells = {
+	.action = PST_FAULT_ERROR, .kinds = 1 << PST_IO_FLUSH, .err = PST_E_LOST, .count = 1
+};
+
+/* A write completes while a flush is under way; then the target's machine stops, and the flush is sent again. */
+static struct world *world_with_loss(bool write_after_flush, bool second_flush)
+{
+	struct world *w = world_new(21);
+
+	w->fault = &flushes_hang;
+	w->config.io_queues = 4;
+	target_start(w);
+	assert_int_equal(session_open(w), PST_OK);
+	assert_int_equal(do_one(w, PST_REQUEST_WRITE, 0, w->data, BLOCK), PST_OK);
+	w->done = 0;
+	submit(w, 1, PST_REQUEST_FLUSH, 0, NULL, 0);
+	pst_sim_run_for(w->sim, SECOND / 100);
+	if (write_after_flush) {
+		submit(w, 2, PST_REQUEST_WRITE, 0, w->data, BLOCK);
+		run_until_done(w, 1, SECOND);
+	}
+	if (second_flush)
+		submit(w, 3, PST_REQUEST_FLUSH, 0, NULL, 0);
+	pst_sim_run_for(w->sim, SECOND / 100);
+	w->done = 0;
+	pst_sim_kill(w->target_node);
+	w->fault = &first_flush_tells;
+	target_start(w);
+	run_until_done(w, second_flush ? 2 : 1, 60 * SECOND);
+	assert_int_equal(w->requests[1].err, PST_E_IO);
+	return w;
+}
+
+/*
+ * The target tells once that unflushed writes are lost. If a flush hears it that was submitted before one of these
+ * writes completed, the next flush must fail too: its caller relies on that write.
+ */
+static void flush_after_a_told_loss_tells_it_again(void **state)
+{
+	struct world *w = world_with_loss(true, false);
+
+	(void)state;
+	assert_int_equal(do_one(w, PST_REQUEST_FLUSH, 0, NULL, 0), PST_E_IO);
+	assert_int_equal(w->requests[0].nvme_status, w->requests[1].nvme_status);
+	assert_int_not_equal(w->requests[0].nvme_status, 0);
+	assert_int_equal(do_one(w, PST_REQUEST_FLUSH, 0, NULL, 0), PST_OK);
+	world_free(w);
+}
+
+/* All flushes that are under way when one hears of the loss claim the same writes: all fail. */
+static void flushes_under_way_all_tell_a_loss(void **state)
+{
+	(void)state;
+	for (int written = 0; written < 2; written++) {
+		struct world *w = world_with_loss(written, true);
+
+		assert_int_equal(w->requests[3].err, PST_E_IO);
+		assert_int_equal(do_one(w, PST_REQUEST_FLUSH, 0, NULL, 0), PST_OK);
+		world_free(w);
+	}
+}
+
+/* Without a write after the flush one failure is all: it has told everything. */
+static void loss_is_told_once(void **state)
+{
+	struct world *w = world_with_loss(false, false);
+
+	(void)state;
+	assert_int_equal(do_one(w, PST_REQUEST_FLUSH, 0, NULL, 0), PST_OK);
+	world_free(w);
+}
+
 /* With a loss timeout requests fail once it has passed, and at once after that; a new connection ends it. */
 static void the_loss_timeout_ends_waiting(void **state)
 {
@@ -530,6 +612,9 @@ int main(void)
 		cmocka_unit_test(more_requests_than_the_queue_is_deep),
 		cmocka_unit_test(connect_errors),
 		cmocka_unit_test(requests_survive_a_restart_of_the_target),
+		cmocka_unit_test(flush_after_a_told_loss_tells_it_again),
+		cmocka_unit_test(flushes_under_way_all_tell_a_loss),
+		cmocka_unit_test(loss_is_told_once),
 		cmocka_unit_test(the_loss_timeout_ends_waiting),
 		cmocka_unit_test(keep_alive_notices_a_partition),
 		cmocka_unit_test(close_cancels_requests),
