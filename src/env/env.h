@@ -124,7 +124,7 @@ enum pst_file_kind {
 	PST_FILE_WRITE,
 	PST_FILE_FLUSH,        /* all writes that completed before this was submitted are durable when it completes */
 	PST_FILE_DISCARD,      /* contents of the range become undefined-but-readable; a hint, success if unsupported */
-	PST_FILE_WRITE_ZEROES, /* range reads as zeros */
+	PST_FILE_WRITE_ZEROES, /* range reads as zeros, and a regular file has space for it */
 };
 
 struct pst_file_op {

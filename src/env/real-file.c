@@ -209,14 +209,14 @@ void pst_file_close(struct pst_file *file)
 
 /* ---- Operations ---- */
 
-int pst_real_fallocate_mode(struct pst_file *file, enum pst_file_kind kind)
+int pst_real_fallocate_mode(enum pst_file_kind kind)
 {
 	/*
-	 * In a regular file a hole is both the cheapest zero and the discard. On a block device ZERO_RANGE is
-	 * BLKZEROOUT, which writes where the device has no command for it; PUNCH_HOLE gives space back and refuses
-	 * where it can't.
+	 * ZERO_RANGE keeps the space of a regular file (and takes it, if there was a hole), so that a later write to it
+	 * can't meet a full file system; on a block device it is BLKZEROOUT, which writes where the device has no
+	 * command for it. PUNCH_HOLE gives space back, and refuses where it can't.
 	 */
-	if (kind == PST_FILE_WRITE_ZEROES && file->info.block_device)
+	if (kind == PST_FILE_WRITE_ZEROES)
 		return FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE;
 	return FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
 }

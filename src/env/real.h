@@ -110,7 +110,7 @@ void pst_real_file_done(struct pst_file_op *op, pst_err err);
 void pst_real_file_next(struct pst_file_op *op, const struct iovec **ret_iov, unsigned *ret_count);
 
 /* fallocate's mode for a discard or write zeroes. */
-int pst_real_fallocate_mode(struct pst_file *file, enum pst_file_kind kind);
+int pst_real_fallocate_mode(enum pst_file_kind kind);
 
 /* ---- Sockets ---- */
 

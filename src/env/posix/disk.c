@@ -47,7 +47,7 @@ static pst_err disk_transfer(struct pst_file *file, struct pst_file_op *op)
 
 static pst_err disk_fallocate(struct pst_file *file, struct pst_file_op *op)
 {
-	int mode = pst_real_fallocate_mode(file, op->kind);
+	int mode = pst_real_fallocate_mode(op->kind);
 
 	if (op->kind == PST_FILE_WRITE_ZEROES && atomic_load(&file->zeroes_by_write))
 		return disk_transfer(file, op);

@@ -99,7 +99,7 @@ static void uring_file_start(struct pst_file *file, struct pst_file_op *op)
 		else
 			io_uring_prep_writev(sqe, file->fd, iov, count, at);
 	} else {
-		io_uring_prep_fallocate(sqe, file->fd, pst_real_fallocate_mode(file, op->kind), (off_t)op->offset_bytes,
+		io_uring_prep_fallocate(sqe, file->fd, pst_real_fallocate_mode(op->kind), (off_t)op->offset_bytes,
 					(off_t)op->len_bytes);
 	}
 	uring_tag(sqe, URING_FILE, op);
