@@ -5,6 +5,7 @@
  */
 #include "cli.h"
 #include "control/client.h"
+#include "mount/localmount.h"
 #include "mount/mount.h"
 
 #include <dirent.h>
@@ -69,6 +70,24 @@ static int connect_keeper(const char *path)
 	return -1;
 }
 
+/* What a keeper that was killed has left: mounts whose I/O fails, links, directories. */
+static void clean_up_after(const char *socket_path)
+{
+	char link[200], work[200], dir[4096];
+
+	snprintf(link, sizeof(link), "%s.dir", socket_path);
+	snprintf(work, sizeof(work), "%s.d", socket_path);
+	ssize_t n = readlink(link, dir, sizeof(dir) - 1);
+	if (n > 0) {
+		dir[n] = '\0';
+		(void)pst_local_umount(dir, 0);
+	}
+	(void)pst_local_umount(work, 0);
+	(void)rmdir(work);
+	(void)unlink(link);
+	(void)unlink(socket_path);
+}
+
 /* The socket that umount will talk to; -1 with a message. */
 static int listen_keeper(const char *volume, char path[160])
 {
@@ -87,7 +106,7 @@ static int listen_keeper(const char *volume, char path[160])
 		errno = EBUSY;
 		return -1;
 	}
-	(void)unlink(path); /* of a keeper that was killed */
+	clean_up_after(path);
 	snprintf(addr.sun_path, sizeof(addr.sun_path), "%.107s", path);
 	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0 || bind(fd, (struct sockaddr *)&addr, sizeof(addr)) != 0 || listen(fd, 4) != 0) {
@@ -151,6 +170,11 @@ static int mount_volume(const struct mount_options *o, json_t *json)
 	if (dir == NULL) {
 		cli_error("mkdir DIR", "%s: %s", o->dir, strerror(errno));
 		return CLI_USAGE;
+	}
+	if (pst_mountinfo_has(dir)) {
+		cli_error("another directory, or: penstock umount DIR", "something is mounted on %s already", dir);
+		free(dir);
+		return CLI_CONFLICT;
 	}
 	pst_err err = pst_mount_choose(o->path, o->fs, false, &path, reason);
 	if (err != PST_OK) {
@@ -281,13 +305,16 @@ static int detach(const char *socket_path, const char *name, bool force)
 	char text[8192];
 
 	if (fd < 0) {
-		(void)unlink(socket_path);
-		cli_error(NULL, "the keeper of '%s' is gone; its mount went with it", name);
+		clean_up_after(socket_path);
+		cli_error("penstock mount VOLUME DIR, to see what is there",
+			  "'%s' is unmounted, but its keeper had been killed: what it had not written back is lost",
+			  name);
 		return CLI_FAILED;
 	}
 	struct ucred who = { 0 };
 	socklen_t len = sizeof(who);
-	const char *op = "{\"op\":\"detach\",\"discard\":false}";
+	const char *op =
+	    force ? "{\"op\":\"detach\",\"discard\":false}" : "{\"op\":\"detach\",\"discard\":false,\"polite\":true}";
 	(void)!send(fd, op, strlen(op), MSG_NOSIGNAL);
 	if (force && getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &len) == 0 && who.pid > 1) {
 		sleep(1);
@@ -302,8 +329,10 @@ static int detach(const char *socket_path, const char *name, bool force)
 		cli_error(json_string_value(json_object_get(m, "hint")), "'%s': %s", name,
 			  m != NULL ? json_string_value(json_object_get(m, "message"))
 				    : "its keeper ended without a word");
+	const char *code = json_string_value(json_object_get(m, "code"));
+	bool busy = code != NULL && strcmp(code, "PST_E_BUSY") == 0;
 	json_decref(m);
-	return ok ? CLI_OK : CLI_FAILED;
+	return ok ? CLI_OK : busy ? CLI_CONFLICT : CLI_FAILED;
 }
 
 int cmd_umount(int argc, char **argv)

@@ -196,7 +196,8 @@ static void fuse_stop(struct pst_keeper *k)
 
 	if (s == NULL)
 		return;
-	if (s->mounted && !pst_local_umount(k->spec->dir, UMOUNT_PATIENCE_MS))
+	int patience_ms = atomic_load(&k->giving_up) ? 0 : UMOUNT_PATIENCE_MS;
+	if (s->mounted && !pst_local_umount(k->spec->dir, patience_ms))
 		fprintf(stderr, "penstock: %s could not be unmounted\n", k->spec->dir);
 	pst_loop_detach(s->loop_fd);
 	fuse2fs_end(s);

@@ -10,6 +10,7 @@
  * FINISH and STOP (unless detached). A mount that somebody else unmounts ends the keeper too.
  */
 #include "mount/keeper.h"
+#include "mount/localmount.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -95,6 +96,12 @@ pst_err pst_keeper_filesystem(struct pst_keeper *k, const char **ret_fs, bool *r
 
 /* ---- messages ---- */
 
+/* How the end was ordered. */
+struct ending {
+	bool discard; /* what is not on the volume yet is not wanted */
+	bool polite;  /* not while a process still uses the directory */
+};
+
 static void answer(int fd, json_t *message)
 {
 	char text[MESSAGE_MAX];
@@ -146,8 +153,8 @@ static void do_digest(struct pst_keeper *k, int fd, json_int_t id, const char *p
 			 "message", pst_err_text(err)));
 }
 
-/* True when the keeper shall end; *discard then says how. */
-static bool handle(struct pst_keeper *k, int fd, const char *text, size_t len, bool *discard)
+/* True when the keeper shall end; *ending then says how. */
+static bool handle(struct pst_keeper *k, int fd, const char *text, size_t len, struct ending *ending)
 {
 	json_t *message = json_loadb(text, len, 0, NULL);
 	const char *op = json_string_value(json_object_get(message, "op"));
@@ -160,7 +167,8 @@ static bool handle(struct pst_keeper *k, int fd, const char *text, size_t len, b
 	} else if (op != NULL && strcmp(op, "digest") == 0 && path != NULL) {
 		do_digest(k, fd, id, path);
 	} else if (op != NULL && strcmp(op, "detach") == 0) {
-		*discard = json_is_true(json_object_get(message, "discard"));
+		ending->discard = json_is_true(json_object_get(message, "discard"));
+		ending->polite = json_is_true(json_object_get(message, "polite"));
 		end = true;
 	}
 	json_decref(message);
@@ -168,7 +176,7 @@ static bool handle(struct pst_keeper *k, int fd, const char *text, size_t len, b
 }
 
 /* One message from a visitor of extra_fd (umount); returns its socket when it asked for the end, else -1. */
-static int visitor(struct pst_keeper *k, bool *discard)
+static int visitor(struct pst_keeper *k, struct ending *ending)
 {
 	int fd = accept4(k->spec->extra_fd, NULL, NULL, SOCK_CLOEXEC);
 	char text[MESSAGE_MAX];
@@ -177,14 +185,14 @@ static int visitor(struct pst_keeper *k, bool *discard)
 	if (fd < 0)
 		return -1;
 	ssize_t n = poll(&p, 1, 2000) == 1 ? recv(fd, text, sizeof(text), MSG_DONTWAIT) : -1;
-	if (n > 0 && handle(k, fd, text, (size_t)n, discard))
+	if (n > 0 && handle(k, fd, text, (size_t)n, ending))
 		return fd;
 	close(fd);
 	return -1;
 }
 
 /* READY: until the end is ordered. Returns the socket that ordered it (the caller answers), or -1 for nobody. */
-static int serve(struct pst_keeper *k, int fd, bool *discard)
+static int serve(struct pst_keeper *k, int fd, struct ending *ending)
 {
 	int mounts = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC), ended = -1;
 	bool mounted = pst_mountinfo_has(k->spec->dir), run = true;
@@ -205,7 +213,7 @@ static int serve(struct pst_keeper *k, int fd, bool *discard)
 		if (p[0].revents & (POLLIN | POLLHUP)) {
 			ssize_t n = recv(fd, text, sizeof(text), MSG_DONTWAIT);
 
-			if (n > 0 && handle(k, fd, text, (size_t)n, discard)) {
+			if (n > 0 && handle(k, fd, text, (size_t)n, ending)) {
 				ended = fd;
 				run = false;
 			} else if (n == 0 && k->spec->detached) {
@@ -215,7 +223,7 @@ static int serve(struct pst_keeper *k, int fd, bool *discard)
 				run = false;
 			}
 		}
-		if (run && p[3].revents & POLLIN && (ended = visitor(k, discard)) >= 0)
+		if (run && p[3].revents & POLLIN && (ended = visitor(k, ending)) >= 0)
 			run = false;
 		if (run && mounted && p[2].revents != 0 && !pst_mountinfo_has(k->spec->dir))
 			run = false;
@@ -270,10 +278,38 @@ static void publish_place(const struct pst_attach_spec *spec, bool there)
 		(void)unlink(spec->socket_path);
 }
 
+#define POLITE_PATIENCE_MS 1000
+
+/*
+ * READY, until an order to end is followed. A polite one is refused while the directory is in use: unmounting it under
+ * a process that writes would lose what it writes next.
+ */
+static pst_err serve_and_finish(struct pst_keeper *k, int *fd)
+{
+	for (;;) {
+		struct ending ending = { 0 };
+		int starter = *fd, ordered = serve(k, *fd, &ending);
+		pst_err err = PST_OK;
+
+		if (!ending.discard && !atomic_load(&k->giving_up))
+			err = k->ops->finish(k);
+		if (err != PST_OK || ordered < 0 || !ending.polite ||
+		    pst_local_umount_idle(k->spec->dir, POLITE_PATIENCE_MS)) {
+			*fd = ordered;
+			return err;
+		}
+		answer_error(k, ordered,
+			     pst_keeper_fail(k, PST_E_BUSY,
+					     "end what uses it (fuser -vm DIR shows it), or penstock umount --force",
+					     "%s is in use; it stays mounted", k->spec->dir));
+		close(ordered);
+		*fd = starter == ordered ? -1 : starter;
+	}
+}
+
 static int keeper_main(const struct pst_attach_spec *spec, int fd, struct pst_attach_shared *shared)
 {
 	struct pst_keeper *k = calloc(1, sizeof(*k));
-	bool discard = false;
 	pthread_t signals;
 	pst_err err;
 
@@ -294,9 +330,7 @@ static int keeper_main(const struct pst_attach_spec *spec, int fd, struct pst_at
 		answer(fd, json_pack("{s:s, s:s, s:b, s:f, s:f}", "event", "ready", "path",
 				     pst_mount_path_name(spec->path), "formatted", k->formatted, "format_s",
 				     k->format_s, "attach_s", pst_keeper_seconds() - begin));
-		fd = serve(k, fd, &discard);
-		if (!discard && !atomic_load(&k->giving_up))
-			err = k->ops->finish(k);
+		err = serve_and_finish(k, &fd);
 	}
 	k->ops->stop(k);
 	publish_place(spec, false);
@@ -318,10 +352,16 @@ static _Noreturn void child(const struct pst_attach_spec *spec, int fd, struct p
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, NULL);
 	signal(SIGCHLD, SIG_DFL);
-	if (spec->detached)
+	if (spec->detached) {
+		/* Whoever reads what `penstock mount` prints must see its end. */
+		int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+		for (int i = 0; i < 3 && null >= 0; i++)
+			dup2(null, i);
 		setsid();
-	else
+	} else {
 		setpgid(0, 0);
+	}
 	prctl(PR_SET_NAME, "penstock-keeper");
 	/* 3: the starter; 4: visitors. Moved up first, so that neither overwrites the other. */
 	int a = fcntl(fd, F_DUPFD_CLOEXEC, 10),

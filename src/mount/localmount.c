@@ -170,6 +170,18 @@ bool pst_local_umount(const char *dir, int patience_ms)
 	return true;
 }
 
+bool pst_local_umount_idle(const char *dir, int patience_ms)
+{
+	for (; pst_mountinfo_has(dir); patience_ms -= 50) {
+		if (umount_once(dir, false))
+			continue;
+		if (patience_ms <= 0)
+			return false;
+		pause_ms(50);
+	}
+	return true;
+}
+
 pid_t pst_spawn(char *const argv[], int log_fd)
 {
 	posix_spawn_file_actions_t actions;

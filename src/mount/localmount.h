@@ -20,6 +20,9 @@ pst_err PST_MUST_USE pst_local_mount(const char *device, const char *dir, const 
 /* Unmounts (waiting up to @patience_ms while busy, then lazily). True when it is gone. Harmless if nothing is there. */
 bool pst_local_umount(const char *dir, int patience_ms);
 
+/* Unmounts if nobody uses it, trying for @patience_ms; never lazily. True when it is gone. */
+bool pst_local_umount_idle(const char *dir, int patience_ms);
+
 /* Starts @argv (stdin closed, output to @log_fd if not negative); returns its pid or -1. */
 pid_t pst_spawn(char *const argv[], int log_fd);
 
