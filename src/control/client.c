@@ -33,6 +33,24 @@ const char *pst_api_url(const char *url, char buf[256])
 	return buf;
 }
 
+static _Thread_local struct {
+	bool (*give_up)(void *arg);
+	void *arg;
+} on_wait;
+
+void pst_api_on_wait(bool (*give_up)(void *arg), void *arg)
+{
+	on_wait.give_up = give_up;
+	on_wait.arg = arg;
+}
+
+/* CURLOPT_XFERINFOFUNCTION: anything but 0 ends the call. */
+static int waiting(void *ctx, curl_off_t down_total, curl_off_t down, curl_off_t up_total, curl_off_t up)
+{
+	(void)ctx, (void)down_total, (void)down, (void)up_total, (void)up;
+	return on_wait.give_up(on_wait.arg);
+}
+
 struct answer {
 	char *data;
 	size_t bytes;
@@ -87,6 +105,8 @@ static pst_err fail_transport(struct pst_api_error *error, CURLcode code, const 
 	case CURLE_OPERATION_TIMEDOUT:
 		snprintf(message, sizeof(message), "the daemon at %s took too long to answer", url);
 		return fail(error, PST_E_TIMEOUT, message, "");
+	case CURLE_ABORTED_BY_CALLBACK:
+		return fail(error, PST_E_CANCELLED, "given up while waiting for the daemon to answer", "");
 	case CURLE_WRITE_ERROR:
 		return fail(error, PST_E_NOMEM, "the daemon's answer is too long", "");
 	default:
@@ -150,6 +170,10 @@ static CURL *call_prepare(const char *url, const char *method, const char *path,
 	curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(curl, CURLOPT_PROXY, "");
 	curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, CALL_TIMEOUT_MS);
+	if (on_wait.give_up != NULL) {
+		curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, waiting);
+		curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
+	}
 	curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_TIMEOUT_MS);
 	curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, answer_take);
 	curl_easy_setopt(curl, CURLOPT_WRITEDATA, answer);

@@ -26,4 +26,10 @@ const char *pst_api_url(const char *url, char buf[256]);
 pst_err PST_MUST_USE pst_api_call(const char *url, const char *method, const char *path, json_t *body,
 				  json_t **ret_json, struct pst_api_error *ret_error);
 
+/*
+ * Calls of this thread ask @give_up about once a second while they wait; true ends them with PST_E_CANCELLED. NULL:
+ * nobody is asked. For who must not hang on a daemon that does.
+ */
+void pst_api_on_wait(bool (*give_up)(void *arg), void *arg);
+
 #endif

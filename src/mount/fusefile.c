@@ -120,6 +120,7 @@ static void request_done(struct pst_request *request)
 {
 	struct slot *slot = pst_container_of(request, struct slot, request);
 
+	pst_nsio_note(slot->file->io, request->err);
 	if (request->err != PST_OK)
 		fuse_reply_err(slot->req, errno_of(request->err));
 	else if (request->kind == PST_REQUEST_READ)

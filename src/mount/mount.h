@@ -58,6 +58,7 @@ struct pst_attach_figures {
 
 struct pst_attach_shared {
 	atomic_uint sequence; /* odd while being written */
+	atomic_bool full;     /* the daemon refused a write for want of space, in the pool or the tenant's quota */
 	struct pst_attach_figures figures;
 };
 

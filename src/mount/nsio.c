@@ -100,6 +100,12 @@ void pst_nsio_submit(struct pst_nsio *io, struct pst_request *request)
 	}
 }
 
+void pst_nsio_note(struct pst_nsio *io, pst_err err)
+{
+	if (io->shared != NULL && (err == PST_E_NOSPACE || err == PST_E_QUOTA))
+		atomic_store(&io->shared->full, true);
+}
+
 static void wake(struct pst_request *request)
 {
 	sem_post(request->arg);
@@ -125,6 +131,7 @@ static pst_err run(struct pst_nsio *io, enum pst_request_kind kind, uint64_t off
 	while (sem_wait(&sem) != 0)
 		;
 	sem_destroy(&sem);
+	pst_nsio_note(io, request.err);
 	return request.err;
 }
 

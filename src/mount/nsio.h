@@ -31,6 +31,9 @@ pst_err PST_MUST_USE pst_nsio_open(const struct pst_attach_spec *spec, struct ps
 /* Submits, or completes with PST_E_CANCELLED on this thread when closed already. */
 void pst_nsio_submit(struct pst_nsio *io, struct pst_request *request);
 
+/* For those who submit: remembers in `shared` that the pool was full. */
+void pst_nsio_note(struct pst_nsio *io, pst_err err);
+
 /* Blocking; any offset and length (unaligned edges are read, changed and written back; not atomic with others). */
 pst_err pst_nsio_read(struct pst_nsio *io, uint64_t offset_bytes, void *buf, uint64_t len_bytes);
 pst_err pst_nsio_write(struct pst_nsio *io, uint64_t offset_bytes, const void *buf, uint64_t len_bytes);

@@ -19,7 +19,7 @@ bool control_open(struct runner *r, struct run_step *s)
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };
 
 	free(s->control_path);
-	if (asprintf(&s->control_path, "%s/%s", r->sockets, s->spec->name) < 0)
+	if (asprintf(&s->control_path, "%s/step-%s", r->sockets, s->spec->name) < 0)
 		s->control_path = NULL;
 	if (s->control_path == NULL || strlen(s->control_path) >= sizeof(addr.sun_path))
 		return false;

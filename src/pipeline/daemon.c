@@ -13,6 +13,7 @@
  * progress says so. One that crashed is started again, on the same port, at most 10 times.
  */
 #include "control/client.h"
+#include "control/daemon.h"
 #include "pipeline/runner.h"
 
 #include <errno.h>
@@ -106,7 +107,7 @@ static bool port_free(unsigned port)
 	return ok;
 }
 
-/* The readiness line, or NULL when the daemon ended or 60 s passed. */
+/* The readiness line, or NULL when the daemon ended, the user interrupts, or 60 s passed. */
 static json_t *await_ready(int fd)
 {
 	char line[4096];
@@ -114,10 +115,10 @@ static json_t *await_ready(int fd)
 	json_t *ready = NULL;
 	double until = run_now() + 60;
 
-	while (used < sizeof(line) - 1 && run_now() < until) {
+	while (used < sizeof(line) - 1 && run_now() < until && !run_interrupted()) {
 		struct pollfd p = { fd, POLLIN, 0 };
 
-		if (poll(&p, 1, 500) == 0)
+		if (poll(&p, 1, 100) == 0)
 			continue;
 		ssize_t n = read(fd, line + used, sizeof(line) - 1 - used);
 		if (n <= 0)
@@ -131,17 +132,19 @@ static json_t *await_ready(int fd)
 	return ready;
 }
 
-static bool start(struct runner *r, const char *listen)
+/* 0, or the exit code of a daemon that did not come up (enum in control/daemon.h, or 127: no such program). */
+static int start(struct runner *r, const char *listen)
 {
 	struct run_daemon *d = &r->daemon;
 	int leash[2], ready[2];
 	char *own_pool = NULL;
 	const char *pool = r->options->pool;
+	int status = 0;
 
 	if (pool == NULL && asprintf(&own_pool, "%s/pool", r->state) >= 0)
 		pool = own_pool;
 	if (pipe2(leash, O_CLOEXEC) != 0 || pipe2(ready, O_CLOEXEC) != 0)
-		return false;
+		return PST_DAEMON_FAILED;
 	fflush(NULL);
 	pid_t pid = fork();
 	if (pid == 0)
@@ -152,10 +155,11 @@ static bool start(struct runner *r, const char *listen)
 	close(ready[0]);
 	free(own_pool);
 	if (line == NULL) {
+		(void)!write(leash[1], "x", 1); /* one that is still starting ends at once */
 		close(leash[1]);
-		if (pid > 0)
-			(void)waitpid(pid, NULL, 0);
-		return false;
+		while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
+			;
+		return WIFEXITED(status) && WEXITSTATUS(status) != 0 ? WEXITSTATUS(status) : PST_DAEMON_FAILED;
 	}
 	d->guardian = pid;
 	d->leash = leash[1];
@@ -167,7 +171,31 @@ static bool start(struct runner *r, const char *listen)
 	snprintf(d->io, sizeof(d->io), "%s", io != NULL ? io : "unknown");
 	snprintf(d->listen, sizeof(d->listen), "%s", at != NULL ? at : listen);
 	json_decref(line);
-	return true;
+	return 0;
+}
+
+/* Why it did not come up: its own last words. */
+static enum pst_run_result complain(struct runner *r, int code)
+{
+	char *path = NULL, line[600], last[600] = "";
+
+	if (run_interrupted())
+		return PST_RUN_INTERRUPTED;
+	FILE *f = asprintf(&path, "%s/logs/penstockd.log", r->record) >= 0 ? fopen(path, "re") : NULL;
+	while (f != NULL && fgets(line, sizeof(line), f) != NULL)
+		if (strncmp(line, "penstock", 8) == 0) {
+			line[strcspn(line, "\n")] = '\0';
+			snprintf(last, sizeof(last), "%s", strchr(line, ':') != NULL ? strchr(line, ':') + 1 : line);
+		}
+	if (f != NULL)
+		fclose(f);
+	fprintf(stderr, "penstock: the daemon of this run did not start:%s\n  its log: %s\n",
+		last[0] != '\0' ? last : " it did not say why", path);
+	free(path);
+	return code == PST_DAEMON_CONFLICT      ? PST_RUN_CONFLICT
+	       : code == PST_DAEMON_NO_SPACE    ? PST_RUN_NO_SPACE
+	       : code == PST_DAEMON_UNSUPPORTED ? PST_RUN_UNSUPPORTED
+						: PST_RUN_NO_DAEMON;
 }
 
 /* Does a daemon answer at @url? What it says about itself goes to @d, if that is not NULL. */
@@ -203,15 +231,15 @@ enum pst_run_result daemon_open(struct runner *r)
 		fprintf(stderr, "penstock: no daemon answers at %s\n  try: penstockd --pool DIR\n", api);
 		return PST_RUN_NO_DAEMON;
 	}
-	snprintf(d->api, sizeof(d->api), "unix:%s/api", r->sockets);
+	snprintf(d->api, sizeof(d->api), "unix:%s/daemon.api", r->sockets);
 	bool free_port = port_free(4420);
 	if (!free_port)
 		progress_line(r, "port 4420 is taken: the daemon of this run listens on another");
-	if (!start(r, free_port ? "127.0.0.1:4420" : "127.0.0.1:0") && (!free_port || !start(r, "127.0.0.1:0"))) {
-		fprintf(stderr, "penstock: %s did not start; its log: %s/logs/penstockd.log\n", r->options->penstockd,
-			r->record);
-		return PST_RUN_NO_DAEMON;
-	}
+	int code = start(r, free_port ? "127.0.0.1:4420" : "127.0.0.1:0");
+	if (code == PST_DAEMON_CONFLICT && free_port) /* somebody was quicker; or the pool is open elsewhere */
+		code = start(r, "127.0.0.1:0");
+	if (code != 0)
+		return complain(r, code);
 	progress_line(r, "own daemon: pid %d, %s, listens on %s", d->pid, d->io, d->listen);
 	return PST_RUN_OK;
 }
@@ -249,7 +277,7 @@ void daemon_tick(struct runner *r)
 	if (!d->gone || d->restart_at == 0 || run_now() < d->restart_at || r->cancelling)
 		return;
 	d->restarts++;
-	if (start(r, d->listen)) {
+	if (start(r, d->listen) == 0) {
 		progress_line(r, "the daemon is back: pid %d", d->pid);
 	} else if (answers(d->api, d)) {
 		progress_line(r, "somebody has started the daemon again");

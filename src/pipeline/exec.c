@@ -234,7 +234,7 @@ static enum pst_run_result result_of(struct runner *r)
 		return PST_RUN_INTERRUPTED;
 	for (size_t i = 0; i < r->pipeline->step_count; i++)
 		if (r->steps[i].status != STATUS_SUCCEEDED && r->steps[i].status != STATUS_CACHED)
-			return PST_RUN_STEP_FAILED;
+			return r->no_space ? PST_RUN_NO_SPACE : PST_RUN_STEP_FAILED;
 	return PST_RUN_OK;
 }
 

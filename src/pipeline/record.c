@@ -2,8 +2,10 @@
 /* The run record, run.json (docs/pipeline.md describes it field by field): written whole, then renamed into place. */
 #include "pipeline/runner.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 static json_t *kind_json(const struct use_figures *f, size_t k, enum pst_request_kind kind, double seconds)
@@ -60,14 +62,18 @@ static bool write_file(struct runner *r, json_t *json)
 		  asprintf(&temporary, "%s/.run.json", r->record) >= 0 &&
 		  json_dump_file(json, temporary, JSON_INDENT(1)) == 0 && rename(temporary, path) == 0;
 
+	int why = errno;
 	if (!ok)
-		fprintf(stderr, "penstock: the run record %s can't be written\n", path);
+		fprintf(stderr, "penstock: the run record %s can't be written: %s\n", path, strerror(why));
 	else if (r->options->json)
 		(void)!json_dumpf(json, stdout, JSON_INDENT(1));
 	if (ok && r->options->json)
 		putchar('\n');
+	if (!ok && temporary != NULL)
+		(void)unlink(temporary);
 	free(path);
 	free(temporary);
+	errno = why; /* the caller's exit code depends on it */
 	return ok;
 }
 
@@ -88,6 +94,7 @@ bool record_write(struct runner *r, json_t *accounting)
 				      r->daemon.restarts));
 	json_object_set_new(json, "environment", environment_json());
 	json_object_set_new(json, "interrupted", json_boolean(r->cancelling));
+	reserve_release(r);
 	bool ok = write_file(r, json);
 	json_decref(json);
 	return ok;

@@ -35,6 +35,14 @@ double run_wall(void)
 	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
+bool run_interrupted(void)
+{
+	sigset_t set;
+
+	return sigpending(&set) == 0 &&
+	       (sigismember(&set, SIGINT) || sigismember(&set, SIGTERM) || sigismember(&set, SIGHUP));
+}
+
 /* ---- the file ---- */
 
 static char *read_file(const char *path, size_t *ret_len)
@@ -154,7 +162,45 @@ static char *absolute(const char *path)
 	return full;
 }
 
-static bool make_places(struct runner *r)
+/*
+ * A run whose record can't be written is lost, and disks fill up while steps write logs: so space for it is taken at
+ * the begin and given back right before the record is written.
+ */
+static bool reserve_take(struct runner *r)
+{
+	char *path = NULL;
+	int fd = asprintf(&path, "%s/.reserve", r->record) >= 0 ? open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600) : -1;
+
+	errno = fd >= 0 ? posix_fallocate(fd, 0, RUN_RESERVE_BYTES) : errno;
+	bool ok = fd >= 0 && errno == 0;
+	if (!ok) {
+		fprintf(stderr,
+			"penstock: %s: %s; a run's record needs at least %lld MiB there\n"
+			"  try: make room, or --record DIR on another disk\n",
+			r->record, strerror(errno), (long long)(RUN_RESERVE_BYTES >> 20));
+		(void)unlink(path);
+	}
+	if (fd >= 0)
+		close(fd);
+	free(path);
+	return ok;
+}
+
+void reserve_release(struct runner *r)
+{
+	char *path = NULL;
+
+	if (r->record != NULL && asprintf(&path, "%s/.reserve", r->record) >= 0)
+		(void)unlink(path);
+	free(path);
+}
+
+static enum pst_run_result place_error(void)
+{
+	return errno == ENOSPC || errno == EDQUOT ? PST_RUN_NO_SPACE : PST_RUN_FAILED;
+}
+
+static enum pst_run_result make_places(struct runner *r)
 {
 	char *state = r->options->state != NULL ? strdup(r->options->state) : default_state(), *sub[3] = { NULL };
 	char sockets[] = "/tmp/penstock-XXXXXX", *record = NULL;
@@ -163,7 +209,7 @@ static bool make_places(struct runner *r)
 	free(state);
 	if (r->state == NULL ||
 	    (r->options->record == NULL && asprintf(&record, "%s/runs/%s", r->state, r->run_id) < 0))
-		return false;
+		return PST_RUN_FAILED;
 	r->record = absolute(r->options->record != NULL ? r->options->record : record);
 	free(record);
 	static const char *const names[] = { "logs", "events", "work" };
@@ -172,17 +218,26 @@ static bool make_places(struct runner *r)
 		ok = asprintf(&sub[i], "%s/%s", r->record, names[i]) >= 0 && make_dirs(sub[i]);
 	for (size_t i = 0; i < 3; i++)
 		free(sub[i]);
-	if (!ok)
+	if (!ok) {
+		enum pst_run_result result = place_error();
+
 		fprintf(stderr, "penstock: %s or %s can't be written: %s\n  try: --record DIR --state DIR\n", r->state,
 			r->record, strerror(errno));
-	r->sockets = ok && mkdtemp(sockets) != NULL ? strdup(sockets) : NULL;
-	return r->sockets != NULL;
+		return result;
+	}
+	if (!reserve_take(r))
+		return place_error();
+	r->sockets = mkdtemp(sockets) != NULL ? strdup(sockets) : NULL;
+	if (r->sockets == NULL)
+		fprintf(stderr, "penstock: a directory for sockets can't be made in /tmp: %s\n", strerror(errno));
+	return r->sockets != NULL ? PST_RUN_OK : place_error();
 }
 
 static void remove_places(struct runner *r)
 {
 	char *path = NULL;
 
+	reserve_release(r);
 	for (size_t i = 0; i < r->pipeline->step_count && r->record != NULL; i++) {
 		if (asprintf(&path, "%s/work/%s", r->record, r->pipeline->steps[i].name) < 0)
 			continue;
@@ -295,7 +350,7 @@ static enum pst_run_result run_steps(struct runner *r)
 	r->ended_wall = run_wall();
 	registry_run(r, result == PST_RUN_OK ? "succeeded" : r->cancelling ? "interrupted" : "failed");
 	if (!record_write(r, accounting) && result == PST_RUN_OK)
-		result = PST_RUN_FAILED;
+		result = place_error();
 	progress_line(r, "%s; record: %s/run.json",
 		      result == PST_RUN_OK ? "the pipeline succeeded"
 		      : r->cancelling      ? "interrupted"
@@ -309,14 +364,20 @@ static enum pst_run_result prepare_and_run(struct runner *r)
 	sigset_t set, before;
 	enum pst_run_result result = PST_RUN_FAILED;
 
-	if (!make_places(r))
-		return PST_RUN_FAILED;
+	/* Before anything is made: what is made is also removed. */
 	sigemptyset(&set);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGHUP);
 	sigaddset(&set, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &set, &before);
+	result = make_places(r);
+	if (result != PST_RUN_OK) {
+		reserve_release(r);
+		sigprocmask(SIG_SETMASK, &before, NULL);
+		return result;
+	}
+	result = PST_RUN_FAILED;
 	r->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	r->started = run_now();
 	r->started_wall = run_wall();

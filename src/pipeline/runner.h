@@ -55,8 +55,8 @@ struct use_figures {
 struct run_use {
 	struct pst_attach attach; /* pid 0: not attached */
 	char *dir, *work;
-	bool rw, ready, detach_sent;
-	double detach_deadline; /* when to become rude */
+	bool rw, ready, detach_sent, full; /* full: of this attempt */
+	double detach_deadline;            /* when to become rude */
 	unsigned rudeness;
 	uint64_t digest_bytes, digest_reads; /* read by our digest, not by the step */
 	struct use_figures figures;
@@ -124,7 +124,7 @@ struct runner {
 	pid_t janitor;
 	unsigned cpus;
 	uint64_t cpu_allowed;
-	bool cancelling;
+	bool cancelling, no_space; /* no_space: a step met a full pool */
 	bool tty;
 	unsigned tty_lines;
 	double last_heartbeat, next_sample, last_sample;
@@ -133,6 +133,13 @@ struct runner {
 
 double run_now(void);  /* monotonic seconds */
 double run_wall(void); /* since 1970 */
+
+/* Has the user interrupted, and the loop not yet seen it? For what waits outside of the loop. */
+bool run_interrupted(void);
+
+#define RUN_RESERVE_BYTES ((off_t)4 << 20)
+/* Gives back the space that was kept for the record. */
+void reserve_release(struct runner *r);
 
 /* plan.c */
 void plan_print(struct runner *r);

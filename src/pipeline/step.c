@@ -97,7 +97,7 @@ static bool attach_one(struct runner *r, struct run_step *s, struct run_use *u)
 		fail(s, "volume '%s': no process could be started for it", v->name);
 		return false;
 	}
-	u->ready = u->detach_sent = false;
+	u->ready = u->detach_sent = u->full = false;
 	u->rudeness = 0;
 	u->digest_bytes = u->digest_reads = 0;
 	return true;
@@ -155,6 +155,7 @@ static void add_figures(struct runner *r, struct run_use *u)
 static void release_use(struct runner *r, struct run_use *u)
 {
 	add_figures(r, u);
+	u->full = atomic_load(&u->attach.shared->full);
 	pst_attach_done(&u->attach);
 	(void)rmdir(u->dir);
 }
@@ -364,6 +365,21 @@ static void record_attempt(struct run_step *s)
 	json_array_append_new(s->attempts, a);
 }
 
+/* What a step sees of a full pool is an errno, or a page that was never written back: its volumes know better. */
+static void explain_full(struct runner *r, struct run_step *s)
+{
+	size_t used = strlen(s->error);
+
+	for (size_t i = 0; i < s->spec->uses_count; i++)
+		if (s->uses[i].full) {
+			snprintf(s->error + used, sizeof(s->error) - used,
+				 "; the pool has no room left for volume '%s' (see: penstock pool list)",
+				 r->volumes[s->uses[i].volume].name);
+			r->no_space = true;
+			return;
+		}
+}
+
 /* All volumes are off: the attempt is over. */
 static void attempt_over(struct runner *r, struct run_step *s)
 {
@@ -371,6 +387,8 @@ static void attempt_over(struct runner *r, struct run_step *s)
 	json_t *a;
 	size_t i;
 
+	if (s->attempt_failed)
+		explain_full(r, s);
 	record_attempt(s);
 	if (!s->attempt_failed) {
 		step_finish(r, s, STATUS_SUCCEEDED);

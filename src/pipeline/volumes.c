@@ -18,11 +18,30 @@ static void complain(const struct pst_api_error *e)
 		fprintf(stderr, "  try: %s\n", e->hint);
 }
 
+#define CANCELLING_PATIENCE_S 3.0
+
+struct patience {
+	struct runner *r;
+	double until;
+};
+
+/* A daemon that hangs is waited for, but not once the user has interrupted. */
+static bool impatient(void *arg)
+{
+	struct patience *p = arg;
+
+	return p->r->cancelling ? run_now() >= p->until : run_interrupted();
+}
+
 static pst_err call(struct runner *r, const char *method, const char *path, json_t *body, json_t **ret,
 		    struct pst_api_error *e)
 {
+	struct patience patience = { r, run_now() + CANCELLING_PATIENCE_S };
+
 	memset(e, 0, sizeof(*e));
+	pst_api_on_wait(impatient, &patience);
 	pst_err err = pst_api_call(r->daemon.api, method, path, body, ret, e);
+	pst_api_on_wait(NULL, NULL);
 	json_decref(body);
 	return err;
 }
@@ -130,11 +149,13 @@ enum pst_run_result volumes_open(struct runner *r)
 			progress_line(r, "volume '%s' made: %llu MiB, profile %s", v->name,
 				      (unsigned long long)(v->spec->size_bytes >> 20), v->spec->profile);
 		}
+		if (err == PST_E_CANCELLED)
+			return PST_RUN_INTERRUPTED;
 		if (err != PST_OK) {
 			if (e.message[0] == '\0')
 				snprintf(e.message, sizeof(e.message), "volume '%s': %s", v->name, pst_err_text(err));
 			complain(&e);
-			return PST_RUN_FAILED;
+			return err == PST_E_NOSPACE ? PST_RUN_NO_SPACE : PST_RUN_FAILED;
 		}
 	}
 	if (r->daemon.listen[0] == '\0' && r->pipeline->volume_count > 0)

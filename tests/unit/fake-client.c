@@ -29,6 +29,11 @@ static json_t *describe(const char *path, const char *name)
 			 "addresses", path, ":", "4420");
 }
 
+void pst_api_on_wait(bool (*give_up)(void *arg), void *arg)
+{
+	(void)give_up, (void)arg; /* nothing here waits */
+}
+
 pst_err pst_api_call(const char *url, const char *method, const char *path, json_t *body, json_t **ret_json,
 		     struct pst_api_error *ret_error)
 {
