@@ -200,10 +200,27 @@ static enum pst_run_result place_error(void)
 	return errno == ENOSPC || errno == EDQUOT ? PST_RUN_NO_SPACE : PST_RUN_FAILED;
 }
 
+#define SOCKET_DIR_PARENT_MAX 40 /* socket names have 107 bytes, and names of steps up to 40 */
+
+/* A new directory for sockets, in TMPDIR if that is short enough. */
+static char *make_socket_dir(void)
+{
+	const char *tmp = getenv("TMPDIR");
+	char path[SOCKET_DIR_PARENT_MAX + 32];
+
+	if (tmp == NULL || tmp[0] != '/' || strlen(tmp) > SOCKET_DIR_PARENT_MAX)
+		tmp = "/tmp";
+	snprintf(path, sizeof(path), "%s/penstock-XXXXXX", tmp);
+	if (mkdtemp(path) != NULL)
+		return strdup(path);
+	fprintf(stderr, "penstock: a directory for sockets can't be made in %s: %s\n", tmp, strerror(errno));
+	return NULL;
+}
+
 static enum pst_run_result make_places(struct runner *r)
 {
 	char *state = r->options->state != NULL ? strdup(r->options->state) : default_state(), *sub[3] = { NULL };
-	char sockets[] = "/tmp/penstock-XXXXXX", *record = NULL;
+	char *record = NULL;
 
 	r->state = state != NULL ? absolute(state) : NULL;
 	free(state);
@@ -227,9 +244,7 @@ static enum pst_run_result make_places(struct runner *r)
 	}
 	if (!reserve_take(r))
 		return place_error();
-	r->sockets = mkdtemp(sockets) != NULL ? strdup(sockets) : NULL;
-	if (r->sockets == NULL)
-		fprintf(stderr, "penstock: a directory for sockets can't be made in /tmp: %s\n", strerror(errno));
+	r->sockets = make_socket_dir();
 	return r->sockets != NULL ? PST_RUN_OK : place_error();
 }
 

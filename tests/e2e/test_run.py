@@ -11,6 +11,7 @@ import pathlib
 import random
 import signal
 import subprocess
+import tempfile
 import time
 
 import pytest
@@ -47,6 +48,8 @@ class World:
         self.images = directory / "images"
         self.images.mkdir()
         self.env = dict(os.environ, PST_FAKE_DIR=str(self.images), PENSTOCK_STATE_DIR=str(directory / "state"))
+        # Short, for sockets; watched, because nothing may stay in it.
+        self.env["TMPDIR"] = self.tmp = tempfile.mkdtemp(prefix="pt-", dir="/tmp")
         self.env.pop("PENSTOCK_URL", None)
         self.env.pop("PENSTOCK_MOUNT", None)
 
@@ -72,6 +75,10 @@ class World:
     def steps(self):
         return {s["name"]: s for s in self.record()["steps"]}
 
+    def end(self):
+        self.assert_nothing_left()
+        os.rmdir(self.tmp)
+
     def await_text(self, path, text, process, seconds=60):
         """Waits until a file of the record holds @text. No test of a moment depends on how fast this machine is."""
         path, end = self.directory / "rec" / path, time.time() + seconds
@@ -88,12 +95,13 @@ class World:
         return (self.directory / f"rec/logs/{step}.log").read_text()
 
     def assert_nothing_left(self):
-        """No mount, loop device or process of ours (a process is ours by its command line or environment)."""
+        """No mount, loop device, process (ours by its command line or environment), or directory in TMPDIR."""
         here = str(self.directory)
-        for _ in range(100):
+        for _ in range(150):
             left = [m for m in open("/proc/self/mountinfo") if here in m]
             loops = subprocess.run(["losetup", "-a"], capture_output=True, text=True).stdout if os.geteuid() == 0 else ""
             left += [line for line in loops.splitlines() if here in line]
+            left += [f"{self.tmp}/{name}" for name in os.listdir(self.tmp)]
             for pid in filter(str.isdigit, os.listdir("/proc")):
                 if int(pid) == os.getpid():
                     continue
@@ -117,7 +125,7 @@ def world(request, tmp_path):
         pytest.skip(daemon_missing())
     w = World(real, tmp_path)
     yield w
-    w.assert_nothing_left()
+    w.end()
 
 
 @pytest.fixture
@@ -126,7 +134,7 @@ def real_world(tmp_path):
         pytest.skip(daemon_missing())
     w = World(True, tmp_path)
     yield w
-    w.assert_nothing_left()
+    w.end()
 
 
 TWO_STEPS = """

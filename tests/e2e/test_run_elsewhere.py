@@ -44,7 +44,7 @@ class Place(World):
 def place(tmp_path):
     p = Place(tmp_path)
     yield p
-    p.assert_nothing_left()
+    p.end()
 
 
 @contextlib.contextmanager
@@ -125,7 +125,7 @@ def test_two_clones_side_by_side(tmp_path):
     assert len(listens) == 2
     for p in places:
         assert p.log("make").splitlines()[-1] == p.log("use").splitlines()[-1]
-        p.assert_nothing_left()
+        p.end()
 
 
 def test_missing_command(place):
