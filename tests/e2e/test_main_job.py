@@ -27,13 +27,14 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory):
-    """penstockd on a pool in memory, any port; its API's address."""
+    """penstockd on a pool on disk, any port; its API's address."""
     directory = tmp_path_factory.mktemp("daemon")
     ready, ready_write = os.pipe()
     api = f"unix:{directory}/api.sock"
     with open(directory / "log", "wb") as log:
-        process = subprocess.Popen([BUILD / "bin/penstockd", "--ram", "2Gi", "--listen", "127.0.0.1:0", "--api", api,
-                                    "--ready-fd", str(ready_write)], pass_fds=[ready_write], stderr=log)
+        process = subprocess.Popen([BUILD / "bin/penstockd", "--pool", directory / "pool", "--pool-size", "4Gi", "--listen",
+                                    "127.0.0.1:0", "--api", api, "--ready-fd", str(ready_write)],
+                                   pass_fds=[ready_write], stderr=log)
     os.close(ready_write)
     with os.fdopen(ready) as f:
         line = f.readline()
@@ -135,7 +136,8 @@ def test_proof_and_report(job, killed, tmp_path):
     training, rollout = report["training"], report["rollout"]
     assert training["restart_recovery_s"] > 0 and training["samples_per_s"] > 0 and training["checkpoint_write_s"]
     assert training["test_accuracy"] > 0.6 and rollout["realtime"]["requests"] == 60
-    assert any(label.startswith("Cache-served: the pool is in memory") for label in report["labels"])
+    assert any(label.startswith("Not cache-served: ") for label in report["labels"])
+    assert not any("the pool is in memory" in label for label in report["labels"])
     assert report["proof_details"]["verdict"].startswith("The neighbour") and report["proof_details"]["timeline"]
     assert len(report["labels"]) >= 5 and report["environment"]["cores"] >= 1
 
