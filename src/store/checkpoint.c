@@ -223,10 +223,9 @@ static void op_submit(struct part *p, struct cp_op *o, uint64_t block)
 	p->cp.ops_busy++;
 	o->op.kind = PST_FILE_WRITE;
 	o->op.iov = o->iov;
-	o->op.offset_bytes = (p->geo.start + block) * PST_BLOCK_BYTES;
 	o->op.len_bytes = len;
 	o->op.done = op_done;
-	store_submit(p->store, &o->op);
+	part_submit(p, &o->op, block);
 }
 
 /* Nodes whose new blocks lie in a row go out together. */

@@ -344,8 +344,12 @@ static pst_err begin(struct store *st, struct pst_pool_op *op, uint32_t *ret_byt
 	case PST_POOL_RECORD_PUT:
 	case PST_POOL_RECORD_DELETE:
 		return record_begin(st, op, ret_bytes);
-	default:
+	case PST_POOL_VOLUME_OPEN:
+	case PST_POOL_VOLUME_RESIZE:
+	case PST_POOL_VOLUME_DELETE:
 		return volume_begin(st, op);
+	default:
+		return PST_E_UNSUPPORTED;
 	}
 }
 
@@ -451,4 +455,4 @@ static void control_stats(struct pst_pool *pool, struct pst_pool_stats *ret_stat
 	}
 }
 
-const struct pst_pool_ops store_pool_ops = { "store", control_submit, control_records, control_stats };
+const struct pst_pool_ops store_pool_ops = { "store", control_submit, control_records, control_stats, NULL };

@@ -56,9 +56,29 @@ _Static_assert(sizeof(struct pst_superblock) == PST_BLOCK_BYTES, "superblock");
 #define PST_ROOT_SLOTS 4u
 
 struct pst_ptr {
-	uint32_t block; /* 0: nothing there */
+	uint32_t block; /* and PST_PTR_INHERITED; 0: nothing there */
 	uint32_t crc;   /* of the 4096 bytes it points to */
 };
+
+/*
+ * In `block`: the parent version holds the same block at the same place, so it is not this version's to free or to
+ * overwrite. Exact in live volumes; in snapshots it may stand although the parent that held the block is gone. Below an
+ * inherited node everything is inherited.
+ */
+#define PST_PTR_INHERITED 0x80000000u
+#define PST_PTR_BLOCK 0x7fffffffu
+#define PST_PTR_LOST 0x7ffffffeu    /* what was here can't be read any more: a media error until it is overwritten */
+#define PST_PTR_PENDING 0x7fffffffu /* never on disk: the child exists only in memory so far */
+
+static inline uint32_t pst_ptr_block(struct pst_ptr ptr)
+{
+	return ptr.block & PST_PTR_BLOCK;
+}
+
+static inline bool pst_ptr_inherited(struct pst_ptr ptr)
+{
+	return (ptr.block & PST_PTR_INHERITED) != 0;
+}
 
 struct pst_root {
 	uint32_t magic;
@@ -72,8 +92,8 @@ struct pst_root {
 	uint32_t log_prev_crc;
 	uint32_t catalog_bytes; /* partition 0: length of the catalog image (slot 0 of the map) */
 	struct pst_ptr map;
-	uint64_t used_blocks;      /* set bits in the space map */
-	struct pst_ptr references; /* reserved for counts above 1: nothing in version 1 */
+	uint64_t used_blocks; /* set bits in the space map */
+	uint64_t sequence;    /* of the last snapshot or clone that this partition has applied; 0 in version 1 */
 	uint8_t reserved[4008];
 };
 _Static_assert(sizeof(struct pst_root) == PST_BLOCK_BYTES, "root");
@@ -96,8 +116,11 @@ struct pst_node_disk {
 	uint32_t used; /* entries that are not 0 */
 	uint64_t index;
 	uint64_t generation;  /* of the checkpoint that wrote it */
-	uint64_t data_blocks; /* below it */
-	uint8_t reserved[24];
+	uint64_t data_blocks; /* below it, shared or not; levels 0 to 3 */
+	uint64_t
+	    own_blocks;  /* level 3: those charged to this version. Version 1: 0, and all of data_blocks are meant */
+	uint32_t format; /* 0 in version 1, else 2 */
+	uint8_t reserved[12];
 	struct pst_ptr entry[PST_NODE_FANOUT];
 };
 _Static_assert(sizeof(struct pst_node_disk) == PST_BLOCK_BYTES, "node");
@@ -148,6 +171,13 @@ enum pst_log_kind {
 	PST_LOG_VOLUME_END = 5, /* slot is free again */
 	PST_LOG_PUT = 6,        /* catalog record: key, 0, value */
 	PST_LOG_DELETE = 7,     /* catalog record: key, 0 */
+	PST_LOG_VERSION = 8,    /* slot; then struct pst_version_disk: as VOLUME, in format 2 */
+	PST_LOG_SNAPSHOT =
+	    9, /* slot (the new snapshot's), lba: the volume's slot; count: sequence number (low 32 bits) */
+	PST_LOG_CLONE = 10, /* slot (the new volume's), lba: the snapshot's slot; count: as above */
+	PST_LOG_MERGE =
+	    11,            /* slot (deleted), lba: index of the node in the version, count: level; then pst_log_merge */
+	PST_LOG_MOVE = 12, /* as WRITE; then the blocks that it replaces: counts only where these are still there */
 };
 
 struct pst_log_record {
@@ -165,7 +195,10 @@ enum {
 	PST_VOLUME_OPEN = 1,     /* open for writing: after a machine crash, completed writes may be lost */
 	PST_VOLUME_LOST = 2,     /* that has happened; the next flush says so */
 	PST_VOLUME_DELETING = 4, /* nobody's any more; its space is being freed */
-	PST_VOLUME_FLAGS = 7,
+	PST_VOLUME_SNAPSHOT = 8, /* never changes */
+	PST_VOLUME_PAUSE = 16,   /* in a full pool its writes wait instead of failing */
+	PST_VOLUME_FLATTEN = 32, /* its inherited blocks are being copied */
+	PST_VOLUME_FLAGS = 63,
 };
 
 struct pst_volume_disk {
@@ -175,6 +208,28 @@ struct pst_volume_disk {
 	uint32_t flags;
 };
 _Static_assert(sizeof(struct pst_volume_disk) == 32, "volume");
+
+/* A volume, snapshot or clone, in format 2. */
+struct pst_version_disk {
+	uint8_t uuid[16];
+	uint64_t block_count;
+	uint32_t slot;
+	uint32_t flags;
+	uint32_t parent;    /* slot of the version that it shares inherited blocks with; 0: none */
+	uint32_t key_block; /* on partition 0: two blocks with the family's key; 0: none */
+	uint64_t reserved_blocks;
+	uint64_t sequence; /* of the snapshot or clone; partitions that have not applied it: it never was. 0: neither */
+	uint64_t reserved;
+};
+_Static_assert(sizeof(struct pst_version_disk) == 64, "version");
+
+/* What a MERGE record needs beside the deleted version: see merge.c. */
+struct pst_log_merge {
+	uint32_t parent; /* slot; 0: none */
+	uint32_t child;  /* slot of the only child; 0: none */
+	uint32_t child_live;
+	uint32_t reserved;
+};
 
 /* ---- Catalog image: header, volumes, then records; data blocks 0.. of slot 0 on partition 0 ---- */
 

@@ -161,12 +161,11 @@ static void piece_submit(struct piece *piece, enum pst_file_kind kind, void (*do
 	struct part *p = piece->logged.part;
 
 	piece->op.kind = kind;
-	piece->op.offset_bytes = (p->geo.start + piece->block) * PST_BLOCK_BYTES;
 	piece->op.len_bytes = (uint64_t)piece->count * PST_BLOCK_BYTES;
 	piece->op.done = done;
 	piece->begun_ns = pst_env_now_ns(p->store->pool.env);
 	piece->req->pieces++;
-	store_submit(p->store, &piece->op);
+	part_submit(p, &piece->op, piece->block);
 }
 
 /* ---- The end of a request ---- */

@@ -60,14 +60,10 @@ static void write_submit(struct log_write *w)
 	uint64_t first = w->last_seq + 1 - w->count;
 
 	w->iov = (struct iovec){ w->blocks, (size_t)w->count * PST_BLOCK_BYTES };
-	w->op = (struct pst_file_op){ .kind = PST_FILE_WRITE,
-				      .iov = &w->iov,
-				      .iov_count = 1,
-				      .offset_bytes = (p->geo.start + p->geo.log_start + first % p->geo.log_blocks) *
-						      PST_BLOCK_BYTES,
-				      .len_bytes = w->iov.iov_len,
-				      .done = write_done };
-	store_submit(p->store, &w->op);
+	w->op = (struct pst_file_op){
+		.kind = PST_FILE_WRITE, .iov = &w->iov, .iov_count = 1, .len_bytes = w->iov.iov_len, .done = write_done
+	};
+	part_submit(p, &w->op, p->geo.log_start + first % p->geo.log_blocks);
 }
 
 static void write_retry(struct pst_timer *timer)

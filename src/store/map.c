@@ -163,13 +163,10 @@ static void load(struct node *n, struct pst_ptr ptr)
 	n->block = ptr.block;
 	n->want_crc = ptr.crc;
 	n->iov = (struct iovec){ n->data, PST_BLOCK_BYTES };
-	n->op = (struct pst_file_op){ .kind = PST_FILE_READ,
-				      .iov = &n->iov,
-				      .iov_count = 1,
-				      .offset_bytes = (p->geo.start + ptr.block) * PST_BLOCK_BYTES,
-				      .len_bytes = PST_BLOCK_BYTES,
-				      .done = load_done };
-	store_submit(p->store, &n->op);
+	n->op = (struct pst_file_op){
+		.kind = PST_FILE_READ, .iov = &n->iov, .iov_count = 1, .len_bytes = PST_BLOCK_BYTES, .done = load_done
+	};
+	part_submit(p, &n->op, ptr.block);
 }
 
 pst_err map_open(struct part *p, struct pst_ptr ptr, struct waiter *w)

@@ -133,13 +133,10 @@ static void read_blocks(struct recovery *r, uint64_t block, uint32_t count, void
 {
 	r->next = next;
 	r->iov = (struct iovec){ r->chunk, (size_t)count * PST_BLOCK_BYTES };
-	r->op = (struct pst_file_op){ .kind = PST_FILE_READ,
-				      .iov = &r->iov,
-				      .iov_count = 1,
-				      .offset_bytes = (r->p->geo.start + block) * PST_BLOCK_BYTES,
-				      .len_bytes = r->iov.iov_len,
-				      .done = read_done };
-	store_submit(r->st, &r->op);
+	r->op = (struct pst_file_op){
+		.kind = PST_FILE_READ, .iov = &r->iov, .iov_count = 1, .len_bytes = r->iov.iov_len, .done = read_done
+	};
+	part_submit(r->p, &r->op, block);
 }
 
 /* ---- Checkpoint: the end ---- */
@@ -368,9 +365,8 @@ static void verify_submit(struct verifier *v, enum pst_file_kind kind)
 	v->op.kind = kind;
 	v->op.iov = &v->iov;
 	v->op.iov_count = 1;
-	v->op.offset_bytes = (p->geo.start + rec->block) * PST_BLOCK_BYTES;
 	v->op.len_bytes = v->iov.iov_len;
-	store_submit(p->store, &v->op);
+	part_submit(p, &v->op, rec->block);
 }
 
 static void verify_done(struct pst_file_op *op)
@@ -629,10 +625,9 @@ static void root_rewrite(struct recovery *r, const struct pst_root *root)
 	r->op = (struct pst_file_op){ .kind = PST_FILE_WRITE,
 				      .iov = &r->iov,
 				      .iov_count = 1,
-				      .offset_bytes = (r->p->geo.start + block) * PST_BLOCK_BYTES,
 				      .len_bytes = PST_BLOCK_BYTES,
 				      .done = root_rewritten };
-	store_submit(r->st, &r->op);
+	part_submit(r->p, &r->op, block);
 }
 
 static void roots_read(struct recovery *r)

@@ -67,6 +67,12 @@ void store_submit(struct store *st, struct pst_file_op *op)
 	pst_file_submit(st->file, op);
 }
 
+void part_submit(struct part *p, struct pst_file_op *op, uint64_t block)
+{
+	op->offset_bytes = (p->geo.start + block) * PST_BLOCK_BYTES;
+	store_submit(p->store, op);
+}
+
 /* ---- The turn ---- */
 
 void store_schedule(struct store *st)

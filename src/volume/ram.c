@@ -394,6 +394,9 @@ static void ram_pool_submit(struct pst_pool *pool, struct pst_pool_op *op)
 		break;
 	case PST_POOL_CLOSE:
 		break; /* when its turn comes */
+	default:
+		op->err = PST_E_UNSUPPORTED;
+		break;
 	}
 	pst_list_push_back(&p->done_ops, &op->node);
 	ram_schedule(p);
@@ -415,7 +418,7 @@ static void ram_pool_stats(struct pst_pool *pool, struct pst_pool_stats *ret_sta
 	};
 }
 
-static const struct pst_pool_ops ram_pool_ops = { "ram", ram_pool_submit, ram_pool_records, ram_pool_stats };
+static const struct pst_pool_ops ram_pool_ops = { "ram", ram_pool_submit, ram_pool_records, ram_pool_stats, NULL };
 
 pst_err pst_ram_pool_new(struct pst_env *env, uint64_t size_bytes, struct pst_pool **ret_pool)
 {

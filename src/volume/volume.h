@@ -31,8 +31,8 @@ enum {
  * One request, embedded in the caller's own structure; owned by the volume from submit to done. Buffers need no
  * alignment, but 4096-aligned ones are read and written in place. Durability (design of the volume stack): a completed
  * write survives the death of the process, is durable after a flush, and no block is ever torn.
- * Results: PST_E_CHECKSUM or PST_E_IO (media), PST_E_NOSPACE, PST_E_LOST (first flush after an unclean machine stop),
- * PST_E_CANCELLED (volume closing).
+ * Results: PST_E_CHECKSUM or PST_E_IO (media), PST_E_NOSPACE, PST_E_DENIED (write to a snapshot), PST_E_LOST (first
+ * flush after an unclean machine stop), PST_E_CANCELLED (volume closing).
  */
 struct pst_io {
 	enum pst_io_kind kind;
@@ -41,6 +41,8 @@ struct pst_io {
 	uint64_t block_count; /* 0 for flush; reads and writes at most PST_IO_BLOCKS_MAX */
 	struct iovec *iov;    /* reads and writes: sums to block_count blocks; at most PST_IO_IOV_MAX entries */
 	uint32_t iov_count;
+	uint64_t
+	    *holes; /* reads; NULL: not asked for. A bit for each block, cleared by the caller: 1, it has no data */
 	void (*done)(struct pst_io *io); /* on the volume's shard; never inside pst_volume_submit */
 	pst_err err;
 	uint64_t device_ns;   /* engine's: time spent waiting for the device, as far as known */
