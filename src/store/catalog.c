@@ -18,7 +18,7 @@ uint32_t catalog_image_bytes(const struct store *st)
 
 	PST_LIST_EACH(l, &st->volumes) {
 		(void)l;
-		bytes += (uint32_t)sizeof(struct pst_volume_disk);
+		bytes += (uint32_t)sizeof(struct pst_version_disk);
 	}
 	for (size_t i = 0; i < st->records.count; i++)
 		bytes += record_bytes(strlen(st->records.items[i].key), st->records.items[i].value_bytes);
@@ -40,9 +40,9 @@ void catalog_encode(const struct store *st, uint8_t *image)
 	head->magic = PST_CATALOG_MAGIC;
 	head->record_count = (uint32_t)st->records.count;
 	PST_LIST_EACH(l, &st->volumes) {
-		memcpy(to, &pst_container_of(l, struct svol, node)->disk, sizeof(struct pst_volume_disk));
-		to += sizeof(struct pst_volume_disk);
-		head->volume_count++;
+		memcpy(to, &pst_container_of(l, struct svol, node)->disk, sizeof(struct pst_version_disk));
+		to += sizeof(struct pst_version_disk);
+		head->version_count++;
 	}
 	for (size_t i = 0; i < st->records.count; i++) {
 		const struct pst_record *r = &st->records.items[i];
@@ -58,11 +58,11 @@ void catalog_encode(const struct store *st, uint8_t *image)
 
 /* ---- From disk ---- */
 
-static pst_err volume_put(struct store *st, const struct pst_volume_disk *disk)
+static pst_err version_put(struct store *st, const struct pst_version_disk *disk)
 {
 	struct svol *v = svol_by_slot(st, disk->slot);
 
-	if (disk->slot == 0 || disk->slot >= PST_SLOTS_MAX || disk->block_count == 0 ||
+	if (disk->slot == 0 || disk->slot >= PST_SLOTS_MAX || disk->block_count == 0 || disk->parent >= PST_SLOTS_MAX ||
 	    (disk->flags & ~(uint32_t)PST_VOLUME_FLAGS) != 0 || part_local(st, 0, disk->block_count) > PST_SLOT_SPAN)
 		return PST_E_FORMAT;
 	if (v == NULL)
@@ -73,6 +73,19 @@ static pst_err volume_put(struct store *st, const struct pst_volume_disk *disk)
 	v->volume.block_count = disk->block_count;
 	memcpy(v->volume.uuid, disk->uuid, 16);
 	return PST_OK;
+}
+
+/* Of a pool in format 1. */
+static pst_err volume_put(struct store *st, const void *old)
+{
+	struct pst_volume_disk volume;
+	struct pst_version_disk disk;
+
+	memcpy(&volume, old, sizeof(volume));
+	disk =
+	    (struct pst_version_disk){ .block_count = volume.block_count, .slot = volume.slot, .flags = volume.flags };
+	memcpy(disk.uuid, volume.uuid, 16);
+	return (volume.flags & ~(uint32_t)PST_VOLUME_FLAGS_OLD) == 0 ? version_put(st, &disk) : PST_E_FORMAT;
 }
 
 static pst_err record_decode(struct store *st, const uint8_t *image, uint32_t bytes, uint32_t *at)
@@ -100,18 +113,20 @@ static pst_err record_decode(struct store *st, const uint8_t *image, uint32_t by
 pst_err catalog_decode(struct store *st, const uint8_t *image, uint32_t bytes)
 {
 	const struct pst_catalog_head *head = (const void *)image;
+	bool old = head->magic == PST_CATALOG_MAGIC_OLD;
+	uint32_t each = old ? (uint32_t)sizeof(struct pst_volume_disk) : (uint32_t)sizeof(struct pst_version_disk);
 	uint32_t at = sizeof(*head);
 	pst_err err = PST_OK;
 
-	if (bytes < sizeof(*head) || head->magic != PST_CATALOG_MAGIC ||
-	    head->volume_count > (bytes - at) / sizeof(struct pst_volume_disk))
+	if (bytes < sizeof(*head) || (!old && head->magic != PST_CATALOG_MAGIC) ||
+	    head->version_count > (bytes - at) / each)
 		return PST_E_FORMAT;
-	for (uint32_t i = 0; err == PST_OK && i < head->volume_count; i++) {
-		struct pst_volume_disk disk;
+	for (uint32_t i = 0; err == PST_OK && i < head->version_count; i++, at += each) {
+		struct pst_version_disk disk;
 
-		memcpy(&disk, image + at, sizeof(disk));
-		at += (uint32_t)sizeof(disk);
-		err = volume_put(st, &disk);
+		if (!old)
+			memcpy(&disk, image + at, sizeof(disk));
+		err = old ? volume_put(st, image + at) : version_put(st, &disk);
 	}
 	for (uint32_t i = 0; err == PST_OK && i < head->record_count; i++)
 		err = record_decode(st, image, bytes, &at);
@@ -122,15 +137,18 @@ pst_err catalog_decode(struct store *st, const uint8_t *image, uint32_t bytes)
 pst_err catalog_replay(struct store *st, const struct pst_log_record *r, const void *body)
 {
 	const char *key = body;
-	struct pst_volume_disk disk;
+	struct pst_version_disk disk;
 	struct svol *v;
 	size_t len;
 	pst_err err = PST_OK;
 
 	switch (r->kind) {
 	case PST_LOG_VOLUME:
+		err = volume_put(st, key);
+		break;
+	case PST_LOG_VERSION:
 		memcpy(&disk, key, sizeof(disk));
-		err = disk.slot == r->slot ? volume_put(st, &disk) : PST_E_FORMAT;
+		err = disk.slot == r->slot ? version_put(st, &disk) : PST_E_FORMAT;
 		break;
 	case PST_LOG_VOLUME_END:
 		v = svol_by_slot(st, r->slot);

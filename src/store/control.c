@@ -74,7 +74,7 @@ static void control_applied(struct logged *l)
 
 	if (c->vol != NULL)
 		c->vol->logged_busy = false;
-	if (l->record.kind == PST_LOG_VOLUME && err == PST_OK) {
+	if (l->record.kind == PST_LOG_VERSION && err == PST_OK) {
 		if (current(st)->kind == PST_POOL_VOLUME_CREATE)
 			pst_list_push_back(&st->volumes, &c->vol->node);
 		memcpy(&c->vol->disk, c->body, sizeof(c->vol->disk));
@@ -140,7 +140,7 @@ static void control_log(struct store *st, enum pst_log_kind kind, uint32_t slot,
 static pst_err create(struct store *st, const struct pst_pool_op *op)
 {
 	struct control *c = &st->control;
-	struct pst_volume_disk disk = { .block_count = op->block_count, .slot = 1 };
+	struct pst_version_disk disk = { .block_count = op->block_count, .slot = 1 };
 
 	if (svol_find(st, op->uuid) != NULL)
 		return PST_E_EXISTS;
@@ -212,7 +212,7 @@ static pst_err volume_gather(struct store *st, const struct pst_pool_op *op)
 {
 	struct control *c = &st->control;
 	struct svol *v = c->vol;
-	struct pst_volume_disk disk = v->disk;
+	struct pst_version_disk disk = v->disk;
 	pst_err err = PST_OK;
 
 	switch (op->kind) {
@@ -336,7 +336,7 @@ static pst_err begin(struct store *st, struct pst_pool_op *op, uint32_t *ret_byt
 	c->lba = 0;
 	c->space_checkpoint = 0;
 	c->vol = NULL;
-	*ret_bytes = sizeof(struct pst_volume_disk);
+	*ret_bytes = sizeof(struct pst_version_disk);
 	switch (op->kind) {
 	case PST_POOL_VOLUME_CREATE:
 	case PST_POOL_CLOSE:
@@ -377,7 +377,7 @@ static void log_it(struct store *st, const struct pst_pool_op *op, uint32_t byte
 		if (err != PST_OK)
 			fail(st, op, err);
 		else
-			control_log(st, PST_LOG_VOLUME, c->vol->disk.slot, bytes);
+			control_log(st, PST_LOG_VERSION, c->vol->disk.slot, bytes);
 	}
 }
 

@@ -13,7 +13,8 @@
 #endif
 
 #define PST_SB_MAGIC 0x4b434f54534e4550u /* "PENSTOCK" */
-#define PST_SB_VERSION 1u
+#define PST_SB_VERSION 2u     /* what is written; a pool of the older one is made one of this when it is opened */
+#define PST_SB_VERSION_OLD 1u /* without snapshots: catalog of struct pst_volume_disk, no pst_ptr flags */
 #define PST_FEATURES_INCOMPAT_KNOWN 0u
 #define PST_FEATURES_RO_COMPAT_KNOWN 0u
 
@@ -167,7 +168,7 @@ enum pst_log_kind {
 	PST_LOG_WRITE = 1,      /* slot, lba, block, count; then count CRC32Cs */
 	PST_LOG_DISCARD = 2,    /* slot, lba, count: holes from now on */
 	PST_LOG_ABORT = 3,      /* the write record (seq in lba, its number in that block in count) never happened */
-	PST_LOG_VOLUME = 4,     /* slot; then struct pst_volume_disk: its state from now on */
+	PST_LOG_VOLUME = 4,     /* format 1: slot; then struct pst_volume_disk: its state from now on */
 	PST_LOG_VOLUME_END = 5, /* slot is free again */
 	PST_LOG_PUT = 6,        /* catalog record: key, 0, value */
 	PST_LOG_DELETE = 7,     /* catalog record: key, 0 */
@@ -199,8 +200,10 @@ enum {
 	PST_VOLUME_PAUSE = 16,   /* in a full pool its writes wait instead of failing */
 	PST_VOLUME_FLATTEN = 32, /* its inherited blocks are being copied */
 	PST_VOLUME_FLAGS = 63,
+	PST_VOLUME_FLAGS_OLD = 7,
 };
 
+/* A volume in format 1. */
 struct pst_volume_disk {
 	uint8_t uuid[16];
 	uint64_t block_count;
@@ -231,14 +234,15 @@ struct pst_log_merge {
 	uint32_t reserved;
 };
 
-/* ---- Catalog image: header, volumes, then records; data blocks 0.. of slot 0 on partition 0 ---- */
+/* ---- Catalog image: header, versions, then records; data blocks 0.. of slot 0 on partition 0 ---- */
 
-#define PST_CATALOG_MAGIC 0x4c544143u /* "CATL" */
+#define PST_CATALOG_MAGIC 0x32544143u     /* "CAT2" */
+#define PST_CATALOG_MAGIC_OLD 0x4c544143u /* "CATL": with struct pst_volume_disk */
 #define PST_CATALOG_BYTES_MAX (PST_NODE_FANOUT * PST_BLOCK_BYTES)
 
 struct pst_catalog_head {
 	uint32_t magic;
-	uint32_t volume_count;
+	uint32_t version_count;
 	uint32_t record_count;
 	uint32_t reserved;
 };

@@ -237,9 +237,9 @@ struct part {
 struct svol {
 	struct pst_volume volume; /* what open hands out */
 	struct store *store;
-	struct pst_list node;        /* in store.volumes */
-	struct pst_volume_disk disk; /* as logged and applied */
-	uint64_t used_blocks;        /* while open */
+	struct pst_list node;         /* in store.volumes */
+	struct pst_version_disk disk; /* as logged and applied */
+	uint64_t used_blocks;         /* while open */
 	bool open, held, reaping;
 	bool lost;
 	uint32_t inflight; /* requests */
@@ -249,7 +249,7 @@ struct svol {
 	struct waiter *idle_waiter; /* resize waits for the requests in flight */
 	struct logged logged;       /* its own record: close, reap, lost */
 	bool logged_busy;
-	struct pst_volume_disk log_body;
+	struct pst_version_disk log_body;
 	struct pst_io reap_io;
 	struct pst_list close_node;
 };
@@ -400,7 +400,7 @@ void io_complete(struct store *st, struct pst_io *io, pst_err err);
 pst_err PST_MUST_USE part_space_wait(struct part *p, struct waiter *w, uint64_t *since);
 
 /* ---- volume.c ---- */
-struct svol *svol_new(struct store *st, const struct pst_volume_disk *disk);
+struct svol *svol_new(struct store *st, const struct pst_version_disk *disk);
 void svol_free(struct svol *v);
 struct svol *svol_find(struct store *st, const uint8_t uuid[16]);
 struct svol *svol_by_slot(struct store *st, uint32_t slot);

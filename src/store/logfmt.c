@@ -75,6 +75,8 @@ static bool record_sane(const struct pst_log_record *r, uint32_t room)
 		return true;
 	case PST_LOG_VOLUME:
 		return body >= sizeof(struct pst_volume_disk) && r->slot > 0 && r->slot < PST_SLOTS_MAX;
+	case PST_LOG_VERSION:
+		return body >= sizeof(struct pst_version_disk) && r->slot > 0 && r->slot < PST_SLOTS_MAX;
 	case PST_LOG_VOLUME_END:
 		return r->slot > 0 && r->slot < PST_SLOTS_MAX;
 	case PST_LOG_PUT:

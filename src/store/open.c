@@ -180,14 +180,30 @@ static void partition_recovered(struct waiter *w)
 		opening_finish(o, w->err);
 		return;
 	}
-	if (o->part_index < st->part_count) {
-		recovery_start(o->recovery, &st->parts[o->part_index++]);
+	if (o->part_index < st->part_count) { /* partition 0 last: it drops versions that others never got */
+		recovery_start(o->recovery, &st->parts[++o->part_index % st->part_count]);
 		return;
 	}
 	w->run = superblocks_written;
 	st->sb->clean = 0;
 	pst_env_boot_id(st->pool.env, st->sb->boot_id);
 	sb_write(st, w);
+}
+
+/* A pool of the old format: before anything is written in the new one, both superblocks say so. */
+static void upgraded(struct waiter *w)
+{
+	struct opening *o = pst_container_of(w, struct opening, wait);
+
+	if (w->err != PST_OK) {
+		snprintf(o->user->detail, sizeof(o->user->detail), "the superblock can't be written");
+		opening_finish(o, w->err);
+		return;
+	}
+	store_event(o->st, PST_LOG_INFO, "pool_upgraded format=%u: programs of before can't open it any more",
+		    PST_SB_VERSION);
+	w->run = partition_recovered;
+	store_wake(o->st, w);
 }
 
 static pst_err recover(struct opening *o)
@@ -212,7 +228,13 @@ static pst_err recover(struct opening *o)
 		return PST_E_NOMEM;
 	st->recovering = true;
 	st->cache.overflow = true;
-	store_wake(st, &o->wait);
+	if (st->sb->version == PST_SB_VERSION) {
+		store_wake(st, &o->wait);
+		return PST_OK;
+	}
+	st->sb->version = PST_SB_VERSION;
+	o->wait.run = upgraded;
+	sb_write(st, &o->wait);
 	return PST_OK;
 }
 

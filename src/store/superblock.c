@@ -95,9 +95,10 @@ static pst_err sb_sane(const struct pst_superblock *sb, uint64_t file_blocks, ch
 	uint64_t unknown = sb->features_incompat & ~(uint64_t)PST_FEATURES_INCOMPAT_KNOWN;
 	uint64_t unknown_ro = sb->features_ro_compat & ~(uint64_t)PST_FEATURES_RO_COMPAT_KNOWN;
 
-	if (sb->version != PST_SB_VERSION) {
-		snprintf(detail, PST_DETAIL_BYTES, "format version %u; this program reads version %u: use a newer one",
-			 sb->version, PST_SB_VERSION);
+	if (sb->version != PST_SB_VERSION && sb->version != PST_SB_VERSION_OLD) {
+		snprintf(detail, PST_DETAIL_BYTES,
+			 "format version %u; this program reads versions %u and %u: use a newer one", sb->version,
+			 PST_SB_VERSION_OLD, PST_SB_VERSION);
 		return PST_E_FORMAT;
 	}
 	if (unknown != 0 || unknown_ro != 0) {

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct svol *svol_new(struct store *st, const struct pst_volume_disk *disk)
+struct svol *svol_new(struct store *st, const struct pst_version_disk *disk)
 {
 	struct svol *v = calloc(1, sizeof(*v));
 
@@ -119,7 +119,7 @@ void svol_log(struct svol *v, uint32_t flags, void (*apply)(struct logged *l))
 	v->logged_busy = true;
 	v->log_body = v->disk;
 	v->log_body.flags = flags;
-	v->logged.record = (struct pst_log_record){ .kind = PST_LOG_VOLUME, .slot = v->disk.slot };
+	v->logged.record = (struct pst_log_record){ .kind = PST_LOG_VERSION, .slot = v->disk.slot };
 	v->logged.body = &v->log_body;
 	v->logged.body_bytes = sizeof(v->log_body);
 	v->logged.ready = true;
