@@ -303,7 +303,7 @@ static void power_loss_after_a_failed_flush(void **state)
 	for (uint64_t seed = 1; seed <= 150; seed++) {
 		struct pst_sim_faults faults = { .disk_flush_error_ppm = 1000000,
 						 .disk_keep_percent = 101,
-						 .disk_tear = true };
+						 .disk_tear_bytes = 512 };
 		struct world *w = world_new(seed);
 		uint8_t flushed = 0, byte = 0;
 		unsigned flushes = 0, healthy = (unsigned)pst_sim_rand_below(w->sim, 30);

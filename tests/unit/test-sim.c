@@ -137,7 +137,7 @@ static void power_loss_keeps_flushed_only(void **state)
 	pst_sim_free(w.sim);
 }
 
-/* With tearing on, blocks come back as a mix of sectors. */
+/* With tearing at 512, blocks come back as a mix of sectors. */
 static void power_loss_tears(void **state)
 {
 	struct world w;
@@ -145,7 +145,7 @@ static void power_loss_tears(void **state)
 	unsigned mixed;
 
 	(void)state;
-	world_new(&w, 3, &(struct pst_sim_faults){ .disk_keep_percent = 50, .disk_tear = true });
+	world_new(&w, 3, &(struct pst_sim_faults){ .disk_keep_percent = 50, .disk_tear_bytes = 512 });
 	world_fill(&w, 9);
 	world_restart(&w, true);
 	world_count(&w, 9, &mixed);
@@ -153,6 +153,27 @@ static void power_loss_tears(void **state)
 	pst_sim_stats(w.sim, &stats);
 	assert_int_equal(stats.torn, mixed);
 	assert_int_equal(stats.power_losses, 1);
+	pst_sim_free(w.sim);
+}
+
+/* A device that tears at 4096 only: a long write comes back in part, but every aligned block of it is old or new. */
+static void power_loss_tears_between_blocks(void **state)
+{
+	struct world w;
+	struct pst_sim_stats stats;
+	uint8_t buf[BLOCKS * BLOCK];
+	unsigned mixed, new;
+
+	(void)state;
+	memset(buf, 9, sizeof(buf));
+	world_new(&w, 3, &(struct pst_sim_faults){ .disk_keep_percent = 50, .disk_tear_bytes = 4096 });
+	assert_int_equal(job_run(w.sim, w.file, PST_FILE_WRITE, 0, buf, sizeof(buf)), PST_OK);
+	world_restart(&w, true);
+	new = world_count(&w, 9, &mixed);
+	assert_int_equal(mixed, 0);
+	assert_in_range(new, BLOCKS / 8, BLOCKS - BLOCKS / 8);
+	pst_sim_stats(w.sim, &stats);
+	assert_int_equal(stats.torn, 1);
 	pst_sim_free(w.sim);
 }
 
@@ -237,6 +258,32 @@ static void failed_flush_forgets(void **state)
 	world_restart(&w, true);
 	kept = world_count(&w, 1, &mixed);
 	assert_true(kept > 0 && kept < BLOCKS);
+	pst_sim_free(w.sim);
+}
+
+/* A flush that lies succeeds, and the plug takes what it claimed; the next honest flush makes good. */
+static void lying_flush_claims(void **state)
+{
+	struct pst_sim_faults faults = { .disk_keep_percent = 0, .disk_flush_lie_ppm = 1000000 };
+	struct pst_sim_stats stats;
+	struct world w;
+	unsigned mixed;
+
+	(void)state;
+	world_new(&w, 3, &faults);
+	world_fill(&w, 1);
+	assert_int_equal(job_run(w.sim, w.file, PST_FILE_FLUSH, 0, NULL, 0), PST_OK);
+	world_restart(&w, true);
+	assert_int_equal(world_count(&w, 1, &mixed), 0);
+	world_fill(&w, 2);
+	assert_int_equal(job_run(w.sim, w.file, PST_FILE_FLUSH, 0, NULL, 0), PST_OK);
+	pst_sim_stats(w.sim, &stats);
+	assert_int_equal(stats.flush_lies, 2);
+	faults.disk_flush_lie_ppm = 0;
+	pst_sim_set_faults(w.sim, NULL, &faults);
+	assert_int_equal(job_run(w.sim, w.file, PST_FILE_FLUSH, 0, NULL, 0), PST_OK);
+	world_restart(&w, true);
+	assert_int_equal(world_count(&w, 2, &mixed), BLOCKS);
 	pst_sim_free(w.sim);
 }
 
@@ -549,10 +596,12 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(power_loss_keeps_flushed_only),
 		cmocka_unit_test(power_loss_tears),
+		cmocka_unit_test(power_loss_tears_between_blocks),
 		cmocka_unit_test(kill_keeps_completed),
 		cmocka_unit_test(kill_in_flight_is_open),
 		cmocka_unit_test(flush_covers_completed_only),
 		cmocka_unit_test(failed_flush_forgets),
+		cmocka_unit_test(lying_flush_claims),
 		cmocka_unit_test(faults_strike),
 		cmocka_unit_test(dead_machine_is_silent),
 		cmocka_unit_test(killed_process_closes),

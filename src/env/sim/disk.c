@@ -2,13 +2,14 @@
 /*
  * A simulated medium. `cache` is what reads see: everything written so far. `medium` is what a flush has made certain.
  * Between them stands the list of unflushed writes, in the order in which they were applied. At power loss each of them
- * (or each of its sectors) is copied to the medium or not, in that order, so a sector ends as the certain version or
- * any version written since; then the cache becomes a copy of the medium. A process death changes nothing here: the
- * cache is the kernel's.
+ * (or each of its pieces of 512 or 4096 bytes) is copied to the medium or not, in that order, so a sector ends as the
+ * certain version or any version written since; then the cache becomes a copy of the medium. A process death changes
+ * nothing here: the cache is the kernel's.
  *
  * A flush covers the writes whose completion had been delivered when it was submitted, which is all that a caller can
  * rely on. A failed flush decides at once which of them survive and forgets them, as Linux does: the pages are clean
- * afterwards, and no later flush writes them. Nobody can observe the decision before the next power loss.
+ * afterwards, and no later flush writes them. Nobody can observe the decision before the next power loss. A flush that
+ * lies succeeds and leaves everything as it was, unflushed: a device that answers from its cache.
  *
  * Growing and shrinking is durable at once (the store does it only while formatting, before its first flush).
  */
@@ -147,19 +148,21 @@ static void disk_persist(struct sim_disk *disk, const struct sim_write *write, u
 	sim_image_write(disk->medium, write->offset + from, write->data ? write->data + from : NULL, len);
 }
 
-/* Sector by sector with the chance @keep in percent; counts writes that were cut. */
-static void disk_persist_some(struct sim_disk *disk, const struct sim_write *write, bool tear, uint32_t keep)
+/*
+ * Each piece of @tear bytes (aligned; 0: all at once) with the chance @keep in percent; counts writes that were cut.
+ */
+static void disk_persist_some(struct sim_disk *disk, const struct sim_write *write, uint32_t tear, uint32_t keep)
 {
 	struct pst_sim *sim = disk->machine->sim;
 	uint64_t at = 0, kept = 0;
 
-	if (!tear) {
+	if (tear == 0) {
 		if (pst_sim_rand_below(sim, 100) < keep)
 			disk_persist(disk, write, 0, write->len);
 		return;
 	}
 	while (at < write->len) {
-		uint64_t to_boundary = PST_SIM_SECTOR_BYTES - (write->offset + at) % PST_SIM_SECTOR_BYTES;
+		uint64_t to_boundary = tear - (write->offset + at) % tear;
 		uint64_t n = PST_MIN(to_boundary, write->len - at);
 
 		/* Long ranges (zeroes over gigabytes) in larger steps. */
@@ -194,7 +197,7 @@ void sim_disk_flush_failed(struct sim_disk *disk, uint64_t covers)
 
 		if (!write->done || write->done >= covers)
 			continue;
-		disk_persist_some(disk, write, disk->machine->faults.disk_tear, 50);
+		disk_persist_some(disk, write, disk->machine->faults.disk_tear_bytes, 50);
 		disk_forget(write);
 	}
 }
@@ -210,7 +213,7 @@ void sim_disk_power_loss(struct sim_disk *disk)
 	PST_LIST_EACH(at, &disk->unflushed) {
 		struct sim_write *write = pst_container_of(at, struct sim_write, node);
 
-		disk_persist_some(disk, write, faults->disk_tear, keep);
+		disk_persist_some(disk, write, faults->disk_tear_bytes, keep);
 		disk_forget(write);
 	}
 	sim_image_copy(disk->cache, disk->medium);
@@ -220,13 +223,14 @@ void sim_disk_power_loss(struct sim_disk *disk)
 void sim_disk_write_partly(struct sim_disk *disk, uint64_t offset, const void *data, uint64_t len)
 {
 	struct pst_sim *sim = disk->machine->sim;
-	bool all = pst_sim_rand_below(sim, 2), tear = disk->machine->faults.disk_tear;
+	uint32_t tear = disk->machine->faults.disk_tear_bytes;
+	bool all = pst_sim_rand_below(sim, 2);
 	uint64_t at = 0;
 
-	if (!tear && !all)
+	if (tear == 0 && !all)
 		return;
 	while (at < len) {
-		uint64_t n = tear && !all && data ? PST_MIN(len - at, PST_SIM_SECTOR_BYTES) : len - at;
+		uint64_t n = tear != 0 && !all && data ? PST_MIN(len - at, tear - (offset + at) % tear) : len - at;
 
 		if (all || pst_sim_rand_below(sim, 2))
 			sim_disk_write(disk, offset + at, data ? (const uint8_t *)data + at : NULL, n)->done =

@@ -219,6 +219,8 @@ static void file_apply_flush(struct sim_file_op *f)
 		f->err = PST_E_IO;
 		env->sim->stats.flush_errors++;
 		sim_disk_flush_failed(f->file->disk, f->covers);
+	} else if (pst_sim_chance(env->sim, env->node->faults.disk_flush_lie_ppm)) {
+		env->sim->stats.flush_lies++;
 	} else {
 		sim_disk_flush(f->file->disk, f->covers);
 	}

@@ -115,7 +115,7 @@ void sim_disk_flush_failed(struct sim_disk *disk, uint64_t covers);
 void sim_disk_power_loss(struct sim_disk *disk);
 void sim_disk_damage(struct sim_disk *disk, uint64_t offset, uint64_t len);
 
-/* The ranges of a write that happen when it is cut off in the middle, by sectors. */
+/* The ranges of a write that happen when it is cut off in the middle, by pieces of disk_tear_bytes. */
 void sim_disk_write_partly(struct sim_disk *disk, uint64_t offset, const void *data, uint64_t len);
 
 /* ---- file.c, net.c: what happens to a dying process ---- */

@@ -384,6 +384,8 @@ static uint32_t swarm_ppm(struct pst_sim *sim)
 
 static void swarm_disk(struct pst_sim *sim, unsigned allowed, struct pst_sim_faults *f)
 {
+	static const uint32_t tears[] = { 0, 512, 512, 4096 };
+
 	if (allowed & PST_SIM_DISK_TIMING) {
 		f->disk_ns_min = 1000;
 		f->disk_ns_max = (uint64_t)1000 << pst_sim_rand_below(sim, 14);
@@ -393,7 +395,7 @@ static void swarm_disk(struct pst_sim *sim, unsigned allowed, struct pst_sim_fau
 		f->disk_stall_ns_max = 3000000000;
 	}
 	if (allowed & PST_SIM_DISK_TEARS) {
-		f->disk_tear = pst_sim_rand_below(sim, 2);
+		f->disk_tear_bytes = tears[pst_sim_rand_below(sim, PST_ARRAY_COUNT(tears))];
 		f->disk_keep_percent = (uint32_t)(pst_sim_rand_below(sim, 6) * 25); /* 125: another share each time */
 		f->disk_discard_garbage = pst_sim_rand_below(sim, 2);
 	}
@@ -409,6 +411,8 @@ static void swarm_disk(struct pst_sim *sim, unsigned allowed, struct pst_sim_fau
 		f->disk_misdirect_ppm = swarm_ppm(sim) / 10;
 		f->disk_misread_ppm = swarm_ppm(sim) / 10;
 	}
+	if (allowed & PST_SIM_DISK_LIES)
+		f->disk_flush_lie_ppm = 10 * swarm_ppm(sim);
 }
 
 void pst_sim_faults_swarm(struct pst_sim *sim, unsigned allowed, struct pst_sim_faults *ret_faults)
@@ -435,14 +439,15 @@ void pst_sim_faults_swarm(struct pst_sim *sim, unsigned allowed, struct pst_sim_
 char *pst_sim_faults_describe(const struct pst_sim_faults *f, char *buf, size_t size)
 {
 	snprintf(buf, size,
-		 "disk(max_us=%" PRIu64 " slow=%u stall=%u tear=%d keep=%u%% garbage=%d rderr=%u wrerr=%u flerr=%u "
+		 "disk(max_us=%" PRIu64
+		 " slow=%u stall=%u tear=%u keep=%u%% garbage=%d rderr=%u wrerr=%u flerr=%u lie=%u "
 		 "latent=%u rot=%u lost=%u misdirect=%u misread=%u) net(max_us=%" PRIu64
 		 " window=%u split=%u stall=%u reset=%u refuse=%u) ppm",
-		 f->disk_ns_max / 1000, f->disk_slow_ppm, f->disk_stall_ppm, f->disk_tear, f->disk_keep_percent,
+		 f->disk_ns_max / 1000, f->disk_slow_ppm, f->disk_stall_ppm, f->disk_tear_bytes, f->disk_keep_percent,
 		 f->disk_discard_garbage, f->disk_read_error_ppm, f->disk_write_error_ppm, f->disk_flush_error_ppm,
-		 f->disk_latent_ppm, f->disk_rot_ppm, f->disk_lost_ppm, f->disk_misdirect_ppm, f->disk_misread_ppm,
-		 f->net_ns_max / 1000, f->net_window_bytes, f->net_split_ppm, f->net_stall_ppm, f->net_reset_ppm,
-		 f->net_refuse_ppm);
+		 f->disk_flush_lie_ppm, f->disk_latent_ppm, f->disk_rot_ppm, f->disk_lost_ppm, f->disk_misdirect_ppm,
+		 f->disk_misread_ppm, f->net_ns_max / 1000, f->net_window_bytes, f->net_split_ppm, f->net_stall_ppm,
+		 f->net_reset_ppm, f->net_refuse_ppm);
 	return buf;
 }
 

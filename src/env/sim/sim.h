@@ -55,8 +55,8 @@ struct pst_env *pst_sim_env_new(struct pst_sim_node *node, uint32_t file_depth);
 void pst_sim_kill(struct pst_sim_node *node);
 
 /*
- * The plug: of what was not flushed any subset survives, by sectors of 512 bytes where the faults say so. Peers are not
- * told. The node can run a process again after pst_sim_power_on, with another boot id.
+ * The plug: of what was not flushed any subset survives, by pieces of disk_tear_bytes where the faults say so. Peers
+ * are not told. The node can run a process again after pst_sim_power_on, with another boot id.
  */
 void pst_sim_power_off(struct pst_sim_node *node);
 void pst_sim_power_on(struct pst_sim_node *node);
@@ -79,12 +79,13 @@ struct pst_sim_faults {
 	uint32_t disk_stall_ppm; /* all operations of the disk wait up to disk_stall_ns_max */
 	uint64_t disk_stall_ns_max;
 	/* disk, power loss and kill */
-	bool disk_tear;             /* unflushed writes survive by sectors, not as a whole */
+	uint32_t disk_tear_bytes;   /* unflushed writes survive by pieces of 512 or 4096; 0: as a whole or not at all */
 	uint32_t disk_keep_percent; /* of unflushed writes that survive: up to 100; more: another share each time */
 	bool disk_discard_garbage;  /* discarded ranges read as garbage */
 	/* disk, errors that are reported */
 	uint32_t disk_read_error_ppm, disk_write_error_ppm;
 	uint32_t disk_flush_error_ppm; /* what it covered may be lost, and no later flush brings it back */
+	uint32_t disk_flush_lie_ppm;   /* this flush succeeds and does nothing: only a later, honest one does */
 	uint32_t disk_latent_ppm;      /* a sector of this write can't be read until it is written again */
 	/* disk, errors that are not reported */
 	uint32_t disk_rot_ppm;       /* a bit of this write flips */
@@ -111,6 +112,7 @@ enum {
 	PST_SIM_DISK_CORRUPTION = 8, /* latent errors, rot, lost and misdirected */
 	PST_SIM_NET_TIMING = 16,     /* splits, small windows, latency, stalls */
 	PST_SIM_NET_BREAKS = 32,     /* resets, refusals */
+	PST_SIM_DISK_LIES = 64,      /* flushes that do nothing */
 	PST_SIM_HARMLESS = PST_SIM_DISK_TIMING | PST_SIM_DISK_TEARS | PST_SIM_NET_TIMING | PST_SIM_NET_BREAKS,
 };
 
@@ -133,8 +135,8 @@ bool pst_sim_disk_damage(struct pst_sim_node *node, const char *path, uint64_t o
 uint64_t pst_sim_disk_size(struct pst_sim_node *node, const char *path);
 
 struct pst_sim_stats {
-	uint64_t steps, reads, writes, flushes, flush_errors, power_losses, kills, torn, lost, misdirected, rotten,
-	    latent;
+	uint64_t steps, reads, writes, flushes, flush_errors, flush_lies, power_losses, kills, torn, lost, misdirected,
+	    rotten, latent;
 	uint64_t connects, resets, splits, stalls;
 };
 
