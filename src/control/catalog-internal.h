@@ -62,13 +62,15 @@ struct cat_volume {
 
 struct cat_step;
 
+typedef void cat_job_fn(struct pst_catalog *c, struct cat_volume *v, pst_err err);
+
 /* What is being done to one volume: catalog-volume.c. */
 struct cat_job {
 	struct cat_volume *volume; /* NULL: none */
 	const struct cat_step *step;
 	pst_err err; /* the first error */
 	uint64_t resize_blocks;
-	void (*finished)(struct pst_catalog *c, struct cat_volume *v, pst_err err);
+	cat_job_fn *finished;
 };
 
 struct pst_catalog {
@@ -131,6 +133,10 @@ bool cat_body_policy(struct pst_catalog *c, struct pst_qos_policy *policy);
 /* Why a policy was refused by the scheduler. */
 void cat_fail_policy(struct pst_catalog *c, pst_err err, const char *what, const char *name);
 
+/* ---- catalog-read.c ---- */
+
+void cat_answer_read(struct pst_catalog *c, struct pst_catalog_op *op);
+
 /* ---- catalog-tenant.c: tenants and profiles ---- */
 
 struct cat_tenant *cat_tenant_find(struct pst_catalog *c, const char *name);
@@ -156,12 +162,25 @@ bool cat_volume_shown(const struct cat_volume *v);
 uint64_t cat_volume_bytes(const struct cat_volume *v);
 pst_err cat_volume_load(struct pst_catalog *c, unsigned pool, const char *name, json_t *record, char *message,
 			size_t message_bytes);
-void cat_volume_change(struct pst_catalog *c);
-/* Start or finish what the record says, then c->job.finished. */
-void cat_volume_start(struct pst_catalog *c, struct cat_volume *v,
-		      void (*finished)(struct pst_catalog *c, struct cat_volume *v, pst_err err));
-void cat_volume_stop(struct pst_catalog *c, struct cat_volume *v,
-		     void (*finished)(struct pst_catalog *c, struct cat_volume *v, pst_err err));
+struct cat_volume *cat_volume_new(struct pst_catalog *c, const char *name);
 void cat_volume_free(struct pst_catalog *c, struct cat_volume *v);
+extern const char *const cat_state_names[];
+
+enum cat_program {
+	CAT_PROGRAM_CREATE,
+	CAT_PROGRAM_DELETE,
+	CAT_PROGRAM_UNDO,
+	CAT_PROGRAM_START,
+	CAT_PROGRAM_STOP,
+	CAT_PROGRAM_RESIZE,
+	CAT_PROGRAM_STORE,
+};
+
+/* One at a time. @finished gets the first error. */
+void cat_volume_job(struct pst_catalog *c, struct cat_volume *v, enum cat_program program, cat_job_fn *finished);
+
+/* ---- catalog-volume-call.c ---- */
+
+void cat_volume_change(struct pst_catalog *c);
 
 #endif

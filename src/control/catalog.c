@@ -211,113 +211,14 @@ void cat_record_delete(struct pst_catalog *c, unsigned pool, const char *kind, c
 	cat_pool_step(c, pool, done);
 }
 
-/* ---- Reading ---- */
-
-static json_t *pool_json(struct pst_catalog *c, unsigned index)
-{
-	const struct cat_pool *p = &c->pools[index];
-	struct pst_pool_stats s;
-	json_int_t provisioned = 0, volumes = 0;
-	char uuid[37];
-
-	PST_LIST_EACH(n, &c->volumes) {
-		const struct cat_volume *v = pst_container_of(n, struct cat_volume, node);
-
-		if (v->pool != index || !cat_volume_shown(v))
-			continue;
-		provisioned += (json_int_t)cat_volume_bytes(v);
-		volumes++;
-	}
-	pst_uuid_format(p->pool->uuid, uuid);
-	pst_pool_stats(p->pool, &s);
-	return json_pack("{s:s s:s s:s s:I s:I s:I s:I s:I s:I}", "name", p->name, "engine", p->pool->ops->name, "uuid",
-			 uuid, "size_bytes", (json_int_t)s.size_bytes, "used_bytes", (json_int_t)s.used_bytes,
-			 "free_bytes", (json_int_t)s.free_bytes, "provisioned_bytes", provisioned, "volumes", volumes,
-			 "checksum_errors", (json_int_t)s.checksum_errors);
-}
-
-/* @name NULL: all. */
-static json_t *read_pools(struct pst_catalog *c, const char *name)
-{
-	json_t *list = json_array();
-
-	for (unsigned i = 0; i < c->pool_count; i++)
-		if (name == NULL || strcmp(name, c->pools[i].name) == 0)
-			json_array_append_new(list, pool_json(c, i));
-	return list;
-}
-
-static json_t *read_tenants(struct pst_catalog *c, const char *name)
-{
-	json_t *list = json_array();
-
-	PST_LIST_EACH(n, &c->tenants) {
-		const struct cat_tenant *t = pst_container_of(n, struct cat_tenant, node);
-
-		if (name == NULL || strcmp(name, t->name) == 0)
-			json_array_append_new(list, cat_tenant_json(c, t));
-	}
-	return list;
-}
-
-static json_t *read_profiles(struct pst_catalog *c, const char *name)
-{
-	json_t *list = json_array();
-
-	PST_LIST_EACH(n, &c->profiles) {
-		const struct cat_profile *p = pst_container_of(n, struct cat_profile, node);
-
-		if (name == NULL || strcmp(name, p->name) == 0)
-			json_array_append_new(list, cat_profile_json(p));
-	}
-	return list;
-}
-
-static json_t *read_volumes(struct pst_catalog *c, const char *name)
-{
-	json_t *list = json_array();
-
-	PST_LIST_EACH(n, &c->volumes) {
-		const struct cat_volume *v = pst_container_of(n, struct cat_volume, node);
-
-		if (cat_volume_shown(v) && (name == NULL || strcmp(name, v->name) == 0))
-			json_array_append_new(list, cat_volume_json(c, v));
-	}
-	return list;
-}
-
-static const struct {
-	const char *word;
-	json_t *(*read)(struct pst_catalog *c, const char *name);
-	void (*change)(struct pst_catalog *c); /* NULL: can't be changed by calls */
-} objects[] = {
-	[PST_CATALOG_POOL] = { "pool", read_pools, NULL },
-	[PST_CATALOG_TENANT] = { "tenant", read_tenants, cat_tenant_change },
-	[PST_CATALOG_PROFILE] = { "profile", read_profiles, cat_profile_change },
-	[PST_CATALOG_VOLUME] = { "volume", read_volumes, cat_volume_change },
-};
-
-static void answer_read(struct pst_catalog *c, struct pst_catalog_op *op)
-{
-	json_t *list = objects[op->object].read(c, op->kind == PST_CATALOG_SHOW ? op->name : NULL);
-	const char *word = objects[op->object].word;
-
-	op->err = PST_OK;
-	if (op->kind == PST_CATALOG_LIST) {
-		op->result = list;
-	} else if (json_array_size(list) == 1) {
-		op->result = json_incref(json_array_get(list, 0));
-		json_decref(list);
-	} else {
-		json_decref(list);
-		op->err = PST_E_NOTFOUND;
-		snprintf(op->message, sizeof(op->message), "there is no %s '%.63s'", word, op->name);
-		snprintf(op->hint, sizeof(op->hint), "penstock %s list", word);
-	}
-	op->done(op);
-}
-
 /* ---- Taking turns ---- */
+
+static void (*const changes[])(struct pst_catalog *c) = {
+	[PST_CATALOG_POOL] = NULL, /* can't be changed by calls */
+	[PST_CATALOG_TENANT] = cat_tenant_change,
+	[PST_CATALOG_PROFILE] = cat_profile_change,
+	[PST_CATALOG_VOLUME] = cat_volume_change,
+};
 
 static void take_turn(struct pst_post *post)
 {
@@ -328,14 +229,14 @@ static void take_turn(struct pst_post *post)
 	pst_list_init(&reads);
 	pst_list_splice(&reads, &c->reads);
 	while ((node = pst_list_pop_front(&reads)) != NULL)
-		answer_read(c, pst_container_of(node, struct pst_catalog_op, node));
+		cat_answer_read(c, pst_container_of(node, struct pst_catalog_op, node));
 	if (c->current != NULL || pst_list_empty(&c->queue))
 		return;
 	c->current = pst_container_of(pst_list_pop_front(&c->queue), struct pst_catalog_op, node);
 	if (c->pool_count == 0)
 		cat_fail(c, PST_E_AGAIN, NULL, "no pool is open yet");
 	else
-		objects[c->current->object].change(c);
+		changes[c->current->object](c);
 }
 
 void pst_catalog_submit(struct pst_catalog *c, struct pst_catalog_op *op)
@@ -343,7 +244,7 @@ void pst_catalog_submit(struct pst_catalog *c, struct pst_catalog_op *op)
 	bool read = op->kind == PST_CATALOG_LIST || op->kind == PST_CATALOG_SHOW;
 
 	pst_assert(op->done != NULL && c->closing == NULL);
-	pst_assert(read || objects[op->object].change != NULL);
+	pst_assert(read || changes[op->object] != NULL);
 	op->err = PST_OK;
 	op->message[0] = op->hint[0] = '\0';
 	op->result = NULL;
@@ -430,7 +331,7 @@ static void add_next(struct pst_post *post)
 	c->turn.fn = add_next;
 	if (v != NULL) {
 		snprintf(c->cursor, sizeof(c->cursor), "%s", v->name);
-		cat_volume_start(c, v, volume_loaded);
+		cat_volume_job(c, v, v->state == CAT_READY ? CAT_PROGRAM_START : CAT_PROGRAM_UNDO, volume_loaded);
 		return;
 	}
 	c->adding = NULL;
@@ -532,7 +433,8 @@ static void close_next(struct pst_post *post)
 	struct pst_catalog_close_op *op = c->closing;
 
 	if (!pst_list_empty(&c->volumes)) {
-		cat_volume_stop(c, pst_container_of(c->volumes.next, struct cat_volume, node), volume_stopped);
+		cat_volume_job(c, pst_container_of(c->volumes.next, struct cat_volume, node), CAT_PROGRAM_STOP,
+			       volume_stopped);
 		return;
 	}
 	cat_tenants_free(c);

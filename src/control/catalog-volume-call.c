@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What users ask of volumes: checked here, then handed to a program of catalog-volume.c, whose result is worded here.
+ * Nothing has changed when a request is refused.
+ */
+#include "control/catalog-internal.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#define CAT_NSID 1u
+
+static void volume_created(struct pst_catalog *c, struct cat_volume *v, pst_err err)
+{
+	char name[PST_NAME_MAX + 1], tenant[PST_NAME_MAX + 1];
+	const char *pool = c->pools[v->pool].name;
+
+	snprintf(name, sizeof(name), "%s", v->name);
+	snprintf(tenant, sizeof(tenant), "%s", v->tenant->name);
+	if (err == PST_OK) {
+		v->state = CAT_READY;
+		return cat_succeed(c, cat_volume_json(c, v));
+	}
+	if (v->state == CAT_CREATING)
+		cat_volume_free(c, v);
+	else
+		v->error = err;
+	if (err == PST_E_NOSPACE)
+		cat_fail(c, err, "penstock pool list",
+			 "volume '%s' was not created: pool '%s' has no space for it, or the reservation is more than "
+			 "tenant '%s' or the pool has left",
+			 name, pool, tenant);
+	else if (err == PST_E_INVAL)
+		cat_fail_policy(c, err, "volume", name);
+	else
+		cat_fail(c, err, "penstock pool list", "volume '%s' was not created in pool '%s': %s", name, pool,
+			 pst_err_text(err));
+}
+
+static void identity_new(struct pst_catalog *c, struct cat_volume *v)
+{
+	char text[37];
+	size_t n = 2;
+
+	pst_env_random(c->env, v->uuid, sizeof(v->uuid));
+	v->uuid[6] = (uint8_t)((v->uuid[6] & 0x0f) | 0x40); /* RFC 4122, version 4: random */
+	v->uuid[8] = (uint8_t)((v->uuid[8] & 0x3f) | 0x80);
+	pst_uuid_format(v->uuid, text);
+	snprintf(v->nqn, sizeof(v->nqn), "nqn.2014-08.org.nvmexpress:uuid:%s", text);
+	snprintf(v->serial, sizeof(v->serial), "PS");
+	for (size_t i = 0; n < sizeof(v->serial) - 1; i++)
+		if (text[i] != '-')
+			v->serial[n++] = text[i];
+	v->nsid = CAT_NSID;
+}
+
+struct create_request {
+	const char *name, *tenant, *profile, *pool;
+	uint64_t size_bytes;
+	struct cat_tenant *t;
+	struct cat_profile *p;
+	unsigned pool_index;
+};
+
+static bool create_lookup(struct pst_catalog *c, struct create_request *r)
+{
+	r->t = cat_tenant_find(c, r->tenant);
+	r->p = cat_profile_find(c, r->profile);
+	for (r->pool_index = 0; r->pool_index < c->pool_count; r->pool_index++)
+		if (r->pool == NULL || strcmp(c->pools[r->pool_index].name, r->pool) == 0)
+			break;
+	if (cat_volume_find(c, r->name) != NULL)
+		cat_fail(c, PST_E_EXISTS, "penstock volume list", "volume '%s' exists already", r->name);
+	else if (r->t == NULL)
+		cat_fail(c, PST_E_NOTFOUND, "penstock tenant list", "there is no tenant '%s'", r->tenant);
+	else if (r->p == NULL)
+		cat_fail(c, PST_E_NOTFOUND, "penstock profile list", "there is no profile '%s'", r->profile);
+	else if (r->pool_index == c->pool_count)
+		cat_fail(c, PST_E_NOTFOUND, "penstock pool list", "there is no pool '%s'", r->pool ? r->pool : "");
+	else if (c->volume_count >= PST_CATALOG_VOLUMES_MAX)
+		cat_fail(c, PST_E_NOMEM, "penstock volume delete NAME", "there are %u volumes, the most allowed",
+			 c->volume_count);
+	else
+		return cat_tenant_quota(c, r->t, r->name, r->size_bytes);
+	return false;
+}
+
+/* Sizes are whole blocks: rounded up, as people type 500G. */
+static bool size_check(struct pst_catalog *c, const char *name, uint64_t *size_bytes)
+{
+	if (*size_bytes == 0 || *size_bytes > (uint64_t)INT64_MAX - PST_BLOCK_BYTES) {
+		cat_fail(c, PST_E_INVAL, "penstock volume create NAME --size 10Gi",
+			 "volume '%s' needs a size_bytes of at least 1 and below 2^63", name);
+		return false;
+	}
+	*size_bytes = pst_round_up(*size_bytes, PST_BLOCK_BYTES);
+	return true;
+}
+
+static void volume_create(struct pst_catalog *c)
+{
+	static const char *const allowed[] = { "name", "size_bytes", "tenant", "profile", "pool", "policy", NULL };
+	struct create_request r = { .tenant = "default", .profile = "general" };
+	struct pst_qos_policy policy;
+	struct cat_volume *v;
+
+	if (!cat_body_check(c, allowed) || !cat_body_name(c, &r.name) ||
+	    !cat_body_u64(c, "size_bytes", &r.size_bytes) || !cat_body_text(c, "tenant", PST_NAME_MAX, &r.tenant) ||
+	    !cat_body_text(c, "profile", PST_NAME_MAX, &r.profile) ||
+	    !cat_body_text(c, "pool", PST_NAME_MAX, &r.pool) || !size_check(c, r.name, &r.size_bytes) ||
+	    !create_lookup(c, &r))
+		return;
+	policy = r.p->policy;
+	if (!cat_body_policy(c, &policy))
+		return;
+	v = cat_volume_new(c, r.name);
+	if (v == NULL)
+		return cat_fail(c, PST_E_NOMEM, NULL, "no memory for volume '%s'", r.name);
+	v->state = CAT_CREATING;
+	v->tenant = r.t;
+	v->pool = r.pool_index;
+	v->policy = policy;
+	v->create_blocks = r.size_bytes / PST_BLOCK_BYTES;
+	snprintf(v->profile, sizeof(v->profile), "%s", r.profile);
+	identity_new(c, v);
+	cat_volume_job(c, v, CAT_PROGRAM_CREATE, volume_created);
+}
+
+static void volume_deleted(struct pst_catalog *c, struct cat_volume *v, pst_err err)
+{
+	if (err == PST_OK) {
+		cat_volume_free(c, v);
+		return cat_succeed(c, NULL);
+	}
+	if (v->subsystem != NULL)
+		v->state = CAT_READY; /* not even marked */
+	else
+		v->error = err;
+	cat_fail(c, err, "penstock pool list", "volume '%s' could not be deleted: %s", v->name, pst_err_text(err));
+}
+
+static void volume_delete(struct pst_catalog *c, struct cat_volume *v)
+{
+	uint32_t hosts = v->subsystem != NULL ? pst_subsystem_host_count(v->subsystem) : 0;
+	char hint[200];
+
+	if (hosts > 0 && !c->current->force) {
+		snprintf(hint, sizeof(hint),
+			 "unmount and disconnect it there first, or: penstock volume delete %s --force", v->name);
+		return cat_fail(c, PST_E_BUSY, hint, "volume '%s' is in use: %u host%s connected", v->name, hosts,
+				hosts == 1 ? " is" : "s are");
+	}
+	v->state = CAT_DELETING;
+	cat_volume_job(c, v, CAT_PROGRAM_DELETE, volume_deleted);
+}
+
+static void volume_resized(struct pst_catalog *c, struct cat_volume *v, pst_err err)
+{
+	const char *pool = c->pools[v->pool].name;
+
+	if (err == PST_OK) {
+		pst_subsystem_resized(v->subsystem);
+		return cat_succeed(c, cat_volume_json(c, v));
+	}
+	if (err == PST_E_BUSY)
+		cat_fail(c, err, "shrink the file system and discard what is behind its end, or choose a larger --size",
+			 "volume '%s' holds data behind the size asked for: shrinking it would lose that data",
+			 v->name);
+	else
+		cat_fail(c, err, "penstock pool list", "volume '%s' in pool '%s' was not resized: %s", v->name, pool,
+			 pst_err_text(err));
+}
+
+static void volume_resize(struct pst_catalog *c, struct cat_volume *v)
+{
+	uint64_t have = cat_volume_bytes(v), size_bytes = 0;
+	uint32_t hosts = pst_subsystem_host_count(v->subsystem);
+	char hint[200];
+
+	if (!cat_body_u64(c, "size_bytes", &size_bytes) || !size_check(c, v->name, &size_bytes))
+		return;
+	if (size_bytes > have && !cat_tenant_quota(c, v->tenant, v->name, size_bytes - have))
+		return;
+	if (size_bytes < have && hosts > 0 && !c->current->force) {
+		snprintf(hint, sizeof(hint), "disconnect first, or: penstock volume resize %s --size SIZE --force",
+			 v->name);
+		return cat_fail(c, PST_E_BUSY, hint, "volume '%s' can't shrink in use: %u host%s connected", v->name,
+				hosts, hosts == 1 ? " is" : "s are");
+	}
+	c->job.resize_blocks = size_bytes / PST_BLOCK_BYTES;
+	cat_volume_job(c, v, CAT_PROGRAM_RESIZE, volume_resized);
+}
+
+static void volume_set_done(struct pst_catalog *c, struct cat_volume *v, pst_err err)
+{
+	if (err != PST_OK) {
+		pst_err back = pst_qos_flow_set(v->flow, &c->old_policy);
+
+		pst_assert(back == PST_OK); /* it was in force a moment ago */
+		v->policy = c->old_policy;
+		return cat_fail(c, err, "penstock pool list", "the change of volume '%s' could not be recorded: %s",
+				v->name, pst_err_text(err));
+	}
+	cat_succeed(c, cat_volume_json(c, v));
+}
+
+static void volume_set(struct pst_catalog *c, struct cat_volume *v)
+{
+	static const char *const allowed[] = { "size_bytes", "policy", NULL };
+	struct pst_qos_policy policy = v->policy;
+	json_t *body = c->current->body;
+	pst_err err;
+
+	if (!cat_body_check(c, allowed) || !cat_body_policy(c, &policy))
+		return;
+	if (v->state != CAT_READY)
+		return cat_fail(c, PST_E_BUSY, "penstock volume show NAME", "volume '%s' is %s and can't be changed",
+				v->name, cat_state_names[v->state]);
+	if (json_object_get(body, "size_bytes") != NULL) {
+		if (json_object_get(body, "policy") == NULL)
+			return volume_resize(c, v);
+		return cat_fail(c, PST_E_INVAL, NULL, "size_bytes and policy must be changed by separate requests");
+	}
+	err = pst_qos_flow_set(v->flow, &policy);
+	if (err != PST_OK)
+		return cat_fail_policy(c, err, "volume", v->name);
+	c->old_policy = v->policy;
+	v->policy = policy;
+	cat_volume_job(c, v, CAT_PROGRAM_STORE, volume_set_done);
+}
+
+void cat_volume_change(struct pst_catalog *c)
+{
+	struct pst_catalog_op *op = c->current;
+	struct cat_volume *v;
+
+	if (op->kind == PST_CATALOG_CREATE)
+		return volume_create(c);
+	v = cat_volume_find(c, op->name);
+	if (v == NULL)
+		cat_fail(c, PST_E_NOTFOUND, "penstock volume list", "there is no volume '%.63s'", op->name);
+	else if (op->kind == PST_CATALOG_SET)
+		volume_set(c, v);
+	else
+		volume_delete(c, v);
+}
