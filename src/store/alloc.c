@@ -36,6 +36,22 @@ static void page_init(struct pst_alloc *a, uint32_t index)
 	a->page_crc[index] = p->crc;
 }
 
+/* By words: a large pool has hundreds of millions of blocks. */
+static void all_free(struct pst_alloc *a)
+{
+	for (uint32_t w = 0; w < a->pages * PST_SPACE_WORDS; w++) {
+		uint64_t first = (uint64_t)w * 64, word = 0;
+
+		if (first < a->data_start)
+			word |= a->data_start - first >= 64 ? UINT64_MAX : bit(a->data_start) - 1;
+		if (first + 64 > a->blocks)
+			word |= first >= a->blocks ? UINT64_MAX : ~(bit(a->blocks) - 1);
+		a->busy[w] = word;
+		a->page_free[w / PST_SPACE_WORDS] += 64 - (uint32_t)__builtin_popcountll(word);
+	}
+	a->free_count = a->blocks - a->data_start;
+}
+
 pst_err pst_alloc_init(struct pst_alloc *a, uint32_t partition, uint32_t blocks, uint32_t data_start)
 {
 	uint32_t pages = (uint32_t)pst_div_round_up(blocks, PST_SPACE_BITS);
@@ -55,10 +71,9 @@ pst_err pst_alloc_init(struct pst_alloc *a, uint32_t partition, uint32_t blocks,
 		return PST_E_NOMEM;
 	}
 	memset(a->shadow, 0, page_bytes);
-	memset(a->busy, 0xff, (size_t)pages * PST_SPACE_WORDS * sizeof(uint64_t));
 	for (uint32_t i = 0; i < pages; i++)
 		page_init(a, i);
-	pst_alloc_release(a, data_start, blocks - data_start);
+	all_free(a);
 	a->cursor = data_start;
 	return PST_OK;
 }
@@ -227,16 +242,14 @@ pst_err pst_alloc_loaded(struct pst_alloc *a, uint32_t digest, uint64_t used_cou
 		return PST_E_CHECKSUM;
 	for (uint32_t w = 0; w < a->pages * PST_SPACE_WORDS; w++) {
 		uint64_t word = a->used[w / PST_SPACE_WORDS].bits[w % PST_SPACE_WORDS];
+		uint32_t count = (uint32_t)__builtin_popcountll(word);
 
-		while (word != 0) {
-			uint64_t b = (uint64_t)w * 64 + (uint64_t)__builtin_ctzll(word);
-
-			if (!pst_alloc_valid(a, b, 1))
-				return PST_E_CHECKSUM;
-			pst_alloc_hold(a, (uint32_t)b);
-			a->used_count++;
-			word &= word - 1;
-		}
+		if ((word & a->busy[w]) != 0) /* so far only what is no data block is busy */
+			return PST_E_CHECKSUM;
+		a->busy[w] |= word;
+		a->page_free[w / PST_SPACE_WORDS] -= count;
+		a->free_count -= count;
+		a->used_count += count;
 	}
 	return a->used_count == used_count ? PST_OK : PST_E_CHECKSUM;
 }
