@@ -2,9 +2,12 @@
 /*
  * Nodes in memory, for all partitions together, up to a limit. A node is found by its place in the tree (partition,
  * level, index), not by its address, so a changed node needs no new address before the checkpoint. A node can be
- * evicted when it is clean, not pinned, not being written, and no child of it is in memory. Page memory: while a
- * checkpoint writes a node that changes again, the node has two pages; dirty nodes are limited to half of the capacity,
- * so there are at most one and a half pages for each node.
+ * evicted when it is clean, not pinned, not being written, and no child of it is in memory.
+ *
+ * A frozen node that is not written yet has an image. While the node stays as it is, they share a page; when it changes
+ * again, it takes a new page. Other versions may need the frozen node meanwhile: they find the image by its block.
+ * Dirty nodes are limited to half of the capacity, and a snapshot waits until dirty nodes and images together are not
+ * more than that, so there are at most two pages for each node.
  */
 #include "store/internal.h"
 
@@ -25,33 +28,39 @@ pst_err cache_init(struct cache *c, uint64_t bytes)
 	pst_list_init(&c->clean);
 	pst_list_init(&c->waiters);
 	pst_list_init(&c->spare);
+	pst_list_init(&c->spare_images);
 	c->hash = calloc(buckets, sizeof(c->hash[0]));
-	return c->hash != NULL ? PST_OK : PST_E_NOMEM;
-}
-
-static void free_nodes(struct pst_list *list)
-{
-	struct pst_list *l;
-
-	while ((l = pst_list_pop_front(list)) != NULL)
-		free(pst_container_of(l, struct node, list));
+	c->image_hash = calloc(buckets, sizeof(c->image_hash[0]));
+	return c->hash != NULL && c->image_hash != NULL ? PST_OK : PST_E_NOMEM;
 }
 
 void cache_done(struct cache *c)
 {
+	struct pst_list *l;
+
+	for (uint32_t i = 0; c->image_hash != NULL && i <= c->hash_mask; i++) {
+		for (struct image *image = c->image_hash[i], *next; image != NULL; image = next) {
+			next = image->hash_next;
+			if (image->node == NULL)
+				free(image->page);
+			free(image);
+		}
+	}
 	for (uint32_t i = 0; c->hash != NULL && i <= c->hash_mask; i++) {
 		for (struct node *n = c->hash[i], *next; n != NULL; n = next) {
 			next = n->hash_next;
-			if (n->image != n->data)
-				free(n->image);
 			free(n->data);
 			free(n);
 		}
 	}
 	free(c->hash);
+	free(c->image_hash);
 	c->hash = NULL;
-	if (c->spare.next != NULL)
-		free_nodes(&c->spare);
+	c->image_hash = NULL;
+	while (c->spare.next != NULL && (l = pst_list_pop_front(&c->spare)) != NULL)
+		free(pst_container_of(l, struct node, list));
+	while (c->spare_images.next != NULL && (l = pst_list_pop_front(&c->spare_images)) != NULL)
+		free(pst_container_of(l, struct image, list));
 	while (c->pages != NULL) {
 		void *next = *(void **)c->pages;
 
@@ -76,25 +85,41 @@ struct node *cache_find(struct cache *c, const struct part *p, unsigned level, u
 	return NULL;
 }
 
+static uint32_t pages_max(const struct cache *c)
+{
+	return 2 * c->capacity + PST_NODE_LEVELS;
+}
+
 struct pst_node_disk *cache_page_get(struct cache *c)
 {
 	void *page = c->pages;
+	struct image *image;
 
 	if (page != NULL) {
 		c->pages = *(void **)page;
 		return page;
 	}
-	if (!c->overflow && c->page_count >= c->capacity + c->capacity / 2 + PST_NODE_LEVELS)
+	if (!c->overflow && c->page_count >= pages_max(c))
 		return NULL;
 	page = aligned_alloc(PST_BLOCK_BYTES, PST_BLOCK_BYTES);
-	if (page != NULL)
-		c->page_count++;
+	image = malloc(sizeof(*image));
+	if (page == NULL || image == NULL) {
+		free(page);
+		free(image);
+		return NULL;
+	}
+	pst_list_push_back(&c->spare_images, &image->list);
+	c->page_count++;
 	return page;
 }
 
 void cache_page_put(struct cache *c, void *page)
 {
-	if (c->page_count > c->capacity + c->capacity / 2 + PST_NODE_LEVELS) {
+	if (c->page_count > pages_max(c)) {
+		struct pst_list *spare = pst_list_pop_front(&c->spare_images);
+
+		pst_assert(spare != NULL); /* an image has a page, so this page's is unused */
+		free(pst_container_of(spare, struct image, list));
 		c->page_count--;
 		free(page);
 		return;
@@ -125,17 +150,65 @@ void cache_remove(struct store *st, struct node *n)
 		n->parent->children--;
 	n->parent = NULL;
 	c->count--;
-	if (n->image != NULL) { /* the checkpoint still writes it, and lets it go then */
-		if (n->data != n->image)
-			cache_page_put(c, n->data);
-		n->data = NULL;
-		n->dropped = true;
-		return;
-	}
-	cache_page_put(c, n->data);
+	if (n->image != NULL)
+		n->image->node = NULL; /* it keeps the page */
+	else
+		cache_page_put(c, n->data);
+	n->image = NULL;
 	n->data = NULL;
 	pst_list_push_back(&c->spare, &n->list);
 }
+
+/* ---- Images ---- */
+
+static struct image **image_bucket(struct cache *c, const struct part *p, uint32_t block)
+{
+	uint64_t h = ((uint64_t)block * PST_PARTITIONS_MAX + p->index) * 0x9e3779b97f4a7c15u;
+
+	return &c->image_hash[(h >> 32) & c->hash_mask];
+}
+
+struct image *image_add(struct cache *c, struct node *n)
+{
+	struct image **at = image_bucket(c, n->part, n->block);
+	struct pst_list *spare = pst_list_pop_front(&c->spare_images);
+	struct image *image;
+
+	pst_assert(n->image == NULL && spare != NULL); /* one for each page */
+	image = pst_container_of(spare, struct image, list);
+	*image = (struct image){ .part = n->part, .node = n, .page = n->data, .block = n->block, .hash_next = *at };
+	pst_list_init(&image->list);
+	*at = image;
+	c->image_count++;
+	n->image = image;
+	return image;
+}
+
+struct image *image_find(struct cache *c, const struct part *p, uint32_t block)
+{
+	struct image *image = *image_bucket(c, p, block);
+
+	while (image != NULL && (image->part != p || image->block != block))
+		image = image->hash_next;
+	return image;
+}
+
+void image_written(struct cache *c, struct image *image)
+{
+	struct image **at = image_bucket(c, image->part, image->block);
+
+	while (*at != image)
+		at = &(*at)->hash_next;
+	*at = image->hash_next;
+	c->image_count--;
+	if (image->node != NULL)
+		image->node->image = NULL;
+	pst_list_push_back(&c->spare_images, &image->list);
+	if (image->node == NULL)
+		cache_page_put(c, image->page);
+}
+
+/* ---- Nodes ---- */
 
 static bool evict_one(struct store *st)
 {
@@ -195,11 +268,11 @@ struct node *cache_add(struct store *st, struct part *p, unsigned level, uint64_
 	memset(page, 0, sizeof(*page));
 	page->magic = PST_NODE_MAGIC;
 	page->level = (uint8_t)level;
+	page->format = PST_NODE_FORMAT;
 	page->partition = p->index;
 	page->index = index;
 	if (parent != NULL)
 		parent->children++;
-	pst_list_init(&n->writing);
 	pst_list_init(&n->waiters);
 	pst_list_init(&n->list);
 	pst_list_push_back(&c->clean, &n->list);

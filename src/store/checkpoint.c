@@ -70,14 +70,14 @@ static void catalog_freeze(struct part *p)
 	st->cache.overflow = st->recovering;
 	map_pin(leaf);
 	for (uint32_t i = 0; i < PST_MAX(old_blocks, cp->catalog_blocks); i++) {
-		uint32_t block = 0, crc = 0, old;
+		uint32_t block = 0, crc = 0, old = 0;
 
 		if (i < cp->catalog_blocks) {
 			pst_assert(pst_alloc_take(&p->alloc, 1, &block) == 1); /* checkpoint_need */
 			crc = pst_crc32c((char *)cp->catalog + (size_t)i * PST_BLOCK_BYTES, PST_BLOCK_BYTES);
 			cp->catalog_at[i] = block;
 		}
-		old = map_set(leaf, i, block, crc, &damaged);
+		map_set(leaf, i, block, crc, &old, &damaged);
 		if (old != 0)
 			freed_push(&p->node_freed, 0, 0, old, 1);
 	}
@@ -88,12 +88,13 @@ static void catalog_freeze(struct part *p)
 	st->catalog_dirty = false;
 }
 
-static void node_freeze(struct node *n)
+/* A dirty node gets a block and an image; its children have been frozen before. Not the root: see freeze. */
+void node_freeze(struct node *n)
 {
 	struct part *p = n->part;
 	struct pst_ptr ptr;
 
-	pst_assert(n->image == NULL && (n->data->used > 0 || n->parent == NULL));
+	pst_assert(n->image == NULL && (n->data->used > 0 || n->pins > 0 || n->parent == NULL));
 	if (n->block != 0)
 		part_free_node(p, n->block);
 	pst_assert(pst_alloc_take(&p->alloc, 1, &n->block) == 1); /* checkpoint_need */
@@ -104,13 +105,12 @@ static void node_freeze(struct node *n)
 		n->parent->data->entry[n->index % PST_NODE_FANOUT] = ptr;
 	else
 		p->cp.root->map = ptr;
-	n->image = n->data;
 	n->dirty = false;
 	p->dirty_count--;
 	p->store->cache.dirty--;
 	pst_list_remove(&n->list);
 	pst_list_push_back(&p->store->cache.clean, &n->list);
-	pst_list_push_back(&p->cp.nodes, &n->writing);
+	pst_list_push_back(&p->cp.images, &image_add(&p->store->cache, n)->list);
 }
 
 static void freeze(struct part *p)
@@ -169,20 +169,6 @@ static void failed(struct part *p, pst_err err)
 	}
 }
 
-static void node_written(struct part *p, struct node *n)
-{
-	struct cache *c = &p->store->cache;
-
-	if (n->dropped) {
-		cache_page_put(c, n->image);
-		pst_list_push_back(&c->spare, &n->list);
-		return;
-	}
-	if (n->image != n->data)
-		cache_page_put(c, n->image);
-	n->image = NULL;
-}
-
 static void op_done(struct pst_file_op *op)
 {
 	struct cp_op *o = pst_container_of(op, struct cp_op, op);
@@ -192,18 +178,18 @@ static void op_done(struct pst_file_op *op)
 	o->busy = false;
 	p->cp.ops_busy--;
 	if (op->err != PST_OK) {
-		for (uint32_t i = o->node_count; i > 0; i--)
-			pst_list_push_front(&p->cp.nodes, &o->nodes[i - 1]->writing);
+		for (uint32_t i = o->image_count; i > 0; i--)
+			pst_list_push_front(&p->cp.images, &o->images[i - 1]->list);
 		if (p->cp.state == CP_ROOT)
 			p->cp.next_page = 0;
 		else if (o->page > 0)
 			p->cp.next_page = PST_MIN(p->cp.next_page, o->page - 1);
-		else if (o->node_count == 0)
+		else if (o->image_count == 0)
 			p->cp.catalog_next = 0; /* all of it again: it is short */
 		failed(p, op->err);
 	} else {
-		for (uint32_t i = 0; i < o->node_count; i++)
-			node_written(p, o->nodes[i]);
+		for (uint32_t i = 0; i < o->image_count; i++)
+			image_written(&p->store->cache, o->images[i]);
 		if (o->page > 0) {
 			p->alloc.page_copy[o->page - 1] ^= 1;
 			p->alloc.page_dirty[o->page - 1] &= (uint8_t)~PST_PAGE_WRITING;
@@ -233,20 +219,20 @@ static bool submit_nodes(struct part *p, struct cp_op *o)
 {
 	uint32_t first = 0, n = 0;
 
-	while (!pst_list_empty(&p->cp.nodes) && n < CP_OP_BLOCKS) {
-		struct node *node = pst_container_of(p->cp.nodes.next, struct node, writing);
+	while (!pst_list_empty(&p->cp.images) && n < CP_OP_BLOCKS) {
+		struct image *image = pst_container_of(p->cp.images.next, struct image, list);
 
 		if (n == 0)
-			first = node->block;
-		else if (node->block != first + n)
+			first = image->block;
+		else if (image->block != first + n)
 			break;
-		pst_list_remove(&node->writing);
-		o->nodes[n] = node;
-		o->iov[n++] = (struct iovec){ node->image, PST_BLOCK_BYTES };
+		pst_list_remove(&image->list);
+		o->images[n] = image;
+		o->iov[n++] = (struct iovec){ image->page, PST_BLOCK_BYTES };
 	}
 	if (n == 0)
 		return false;
-	o->node_count = n;
+	o->image_count = n;
 	o->page = 0;
 	o->op.iov_count = n;
 	op_submit(p, o, first);
@@ -263,7 +249,7 @@ static bool submit_catalog(struct part *p, struct cp_op *o)
 	while (first + n < cp->catalog_blocks && cp->catalog_at[first + n] == cp->catalog_at[first] + n)
 		n++;
 	cp->catalog_next += n;
-	o->node_count = o->page = 0;
+	o->image_count = o->page = 0;
 	o->iov[0] =
 	    (struct iovec){ (char *)cp->catalog + (size_t)first * PST_BLOCK_BYTES, (size_t)n * PST_BLOCK_BYTES };
 	o->op.iov_count = 1;
@@ -279,7 +265,7 @@ static bool submit_page(struct part *p, struct cp_op *o)
 		p->cp.next_page++;
 	if (p->cp.next_page == a->pages)
 		return false;
-	o->node_count = 0;
+	o->image_count = 0;
 	o->page = ++p->cp.next_page;
 	o->iov[0] = (struct iovec){ &a->shadow[o->page - 1], PST_BLOCK_BYTES };
 	o->op.iov_count = 1;
@@ -292,7 +278,7 @@ static bool submit_root(struct part *p, struct cp_op *o)
 	if (p->cp.next_page == 1)
 		return false;
 	p->cp.next_page = 1;
-	o->node_count = o->page = 0;
+	o->image_count = o->page = 0;
 	o->iov[0] = o->iov[1] = (struct iovec){ p->cp.root, PST_BLOCK_BYTES };
 	o->op.iov_count = 2;
 	op_submit(p, o, p->generation % 2 * 2);

@@ -94,8 +94,7 @@ struct pst_root {
 	uint32_t catalog_bytes; /* partition 0: length of the catalog image (slot 0 of the map) */
 	struct pst_ptr map;
 	uint64_t used_blocks; /* set bits in the space map */
-	uint64_t sequence;    /* of the last snapshot or clone that this partition has applied; 0 in version 1 */
-	uint8_t reserved[4008];
+	uint8_t reserved[4016];
 };
 _Static_assert(sizeof(struct pst_root) == PST_BLOCK_BYTES, "root");
 
@@ -103,6 +102,7 @@ _Static_assert(sizeof(struct pst_root) == PST_BLOCK_BYTES, "root");
 
 #define PST_NODE_MAGIC 0x45444f4eu /* "NODE" */
 #define PST_NODE_FANOUT 504u
+#define PST_NODE_FORMAT 2u
 #define PST_NODE_LEVELS 6u         /* 0: leaves (entries are data), 5: the root */
 #define PST_NODE_LEVEL_VOLUME 3u   /* one node of this level is one volume's part of the partition */
 #define PST_SLOT_SPAN 64524128256u /* 504^4: local LBAs of one slot */
@@ -172,10 +172,10 @@ enum pst_log_kind {
 	PST_LOG_VOLUME_END = 5, /* slot is free again */
 	PST_LOG_PUT = 6,        /* catalog record: key, 0, value */
 	PST_LOG_DELETE = 7,     /* catalog record: key, 0 */
-	PST_LOG_VERSION = 8,    /* slot; then struct pst_version_disk: as VOLUME, in format 2 */
-	PST_LOG_SNAPSHOT =
-	    9, /* slot (the new snapshot's), lba: the volume's slot; count: sequence number (low 32 bits) */
-	PST_LOG_CLONE = 10, /* slot (the new volume's), lba: the snapshot's slot; count: as above */
+	PST_LOG_VERSION = 8, /* slot; then struct pst_version_disk: its state from now on. block: see enum pst_log_also;
+				lba: the slot that this is about */
+	PST_LOG_SNAPSHOT = 9, /* slot (the new snapshot's), lba: the volume's slot */
+	PST_LOG_CLONE = 10,   /* slot (the new volume's), lba: the snapshot's slot */
 	PST_LOG_MERGE =
 	    11,            /* slot (deleted), lba: index of the node in the version, count: level; then pst_log_merge */
 	PST_LOG_MOVE = 12, /* as WRITE; then the blocks that it replaces: counts only where these are still there */
@@ -199,7 +199,8 @@ enum {
 	PST_VOLUME_SNAPSHOT = 8, /* never changes */
 	PST_VOLUME_PAUSE = 16,   /* in a full pool its writes wait instead of failing */
 	PST_VOLUME_FLATTEN = 32, /* its inherited blocks are being copied */
-	PST_VOLUME_FLAGS = 63,
+	PST_VOLUME_PENDING = 64, /* being made; after a crash: DELETING */
+	PST_VOLUME_FLAGS = 127,
 	PST_VOLUME_FLAGS_OLD = 7,
 };
 
@@ -221,10 +222,16 @@ struct pst_version_disk {
 	uint32_t parent;    /* slot of the version that it shares inherited blocks with; 0: none */
 	uint32_t key_block; /* on partition 0: two blocks with the family's key; 0: none */
 	uint64_t reserved_blocks;
-	uint64_t sequence; /* of the snapshot or clone; partitions that have not applied it: it never was. 0: neither */
-	uint64_t reserved;
+	uint64_t reserved[2];
 };
 _Static_assert(sizeof(struct pst_version_disk) == 64, "version");
+
+/* What a VERSION record changes beside its own version, at once with it. */
+enum pst_log_also {
+	PST_ALSO_NOTHING = 0,
+	PST_ALSO_ADOPT = 1,   /* the parent of version @lba is this one from now on */
+	PST_ALSO_REPLACE = 2, /* version @lba is deleted: this one takes its place */
+};
 
 /* What a MERGE record needs beside the deleted version: see merge.c. */
 struct pst_log_merge {

@@ -50,36 +50,49 @@ struct waiter {
 
 /* ---- Nodes of the map in memory (cache.c) ---- */
 
-#define NODE_PENDING UINT32_MAX /* in a parent's entry: the child exists only in memory so far */
-
 struct node {
 	struct part *part;
 	struct node *parent; /* its parent is in memory as long as it is; NULL: the root */
 	struct node *hash_next;
 	struct pst_node_disk *data;
-	struct pst_node_disk *image; /* what the checkpoint writes; may be the same page as data; NULL: not writing */
+	struct image *image; /* not written yet, and data is its page; NULL: none */
 	uint64_t index;
 	uint8_t level;
-	bool loading, dirty, dropped;
+	bool loading, dirty;
 	uint32_t block; /* where it is, or will be when the checkpoint is done; 0: nowhere */
 	uint32_t pins, children;
 	struct pst_list list;    /* clean: cache.clean; dirty: part.dirty[level] */
-	struct pst_list writing; /* in part.cp.nodes */
 	struct pst_list waiters; /* for the end of loading */
 	struct pst_file_op op;
 	struct iovec iov;
 	uint32_t want_crc;
 };
 
+/*
+ * A node as it was frozen, until it is written: by a checkpoint, or because a snapshot needs it as it is now. The page
+ * is the node's own until the node changes again (then it takes a new one) or goes.
+ */
+struct image {
+	struct pst_list list; /* in part.cp.images until it is being written; unused: cache.spare_images */
+	struct image *hash_next;
+	struct part *part;
+	struct node *node; /* whose page this is; NULL: nobody's but this image's */
+	struct pst_node_disk *page;
+	uint32_t block;
+};
+
 struct cache {
 	uint32_t capacity, count; /* nodes */
 	uint32_t hash_mask;
 	struct node **hash;
-	struct pst_list clean;   /* least recently used first */
-	struct pst_list waiters; /* for a node to become evictable */
-	struct pst_list spare;   /* unused node structs, by their list */
-	void *pages;             /* free pages, linked through their first bytes */
-	uint32_t page_count;     /* existing */
+	struct image **image_hash; /* unwritten ones, by partition and block */
+	uint32_t image_count;
+	struct pst_list spare_images; /* there is one for each page */
+	struct pst_list clean;        /* least recently used first */
+	struct pst_list waiters;      /* for a node to become evictable */
+	struct pst_list spare;        /* unused node structs, by their list */
+	void *pages;                  /* free pages, linked through their first bytes */
+	uint32_t page_count;          /* existing */
 	uint32_t dirty;
 	bool overflow; /* recovery may go over the limit */
 };
@@ -173,17 +186,17 @@ struct cp_op {
 	bool busy;
 	struct pst_file_op op;
 	struct iovec iov[CP_OP_BLOCKS];
-	struct node *nodes[CP_OP_BLOCKS];
-	uint32_t node_count;
+	struct image *images[CP_OP_BLOCKS];
+	uint32_t image_count;
 	uint32_t page; /* space map page + 1; 0: nodes or catalog */
 };
 
 struct checkpoint {
 	enum cp_state state;
 	bool wanted;
-	struct waiter wait;    /* for flushes */
-	struct waiter *waiter; /* told when it is done: open and close */
-	struct pst_list nodes; /* to be written */
+	struct waiter wait;     /* for flushes */
+	struct waiter *waiter;  /* told when it is done: open and close */
+	struct pst_list images; /* to be written */
 	struct cp_op ops[CP_OPS];
 	uint32_t ops_busy;
 	uint32_t next_page;
@@ -350,17 +363,30 @@ void cache_remove(struct store *st, struct node *n);
 void cache_touch(struct cache *c, struct node *n);
 struct pst_node_disk *cache_page_get(struct cache *c);
 void cache_page_put(struct cache *c, void *page);
+/* What node @n is now shall be at n->block. Its data must not change before node_own_page (map.c). */
+struct image *image_add(struct cache *c, struct node *n);
+struct image *image_find(struct cache *c, const struct part *p, uint32_t block);
+void image_written(struct cache *c, struct image *image);
 
 /* ---- map.c ---- */
 enum map_result { MAP_OK, MAP_HOLE, MAP_WAIT, MAP_ERROR };
 uint64_t map_leaf_index(uint32_t slot, uint64_t lba);
+/* Nodes of a version (levels 0 to 3) are numbered by level from 0 inside it; above, for the whole map. */
+uint64_t map_index_in_version(unsigned level, uint64_t index);
+uint64_t map_index_of_slot(unsigned level, uint32_t slot, uint64_t index_in_version);
 /* The node @index of @level. MAP_WAIT: @w is queued and run later. @create makes what is missing; see map_room. */
 enum map_result map_get(struct part *p, unsigned level, uint64_t index, bool create, struct waiter *w,
 			struct node **ret_node);
 pst_err PST_MUST_USE map_open(struct part *p, struct pst_ptr ptr, struct waiter *w);
-void map_dirty(struct node *n);
-/* Enters a block (0: a hole) at place @i of @leaf, keeping counts and space map; returns the block that was there. */
-uint32_t map_set(struct node *leaf, uint32_t i, uint32_t block, uint32_t crc, bool *ret_damaged);
+void map_dirty(struct node *n); /* makes it and all above it this version's own, too */
+void map_inherit_all(struct pst_node_disk *data);
+/*
+ * Enters a block (0: a hole) at place @i of @leaf, keeping counts and space map. Returns by how much the number of
+ * mapped blocks changes; *ret_free is the block that no version holds any more, 0: none.
+ */
+int map_set(struct node *leaf, uint32_t i, uint32_t block, uint32_t crc, uint32_t *ret_free, bool *ret_damaged);
+/* Is the block at place @i of @leaf (0: a hole) this version's alone, so that overwriting it frees a block? */
+bool map_is_own(const struct node *leaf, uint32_t i);
 void map_pin(struct node *n);
 void map_unpin(struct node *n); /* and drop it if it is empty */
 /*
@@ -391,6 +417,7 @@ uint64_t oldest_read(const struct store *st);
 void checkpoint_run(struct part *p);
 void checkpoint_want(struct part *p, struct waiter *w);
 bool checkpoint_blocks_writes(const struct part *p);
+void node_freeze(struct node *n);
 uint32_t checkpoint_need(const struct part *p); /* blocks that a checkpoint would take now */
 
 /* ---- io.c ---- */

@@ -277,7 +277,11 @@ static enum step read_step(struct req *r)
 		r->at += n;
 		return STEP_ON;
 	}
-	for (n = 1; n < count && entry[n].block == entry[0].block + n;)
+	if (pst_ptr_block(*entry) == PST_PTR_LOST) {
+		r->err = PST_E_CHECKSUM;
+		return STEP_ON;
+	}
+	for (n = 1; n < count && pst_ptr_block(entry[n]) == pst_ptr_block(entry[0]) + n;)
 		n++;
 	piece = piece_get(r, p, NULL, n);
 	if (piece == NULL)
@@ -285,7 +289,7 @@ static enum step read_step(struct req *r)
 	piece->io_block = io_block;
 	if (!piece_buffers(piece))
 		return STEP_WAIT;
-	piece->block = entry->block;
+	piece->block = pst_ptr_block(*entry);
 	for (i = 0; i < piece->count; i++)
 		piece->crc[i] = entry[i].crc;
 	piece->read_id = st->next_read_id++;
@@ -413,12 +417,12 @@ static void write_apply(struct logged *l)
 		return;
 	}
 	for (uint32_t i = 0; i < piece->count; i++) {
-		uint32_t old = map_set(piece->leaf, at + i, piece->block + i, piece->crc[i], &damaged);
+		uint32_t freed;
+		int mapped = map_set(piece->leaf, at + i, piece->block + i, piece->crc[i], &freed, &damaged);
 
-		if (old != 0)
-			part_free_data(p, l->seq, old);
-		else
-			r->vol->used_blocks++;
+		r->vol->used_blocks += (uint64_t)(int64_t)mapped;
+		if (freed != 0)
+			part_free_data(p, l->seq, freed);
 	}
 	if (damaged)
 		store_fail(st, PST_E_CHECKSUM, "space_map_damaged");
@@ -462,12 +466,13 @@ static void write_piece_start(struct piece *piece, uint64_t local)
 	journal_add(p, &piece->logged);
 }
 
-static bool has_holes(const struct node *leaf, uint64_t local, uint32_t count)
+/* Does writing there take more blocks than it gives back? Holes do, and what is shared with a snapshot. */
+static bool needs_space(const struct node *leaf, uint64_t local, uint32_t count)
 {
 	if (leaf == NULL)
 		return true;
 	for (uint32_t i = 0; i < count; i++)
-		if (leaf->data->entry[local % PST_NODE_FANOUT + i].block == 0)
+		if (!map_is_own(leaf, (uint32_t)(local % PST_NODE_FANOUT) + i))
 			return true;
 	return false;
 }
@@ -495,7 +500,7 @@ static enum step write_step(struct req *r)
 		return STEP_ON;
 	}
 	/* Nodes that a checkpoint must write come first; writes to holes leave a reserve for overwrites and deletes. */
-	floor = checkpoint_need(p) + (has_holes(leaf, local, count) ? p->reserve : 0);
+	floor = checkpoint_need(p) + (needs_space(leaf, local, count) ? p->reserve : 0);
 	if (p->alloc.free_count <= floor)
 		return wait_for_space(r, p);
 	count = (uint32_t)PST_MIN(count, p->alloc.free_count - floor);
@@ -542,12 +547,12 @@ static void discard_apply(struct logged *l)
 	bool damaged = false;
 
 	for (uint32_t i = 0; st->failed == PST_OK && i < piece->count; i++) {
-		uint32_t old = map_set(piece->leaf, at + i, 0, 0, &damaged);
+		uint32_t freed;
+		int mapped = map_set(piece->leaf, at + i, 0, 0, &freed, &damaged);
 
-		if (old == 0)
-			continue;
-		part_free_data(p, l->seq, old);
-		r->vol->used_blocks--;
+		r->vol->used_blocks += (uint64_t)(int64_t)mapped;
+		if (freed != 0)
+			part_free_data(p, l->seq, freed);
 	}
 	if (damaged)
 		store_fail(st, PST_E_CHECKSUM, "space_map_damaged");

@@ -3,9 +3,14 @@
  * The map of a partition: one radix tree over slot and local LBA, six levels of 504 entries. It is changed in memory,
  * in log order, and reaches the disk only by checkpoints, copy on write.
  *
- * Invariants: the parent of a node in memory is in memory; the parent of a dirty node is dirty; an entry NODE_PENDING
- * means that the child is in memory and has no address; a node without entries is dropped, except the root, and except
- * while it is pinned. data_blocks of a node counts the data below it, also across what is not in memory.
+ * Invariants: the parent of a node in memory is in memory; the parent of a dirty node is dirty; an entry
+ * PST_PTR_PENDING means that the child is in memory and has no address; a node without entries is dropped, except the
+ * root, and except while it is pinned. data_blocks of a node up to the level of versions counts the data below it, also
+ * across what is not in memory; own_blocks of a version's node counts what was allocated in its name and not freed.
+ *
+ * Sharing (docs/snapshots.md): a node whose pointer is marked PST_PTR_INHERITED is the parent version's too. Changing
+ * it means a copy: it leaves its block to the parent, and all of its entries become inherited. A dirty node is
+ * therefore never inherited, nor is anything above it.
  */
 #include "store/internal.h"
 
@@ -16,6 +21,16 @@
 static const uint64_t span[PST_NODE_LEVELS] = { /* leaves below one node of the level */
 						1, 504, 254016, 128024064, 64524128256u, 32520160641024u
 };
+
+uint64_t map_index_in_version(unsigned level, uint64_t index)
+{
+	return level <= PST_NODE_LEVEL_VOLUME ? index % (span[PST_NODE_LEVEL_VOLUME] / span[level]) : index;
+}
+
+uint64_t map_index_of_slot(unsigned level, uint32_t slot, uint64_t index_in_version)
+{
+	return slot * (span[PST_NODE_LEVEL_VOLUME] / span[level]) + index_in_version;
+}
 
 uint64_t map_leaf_index(uint32_t slot, uint64_t lba)
 {
@@ -28,26 +43,49 @@ static void own_page(struct node *n)
 {
 	struct pst_node_disk *page;
 
-	if (n->image != n->data)
+	if (n->image == NULL)
 		return;
 	page = cache_page_get(&n->part->store->cache);
 	pst_assert(page != NULL); /* dirty nodes are limited so that there is one: see cache.c */
 	memcpy(page, n->data, sizeof(*page));
+	n->image->node = NULL;
+	n->image = NULL;
 	n->data = page;
+}
+
+void map_inherit_all(struct pst_node_disk *data)
+{
+	for (uint32_t i = 0; i < PST_NODE_FANOUT; i++)
+		if (data->entry[i].block != 0)
+			data->entry[i].block |= PST_PTR_INHERITED;
+}
+
+/* Its parent is dirty. If the parent version holds this node too, it becomes a copy of its own. */
+static void unshare(struct node *n)
+{
+	struct pst_ptr *ptr = &n->parent->data->entry[n->index % PST_NODE_FANOUT];
+
+	if (!pst_ptr_inherited(*ptr))
+		return;
+	*ptr = (struct pst_ptr){ .block = PST_PTR_PENDING };
+	n->block = 0;
+	map_inherit_all(n->data);
 }
 
 void map_dirty(struct node *n)
 {
-	for (; n != NULL; n = n->parent) {
-		own_page(n);
-		if (n->dirty)
-			continue;
-		n->dirty = true;
-		pst_list_remove(&n->list);
-		pst_list_push_back(&n->part->dirty[n->level], &n->list);
-		n->part->dirty_count++;
-		n->part->store->cache.dirty++;
-	}
+	if (n->dirty)
+		return;
+	if (n->parent != NULL)
+		map_dirty(n->parent);
+	own_page(n);
+	if (n->parent != NULL)
+		unshare(n);
+	n->dirty = true;
+	pst_list_remove(&n->list);
+	pst_list_push_back(&n->part->dirty[n->level], &n->list);
+	n->part->dirty_count++;
+	n->part->store->cache.dirty++;
 }
 
 static void make_clean(struct node *n)
@@ -89,26 +127,49 @@ void map_unpin(struct node *n)
 	drop_empty(n);
 }
 
-uint32_t map_set(struct node *leaf, uint32_t i, uint32_t block, uint32_t crc, bool *ret_damaged)
+bool map_is_own(const struct node *leaf, uint32_t i)
+{
+	struct pst_ptr ptr = leaf->data->entry[i];
+
+	if (ptr.block == 0 || pst_ptr_inherited(ptr) || pst_ptr_block(ptr) == PST_PTR_LOST)
+		return false;
+	for (const struct node *n = leaf; n->level < PST_NODE_LEVEL_VOLUME; n = n->parent)
+		if (pst_ptr_inherited(n->parent->data->entry[n->index % PST_NODE_FANOUT]))
+			return false;
+	return true;
+}
+
+int map_set(struct node *leaf, uint32_t i, uint32_t block, uint32_t crc, uint32_t *ret_free, bool *ret_damaged)
 {
 	struct pst_alloc *a = &leaf->part->alloc;
-	uint32_t old = leaf->data->entry[i].block;
-	int64_t delta = (int64_t)(block != 0) - (int64_t)(old != 0);
+	struct pst_ptr *ptr;
+	int mapped, own;
 
-	if (block == 0 && old == 0)
+	*ret_free = 0;
+	if (block == 0 && leaf->data->entry[i].block == 0)
 		return 0;
 	if (block != 0 && !pst_alloc_use(a, block)) {
 		*ret_damaged = true;
 		return 0;
 	}
-	if (old != 0 && !pst_alloc_unuse(a, old))
-		*ret_damaged = true;
-	map_dirty(leaf);
-	leaf->data->entry[i] = (struct pst_ptr){ block, block != 0 ? crc : 0 };
-	leaf->data->used = (uint32_t)((int64_t)leaf->data->used + delta);
-	for (struct node *n = leaf; delta != 0 && n != NULL; n = n->parent)
-		n->data->data_blocks = (uint64_t)((int64_t)n->data->data_blocks + delta);
-	return old;
+	map_dirty(leaf); /* now the entry says whether it is inherited */
+	ptr = &leaf->data->entry[i];
+	mapped = (block != 0) - (ptr->block != 0);
+	own = block != 0;
+	if (ptr->block != 0 && !pst_ptr_inherited(*ptr) && ptr->block != PST_PTR_LOST) {
+		*ret_free = ptr->block;
+		own--;
+		if (!pst_alloc_unuse(a, ptr->block))
+			*ret_damaged = true;
+	}
+	*ptr = (struct pst_ptr){ block, block != 0 ? crc : 0 };
+	leaf->data->used = (uint32_t)((int)leaf->data->used + mapped);
+	for (struct node *n = leaf; n->level <= PST_NODE_LEVEL_VOLUME; n = n->parent) {
+		n->data->data_blocks = (uint64_t)((int64_t)n->data->data_blocks + mapped);
+		if (n->level == PST_NODE_LEVEL_VOLUME)
+			n->data->own_blocks = (uint64_t)((int64_t)n->data->own_blocks + own);
+	}
+	return mapped;
 }
 
 /* ---- Finding and loading nodes ---- */
@@ -119,16 +180,28 @@ static pst_err loaded_ok(const struct node *n)
 	uint32_t used = 0;
 
 	if (pst_crc32c(d, sizeof(*d)) != n->want_crc || d->magic != PST_NODE_MAGIC || d->level != n->level ||
-	    d->partition != n->part->index || d->index != n->index)
+	    d->partition != n->part->index ||
+	    map_index_in_version(d->level, d->index) != map_index_in_version(n->level, n->index))
 		return PST_E_CHECKSUM;
 	for (uint32_t i = 0; i < PST_NODE_FANOUT; i++) {
 		if (d->entry[i].block == 0)
 			continue;
 		used++;
-		if (!pst_alloc_valid(&n->part->alloc, d->entry[i].block, 1))
+		if (pst_ptr_block(d->entry[i]) != PST_PTR_LOST &&
+		    !pst_alloc_valid(&n->part->alloc, pst_ptr_block(d->entry[i]), 1))
 			return PST_E_CHECKSUM;
 	}
 	return used == d->used ? PST_OK : PST_E_CHECKSUM;
+}
+
+/* What nodes of format 1 don't have. */
+static void modernize(struct pst_node_disk *d)
+{
+	if (d->format != 0)
+		return;
+	d->format = PST_NODE_FORMAT;
+	if (d->level == PST_NODE_LEVEL_VOLUME)
+		d->own_blocks = d->data_blocks;
 }
 
 static void load_done(struct pst_file_op *op)
@@ -148,8 +221,10 @@ static void load_done(struct pst_file_op *op)
 	}
 	store_wake_all(st, &n->waiters);
 	store_wake_all(st, &st->cache.waiters);
-	if (err == PST_OK)
+	if (err == PST_OK) {
+		modernize(n->data);
 		return;
+	}
 	if (n->parent == NULL)
 		n->part->root = NULL;
 	cache_remove(st, n);
@@ -158,15 +233,20 @@ static void load_done(struct pst_file_op *op)
 static void load(struct node *n, struct pst_ptr ptr)
 {
 	struct part *p = n->part;
+	const struct image *image = image_find(&p->store->cache, p, pst_ptr_block(ptr));
 
+	n->block = pst_ptr_block(ptr);
+	if (image != NULL) { /* another version's, frozen and not written yet */
+		memcpy(n->data, image->page, sizeof(*n->data));
+		return;
+	}
 	n->loading = true;
-	n->block = ptr.block;
 	n->want_crc = ptr.crc;
 	n->iov = (struct iovec){ n->data, PST_BLOCK_BYTES };
 	n->op = (struct pst_file_op){
 		.kind = PST_FILE_READ, .iov = &n->iov, .iov_count = 1, .len_bytes = PST_BLOCK_BYTES, .done = load_done
 	};
-	part_submit(p, &n->op, ptr.block);
+	part_submit(p, &n->op, n->block);
 }
 
 pst_err map_open(struct part *p, struct pst_ptr ptr, struct waiter *w)
@@ -203,6 +283,10 @@ static enum map_result child_get(struct node *n, uint64_t leaf_index, bool creat
 	ptr = n->data->entry[index % PST_NODE_FANOUT];
 	if (ptr.block == 0 && !create)
 		return MAP_HOLE;
+	if (pst_ptr_block(ptr) == PST_PTR_LOST) {
+		w->err = PST_E_CHECKSUM;
+		return MAP_ERROR;
+	}
 	child = cache_add(st, p, level, index, n);
 	if (child == NULL) {
 		drop_empty(n);
@@ -215,7 +299,7 @@ static enum map_result child_get(struct node *n, uint64_t leaf_index, bool creat
 		load(child, ptr);
 	} else {
 		map_dirty(child);
-		n->data->entry[index % PST_NODE_FANOUT].block = NODE_PENDING;
+		n->data->entry[index % PST_NODE_FANOUT].block = PST_PTR_PENDING;
 		n->data->used++;
 	}
 	*ret_node = child;
@@ -287,7 +371,7 @@ enum map_result map_next_leaf(struct part *p, uint32_t slot, uint64_t *lba, uint
 			return MAP_OK;
 		}
 		got = child_get(n, at, false, w, &n);
-		if (got == MAP_WAIT)
+		if (got == MAP_WAIT || got == MAP_ERROR)
 			return got;
 		if (got == MAP_HOLE) { /* on to the first leaf of the next entry, from the top */
 			uint64_t step = span[n->level - 1];

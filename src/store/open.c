@@ -180,8 +180,8 @@ static void partition_recovered(struct waiter *w)
 		opening_finish(o, w->err);
 		return;
 	}
-	if (o->part_index < st->part_count) { /* partition 0 last: it drops versions that others never got */
-		recovery_start(o->recovery, &st->parts[++o->part_index % st->part_count]);
+	if (o->part_index < st->part_count) {
+		recovery_start(o->recovery, &st->parts[o->part_index++]);
 		return;
 	}
 	w->run = superblocks_written;

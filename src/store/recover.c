@@ -219,14 +219,14 @@ static pst_err apply_blocks(struct recovery *r, const struct item *item, struct 
 
 	map_pin(leaf);
 	for (uint32_t i = 0; i < rec->count; i++) {
-		uint32_t at = (uint32_t)(rec->lba % PST_NODE_FANOUT) + i, old = 0;
+		uint32_t at = (uint32_t)(rec->lba % PST_NODE_FANOUT) + i, freed = 0;
 
 		if (rec->kind == PST_LOG_DISCARD)
-			old = map_set(leaf, at, 0, 0, &damaged);
+			map_set(leaf, at, 0, 0, &freed, &damaged);
 		else if (!is_bad(item, i))
-			old = map_set(leaf, at, rec->block + i, crc[i], &damaged);
-		if (old != 0)
-			freed_push(&r->p->freed, item->seq, 0, old, 1);
+			map_set(leaf, at, rec->block + i, crc[i], &freed, &damaged);
+		if (freed != 0)
+			freed_push(&r->p->freed, item->seq, 0, freed, 1);
 	}
 	map_unpin(leaf);
 	return damaged ? PST_E_CHECKSUM : PST_OK;

@@ -265,7 +265,7 @@ static pst_err part_init(struct store *st, uint32_t index)
 	pst_list_init(&p->pending);
 	pst_list_init(&p->applying);
 	pst_list_init(&p->space_waiters);
-	pst_list_init(&p->cp.nodes);
+	pst_list_init(&p->cp.images);
 	pst_timer_init(&p->cp.retry, NULL);
 	p->cp.root = aligned_alloc(PST_BLOCK_BYTES, PST_BLOCK_BYTES);
 	if (index == 0) {
@@ -310,14 +310,6 @@ void store_free(struct store *st)
 			pst_alloc_done(&p->alloc);
 		for (unsigned w = 0; w < LOG_WRITES; w++)
 			free(p->writes[w].blocks);
-		while (p->cp.nodes.next != NULL && !pst_list_empty(&p->cp.nodes)) {
-			struct node *n = pst_container_of(pst_list_pop_front(&p->cp.nodes), struct node, writing);
-
-			if (n->dropped) { /* nobody else knows it */
-				free(n->image);
-				free(n);
-			}
-		}
 		free(p->freed.items);
 		free(p->node_freed.items);
 		free(p->cp.root);

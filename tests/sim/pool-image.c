@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { REACHED = 1, OWNED = 2 }; /* owned: by a pointer that is not inherited, nor anything above it */
+
 struct image {
 	pool_image_read_fn *read;
 	void *ctx;
@@ -15,7 +17,7 @@ struct image {
 	struct pst_superblock sb;
 	uint32_t part;
 	uint8_t *reached; /* by block of the partition */
-	uint64_t count;
+	uint64_t count, data_count, own;
 };
 
 static bool bad(struct image *im, const char *what, uint64_t block)
@@ -29,39 +31,47 @@ static bool get(struct image *im, uint64_t block, void *buf)
 	return im->read(im->ctx, im->sb.partitions[im->part].start + block, buf) || bad(im, "can't be read", block);
 }
 
-static bool reach(struct image *im, struct pst_ptr ptr, int level, uint64_t *ret_data)
+static bool reach(struct image *im, struct pst_ptr ptr, int level, bool inherited, uint64_t *ret_data)
 {
+	uint32_t block = pst_ptr_block(ptr);
 	const struct pst_sb_partition *geo = &im->sb.partitions[im->part];
 	struct pst_node_disk node;
 	uint64_t below = 0;
 	uint32_t used = 0;
 
-	if (ptr.block < geo->data_start || ptr.block >= geo->blocks)
-		return bad(im, "is no data block", ptr.block);
-	if (im->reached[ptr.block]++)
-		return bad(im, "is reached twice", ptr.block);
-	im->count++;
-	if (!get(im, ptr.block, &node))
+	inherited = inherited || pst_ptr_inherited(ptr);
+	if (block < geo->data_start || block >= geo->blocks)
+		return bad(im, "is no data block", block);
+	if (!inherited && (im->reached[block] & OWNED) != 0)
+		return bad(im, "belongs to two", block);
+	if (im->reached[block] == 0) {
+		im->count++;
+		im->data_count += level < 0;
+	}
+	im->reached[block] |= inherited ? REACHED : REACHED | OWNED;
+	if (!get(im, block, &node))
 		return false;
 	if (pst_crc32c(&node, sizeof(node)) != ptr.crc)
-		return bad(im, level < 0 ? "data checksum" : "node checksum", ptr.block);
+		return bad(im, level < 0 ? "data checksum" : "node checksum", block);
 	if (level < 0) {
 		*ret_data += 1;
 		return true;
 	}
 	if (node.magic != PST_NODE_MAGIC || node.level != level)
-		return bad(im, "is not a node of its level", ptr.block);
+		return bad(im, "is not a node of its level", block);
 	for (uint32_t i = 0; i < PST_NODE_FANOUT; i++) {
 		if (node.entry[i].block == 0)
 			continue;
 		used++;
-		if (!reach(im, node.entry[i], level - 1, &below))
+		if (!reach(im, node.entry[i], level - 1, inherited, &below))
 			return false;
 	}
-	if (used != node.used || below != node.data_blocks)
-		return bad(im, "counts wrong", ptr.block);
-	if (used == 0 && level < (int)PST_NODE_LEVELS - 1)
-		return bad(im, "is an empty node", ptr.block);
+	if (level == PST_NODE_LEVEL_VOLUME)
+		im->own += node.own_blocks;
+	if (used != node.used || (level <= (int)PST_NODE_LEVEL_VOLUME && below != node.data_blocks))
+		return bad(im, "counts wrong", block);
+	if (used == 0 && level < (int)PST_NODE_LEVEL_VOLUME)
+		return bad(im, "is an empty node", block);
 	*ret_data += below;
 	return true;
 }
@@ -109,9 +119,11 @@ static bool check_partition(struct image *im)
 	root = pst_root_choose(roots, im->sb.uuid, im->part);
 	if (root == NULL)
 		return bad(im, "no root", 0);
-	im->count = 0;
-	if (root->map.block != 0 && !reach(im, root->map, PST_NODE_LEVELS - 1, &data))
+	im->count = im->data_count = im->own = 0;
+	if (root->map.block != 0 && !reach(im, root->map, PST_NODE_LEVELS - 1, false, &data))
 		return false;
+	if (im->own != im->data_count)
+		return bad(im, "the versions' own blocks are not as many as there are", 0);
 	return check_space(im, root);
 }
 
