@@ -6,6 +6,7 @@
  *   check and gather (steps of its own) -> room -> log -> applied: memory changes -> flush -> done
  */
 #include "store/internal.h"
+#include "store/task.h"
 
 #include <string.h>
 
@@ -58,6 +59,11 @@ static void control_durable(struct waiter *w)
 	case PST_POOL_VOLUME_DELETE:
 		if (err == PST_OK)
 			svol_reap(c->vol);
+		tasks_volume_gone(st);
+		break;
+	case PST_POOL_TASK_START:
+	case PST_POOL_TASK_STOP:
+		tasks_op_end(st, op, err);
 		break;
 	default:
 		break;
@@ -260,6 +266,8 @@ static pst_err record_begin(struct store *st, const struct pst_pool_op *op, uint
 	size_t key_bytes = strlen(op->key) + 1;
 	bool found = false;
 
+	if (op->key[0] == STORE_KEY_RESERVED)
+		return PST_E_DENIED;
 	for (size_t i = 0; i < st->records.count; i++)
 		found = found || strcmp(st->records.items[i].key, op->key) == 0;
 	if (op->kind == PST_POOL_RECORD_DELETE && !found)
@@ -301,11 +309,14 @@ static void close_run(struct store *st)
 {
 	struct control *c = &st->control;
 
-	st->closing = true;
+	if (!st->closing) {
+		st->closing = true;
+		tasks_close(st);
+	}
 	if (c->wait.err != PST_OK && st->failed == PST_OK)
 		st->failed = c->wait.err; /* the superblock could not be written: the pool stays unclean */
 	c->wait.err = PST_OK;
-	if (!quiet(st)) {
+	if (!quiet(st) || !tasks_quiet(st)) {
 		pst_timer_init(&c->poll, close_poll);
 		pst_timer_arm(st->pool.env, &c->poll, pst_env_now_ns(st->pool.env) + POLL_NS);
 		return;
@@ -344,6 +355,9 @@ static pst_err begin(struct store *st, struct pst_pool_op *op, uint32_t *ret_byt
 	case PST_POOL_RECORD_PUT:
 	case PST_POOL_RECORD_DELETE:
 		return record_begin(st, op, ret_bytes);
+	case PST_POOL_TASK_START:
+	case PST_POOL_TASK_STOP:
+		return tasks_op_begin(st, op, c->body, ret_bytes);
 	case PST_POOL_VOLUME_OPEN:
 	case PST_POOL_VOLUME_RESIZE:
 	case PST_POOL_VOLUME_DELETE:
@@ -367,7 +381,7 @@ static void log_it(struct store *st, const struct pst_pool_op *op, uint32_t byte
 	struct control *c = &st->control;
 	pst_err err = PST_OK;
 
-	if (op->kind == PST_POOL_RECORD_PUT) {
+	if (op->kind == PST_POOL_RECORD_PUT || op->kind == PST_POOL_TASK_START || op->kind == PST_POOL_TASK_STOP) {
 		control_log(st, PST_LOG_PUT, 0, bytes);
 	} else if (op->kind == PST_POOL_RECORD_DELETE) {
 		control_log(st, PST_LOG_DELETE, 0, bytes);
@@ -386,7 +400,8 @@ static void control_run(struct waiter *w)
 	struct control *c = pst_container_of(w, struct control, wait);
 	struct store *st = pst_container_of(c, struct store, control);
 	struct pst_pool_op *op = current(st);
-	bool grows = op->kind == PST_POOL_VOLUME_CREATE || op->kind == PST_POOL_RECORD_PUT;
+	bool grows =
+	    op->kind == PST_POOL_VOLUME_CREATE || op->kind == PST_POOL_RECORD_PUT || op->kind == PST_POOL_TASK_START;
 	pst_err err = PST_OK;
 
 	if (c->step == STEP_BEGIN) {
@@ -436,7 +451,14 @@ void control_submit(struct pst_pool *pool, struct pst_pool_op *op)
 
 static void control_records(struct pst_pool *pool, const char *prefix, pst_record_fn *fn, void *ctx)
 {
-	pst_records_each(&pst_container_of(pool, struct store, pool)->records, prefix, fn, ctx);
+	const struct pst_records *records = &pst_container_of(pool, struct store, pool)->records;
+
+	for (size_t i = 0; i < records->count; i++) {
+		const struct pst_record *r = &records->items[i];
+
+		if (r->key[0] != STORE_KEY_RESERVED && strncmp(r->key, prefix, strlen(prefix)) == 0)
+			fn(ctx, r->key, r->value, r->value_bytes);
+	}
 }
 
 static void control_stats(struct pst_pool *pool, struct pst_pool_stats *ret_stats)
@@ -455,4 +477,4 @@ static void control_stats(struct pst_pool *pool, struct pst_pool_stats *ret_stat
 	}
 }
 
-const struct pst_pool_ops store_pool_ops = { "store", control_submit, control_records, control_stats, NULL };
+const struct pst_pool_ops store_pool_ops = { "store", control_submit, control_records, control_stats, tasks_list };

@@ -334,6 +334,10 @@ struct store {
 	bool turn_posted, in_turn;
 	struct control control;
 	struct pst_pool_stats stats;
+
+	struct tasks *tasks;          /* task.h */
+	uint64_t foreground_ios;      /* requests of volumes, ever */
+	uint32_t foreground_inflight; /* and now */
 };
 
 /* ---- store.c ---- */

@@ -10,6 +10,7 @@
  * stays whole whatever happens.
  */
 #include "store/internal.h"
+#include "store/task.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -127,6 +128,7 @@ static void opening_end(struct opening *o, pst_err err)
 			if ((v->disk.flags & PST_VOLUME_DELETING) != 0)
 				svol_reap(v);
 		}
+		tasks_load(o->st);
 	} else if (o->st != NULL) {
 		store_free(o->st);
 	}

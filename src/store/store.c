@@ -5,6 +5,7 @@
  * build log writes, drive checkpoints and the committer, and complete requests. It runs once per batch of events.
  */
 #include "store/internal.h"
+#include "store/task.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -241,6 +242,8 @@ pst_err store_new(struct pst_env *env, const struct pst_store_config *config, st
 	err = cache_init(&st->cache, config->metadata_cache_bytes);
 	if (err == PST_OK)
 		err = pools_init(st, config->io_depth_max > 0 ? config->io_depth_max : IO_DEPTH_DEFAULT);
+	if (err == PST_OK)
+		err = tasks_init(st);
 	if (err != PST_OK) {
 		store_free(st);
 		return err;
@@ -317,6 +320,7 @@ void store_free(struct store *st)
 		free(p->cp.catalog_at);
 	}
 	free(st->parts);
+	tasks_free(st);
 	while (!pst_list_empty(&st->volumes))
 		svol_free(pst_container_of(st->volumes.next, struct svol, node));
 	pst_records_done(&st->records);

@@ -70,6 +70,8 @@ void svol_io_submit(struct svol *v, struct pst_io *io)
 		return;
 	}
 	v->inflight++;
+	st->foreground_inflight++;
+	st->foreground_ios++;
 	pst_list_push_back(&st->io_queue, &io->node);
 	store_schedule(st);
 }
@@ -79,6 +81,7 @@ static void close_when_idle(struct svol *v);
 void svol_io_done(struct svol *v)
 {
 	pst_assert(v->inflight > 0);
+	v->store->foreground_inflight--;
 	if (--v->inflight > 0)
 		return;
 	if (v->idle_waiter != NULL) {
