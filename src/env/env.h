@@ -37,6 +37,14 @@ uint64_t pst_env_wall_ns(struct pst_env *env);
 /* Unpredictable in production (getrandom), deterministic in the simulator. */
 void pst_env_random(struct pst_env *env, void *buf, size_t len_bytes);
 
+/*
+ * Memory for keys: zeroed; kept out of core dumps, and out of swap as far as the limit of locked memory allows (the
+ * real environment counts what it could not lock). NULL: there is no more. pst_secret_free wipes; NULL is allowed;
+ * @len_bytes as it was asked for. Any thread.
+ */
+void *pst_secret_alloc(struct pst_env *env, size_t len_bytes);
+void pst_secret_free(struct pst_env *env, void *secret, size_t len_bytes);
+
 /* An identifier that changes with every boot of the machine (not of the process); 36 characters and a zero. */
 void pst_env_boot_id(struct pst_env *env, char ret[37]);
 

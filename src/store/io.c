@@ -273,7 +273,7 @@ static enum step read_step(struct req *r)
 	if (entry == NULL || entry->block == 0) {
 		for (n = 1; n < count && (entry == NULL || entry[n].block == 0);)
 			n++;
-		pst_iov_zero(r->io->iov, io_block * PST_BLOCK_BYTES, (uint64_t)n * PST_BLOCK_BYTES);
+		pst_iov_hole(r->io, io_block, n);
 		r->at += n;
 		return STEP_ON;
 	}

@@ -128,6 +128,7 @@ static void hand_down(struct fault_slot *s)
 		.block_count = upper->block_count,
 		.iov = upper->iov,
 		.iov_count = upper->iov_count,
+		.holes = upper->holes,
 		.done = lower_done,
 	};
 	pst_volume_submit(s->fault->lower, &s->lower);
@@ -185,7 +186,15 @@ static void fault_close(struct pst_volume *volume, struct pst_volume_close_op *o
 	close_when_idle(f);
 }
 
-static const struct pst_volume_ops fault_ops = { "fault", fault_submit, fault_stats, fault_close };
+static void fault_resized(struct pst_volume *volume)
+{
+	struct fault *f = to_fault(volume);
+
+	pst_volume_resized(f->lower);
+	f->volume.block_count = f->lower->block_count;
+}
+
+static const struct pst_volume_ops fault_ops = { "fault", fault_submit, fault_stats, fault_close, fault_resized };
 
 pst_err pst_fault_new(struct pst_volume *lower, uint32_t io_max, struct pst_volume **ret_volume)
 {

@@ -55,3 +55,10 @@ void pst_iov_zero(const struct iovec *iov, uint64_t offset_bytes, uint64_t len_b
 		len_bytes -= n;
 	}
 }
+
+void pst_iov_hole(const struct pst_io *io, uint64_t first, uint64_t count)
+{
+	pst_iov_zero(io->iov, first * PST_BLOCK_BYTES, count * PST_BLOCK_BYTES);
+	for (uint64_t i = first; io->holes != NULL && i < first + count; i++)
+		io->holes[i / 64] |= (uint64_t)1 << (i % 64);
+}

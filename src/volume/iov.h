@@ -3,9 +3,7 @@
 #ifndef PST_VOLUME_IOV_H
 #define PST_VOLUME_IOV_H
 
-#include "base/base.h"
-
-#include <sys/uio.h>
+#include "volume/volume.h"
 
 /* Copy @len_bytes from @src into @iov, beginning @offset_bytes into it. */
 void pst_iov_copy_to(const struct iovec *iov, uint64_t offset_bytes, const void *src, size_t len_bytes);
@@ -14,5 +12,8 @@ void pst_iov_copy_to(const struct iovec *iov, uint64_t offset_bytes, const void 
 void pst_iov_copy_from(void *dst, const struct iovec *iov, uint64_t offset_bytes, size_t len_bytes);
 
 void pst_iov_zero(const struct iovec *iov, uint64_t offset_bytes, uint64_t len_bytes);
+
+/* Blocks [@first, @first + @count) of what @io reads have no data: zeros, and their bits in io->holes. */
+void pst_iov_hole(const struct pst_io *io, uint64_t first, uint64_t count);
 
 #endif

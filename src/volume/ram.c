@@ -111,7 +111,7 @@ static void volume_read(struct ram_volume *v, struct pst_io *io)
 		if (handle != 0)
 			pst_iov_copy_to(io->iov, i * PST_BLOCK_BYTES, block_data(v->pool, handle - 1), PST_BLOCK_BYTES);
 		else
-			pst_iov_zero(io->iov, i * PST_BLOCK_BYTES, PST_BLOCK_BYTES);
+			pst_iov_hole(io, i, 1);
 	}
 }
 

@@ -47,3 +47,9 @@ void pst_volume_close(struct pst_volume *volume, struct pst_volume_close_op *op)
 	pst_assert(op->done != NULL);
 	volume->ops->close(volume, op);
 }
+
+void pst_volume_resized(struct pst_volume *volume)
+{
+	if (volume->ops->resized != NULL)
+		volume->ops->resized(volume);
+}

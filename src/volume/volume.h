@@ -64,6 +64,7 @@ struct pst_volume_ops {
 	void (*stats)(struct pst_volume *volume, struct pst_volume_stats *ret_stats);
 	/* Requests in flight complete first; afterwards the volume is gone. */
 	void (*close)(struct pst_volume *volume, struct pst_volume_close_op *op);
+	void (*resized)(struct pst_volume *volume); /* layers: the volume below has another size; NULL: no layer */
 };
 
 struct pst_volume {
@@ -77,5 +78,8 @@ struct pst_volume {
 void pst_volume_submit(struct pst_volume *volume, struct pst_io *io);
 void pst_volume_stats(struct pst_volume *volume, struct pst_volume_stats *ret_stats);
 void pst_volume_close(struct pst_volume *volume, struct pst_volume_close_op *op);
+
+/* After a resize of what the pool opened: layers above it take the new size over. Harmless without layers. */
+void pst_volume_resized(struct pst_volume *volume);
 
 #endif

@@ -14,7 +14,7 @@ MEMORY = set("""
 memcpy memmove memset memcmp memchr strlen strnlen strcmp strncmp strchr strrchr strstr strspn strcspn strdup strndup
 strtoul strtoull strtol snprintf vsnprintf malloc calloc realloc free aligned_alloc posix_memalign qsort bsearch abort
 __memcpy_chk __memset_chk __memmove_chk __snprintf_chk __vsnprintf_chk __stack_chk_fail __strcpy_chk
-_GLOBAL_OFFSET_TABLE_ __popcountdi2
+_GLOBAL_OFFSET_TABLE_ __popcountdi2 OPENSSL_cleanse CRYPTO_memcmp
 """.split())
 # Ciphers, digests and tables that are pure functions of their arguments.
 PREFIXES = ("pst_", "crc32_", "EVP_", "HMAC", "OSSL_PARAM_", "json_", "__asan_", "__ubsan_", "__tsan_", "__gcov_", "__sanitizer_")

@@ -286,6 +286,20 @@ void pst_env_random(struct pst_env *env, void *buf, size_t len_bytes)
 	}
 }
 
+void *pst_secret_alloc(struct pst_env *env, size_t len_bytes)
+{
+	(void)env;
+	return calloc(1, PST_MAX(len_bytes, 1u));
+}
+
+void pst_secret_free(struct pst_env *env, void *secret, size_t len_bytes)
+{
+	(void)env;
+	if (secret != NULL)
+		explicit_bzero(secret, len_bytes);
+	free(secret);
+}
+
 void pst_env_boot_id(struct pst_env *env, char ret[37])
 {
 	snprintf(ret, 37, "%08x-0000-4000-8000-%012x", env->node->index, env->node->boots);
