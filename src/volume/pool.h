@@ -103,9 +103,12 @@ struct pst_volume_info {
 
 /* What a check found. Also a line for each finding goes to @finding. */
 struct pst_check {
-	bool data;   /* verify data too, not only metadata */
-	bool repair; /* offline only */
+	bool data;    /* verify data too, not only metadata */
+	bool repair;  /* offline only */
+	bool cut_log; /* repair may end a damaged log where the damage begins: what was written after that is lost */
 	void (*finding)(void *ctx, bool repaired, const char *text);
+	void (*note)(void *ctx, const char *text);                      /* what is worth knowing and no damage, or NULL */
+	void (*progress)(void *ctx, uint64_t done, uint64_t of_blocks); /* or NULL */
 	void *ctx;
 	uint64_t findings, repaired, lost_blocks;
 	uint64_t blocks_used, nodes_read, data_read;

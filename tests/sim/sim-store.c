@@ -7,6 +7,7 @@
  * come often, and the pool is full from time to time. In some seeds writes or flushes fail: errors are fair then, wrong
  * data is not; a life in which a flush failed ends for its data as with the loss of power.
  */
+#include "check-image.h"
 #include "oracle.h"
 #include "pool-image.h"
 #include "seeds.h"
@@ -39,11 +40,12 @@ enum {
 	C_RESIZES,
 	C_ERRORS,
 	C_ROT,
-	C_FLUSH_ERRORS
+	C_FLUSH_ERRORS,
+	C_CHECKS
 };
-static const char *const counter_names[] = { "lives",        "writes", "reads",  "flushes",        "full",
-					     "power losses", "kills",  "closes", "lost",           "deletes",
-					     "resizes",      "errors", "rotten", "failed flushes", NULL };
+static const char *const counter_names[] = { "lives",  "writes",         "reads",  "flushes", "full",    "power losses",
+					     "kills",  "closes",         "lost",   "deletes", "resizes", "errors",
+					     "rotten", "failed flushes", "checks", NULL };
 
 enum certainty { NO, MAYBE, YES };
 
@@ -599,8 +601,22 @@ static void close_all(struct world *w)
 		rot(w);
 }
 
+/* After every death: what a crash leaves is no finding. @boot_id: NULL after the loss of power. */
+static void check(struct world *w, const char *boot_id)
+{
+	char why[512];
+
+	if (w->failed || w->corrupting)
+		return;
+	w->result->counters[C_CHECKS]++;
+	if (!check_image(image_read, w, pst_sim_disk_size(w->node, PATH) / PST_BLOCK_BYTES, boot_id, why))
+		fail(w, "%s", why);
+}
+
 static void end_life(struct world *w)
 {
+	char boot_id[37];
+
 	bool power = chance(w, 50);
 
 	/* The store notes a failed flush before it tells. A death before that is out of scope (docs/fault-model.md). */
@@ -616,14 +632,17 @@ static void end_life(struct world *w)
 	ops_forget(w);
 	flush_errors(w);
 	w->result->counters[power ? C_POWER : C_KILLS]++;
+	pst_env_boot_id(w->env, boot_id);
 	if (!power) {
 		pst_sim_kill(w->node);
+		check(w, boot_id);
 		return;
 	}
 	pst_sim_power_off(w->node);
 	for (unsigned i = 0; i < VOLUMES; i++)
 		if (w->vols[i].oracle != NULL)
 			oracle_power_loss(w->vols[i].oracle);
+	check(w, NULL);
 	pst_sim_power_on(w->node);
 }
 

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The parts of the checker.
+ *
+ *   check.c           superblocks; one partition after the other; findings as text
+ *   check-log.c       roots and log of a partition; which records count
+ *   check-catalog.c   the versions (volumes, snapshots, clones) as they are at the end of the log
+ *   check-tree.c      the map as its root says, and leaves as the log leaves them
+ *   check-family.c    versions that share blocks: what is inherited, who owns what
+ *   check-space.c     space map against what is reached
+ *   check-repair.c    a partition written anew, without what is damaged
+ *
+ * Two states are looked at together. The *root's*: what the map on disk reaches; the space map must name exactly that.
+ * The *last*: the same after all records of the log; this is what users get, and where each data block has one owner.
+ */
+#ifndef PST_STORE_CHECK_INTERNAL_H
+#define PST_STORE_CHECK_INTERNAL_H
+
+#include "store/check.h"
+#include "store/format.h"
+#include "store/logfmt.h"
+#include "store/superblock.h"
+#include "volume/records.h"
+
+#define CK_CHUNK_BLOCKS 128u
+
+/* A write or discard record that counts, by leaf and then by order. */
+struct ck_item {
+	uint64_t leaf;  /* its number in the partition */
+	uint64_t order; /* place in the log */
+	const struct pst_log_record *record;
+	bool visited;
+	uint8_t bad[PST_PIECE_BLOCKS_MAX / 8]; /* blocks that were never written: recovery drops them, and so do we */
+};
+
+/* A record that changes more than one leaf: snapshot, clone, merge. In order. */
+struct ck_event {
+	uint64_t order;
+	const struct pst_log_record *record;
+};
+
+struct ck_version {
+	struct pst_version_disk disk;
+	uint32_t children;
+	bool many; /* its family has more than one version */
+};
+
+/* A pointer that can't be followed, or data that does not verify: repair replaces it by PST_PTR_LOST. */
+struct ck_bad {
+	uint32_t partition, block;
+	uint32_t crc;
+};
+
+/* The partition at work. */
+struct ck_part {
+	uint32_t index;
+	struct pst_sb_partition geo;
+	struct pst_root root;
+	struct pst_log_block *log;
+	uint32_t log_count;
+	struct ck_item *items;
+	size_t item_count;
+	struct ck_event *events;
+	size_t event_count;
+	uint64_t *reached, *nodes; /* bitmaps: blocks that the root reaches; those of them that are nodes */
+	uint64_t *owned;           /* data blocks of the last state */
+	uint64_t reached_count;
+	struct pst_node_disk *path[PST_NODE_LEVELS], *other[PST_NODE_LEVELS]; /* one node of each level */
+	uint32_t orphan;                                                      /* the last slot told to have no volume */
+	bool broken; /* something could not be read: leaks can't be told from what is below it */
+};
+
+struct ck {
+	const struct pst_check_io *io;
+	struct pst_check *check;
+	char *detail;
+	struct pst_superblock sb;
+	uint64_t sb_bad; /* where the copy lies that is damaged; 0 with no sb_damaged */
+	bool sb_damaged;
+	bool same_boot;
+	bool quiet;                  /* what is found now has been told, or will be */
+	bool no_catalog;             /* it can't be read: nobody knows which slots there should be */
+	struct ck_version *versions; /* by slot */
+	uint32_t version_count, version_capacity;
+	struct pst_records records;
+	struct ck_part part;
+	uint8_t *chunk;
+	uint64_t progress_done, progress_total;
+};
+
+/* ---- check.c ---- */
+void ck_finding(struct ck *ck, const char *fmt, ...) PST_PRINTF(2, 3);
+void ck_note(struct ck *ck, const char *fmt, ...) PST_PRINTF(2, 3);
+void ck_progress(struct ck *ck, uint64_t blocks);
+/* Blocks of the partition at work. */
+pst_err ck_read(struct ck *ck, uint64_t block, uint32_t count, void *buf);
+pst_err ck_write(struct ck *ck, uint64_t block, uint32_t count, const void *buf);
+
+#define CK_PLACE_BYTES 160u
+/* "volume UUID LBA 17 to 42": @count local LBAs of @slot from @local on. */
+char *ck_place(const struct ck *ck, uint32_t slot, uint64_t local, uint64_t count, char buf[CK_PLACE_BYTES]);
+/* Of a node: what lies below it. */
+char *ck_node_place(const struct ck *ck, unsigned level, uint64_t index, char buf[CK_PLACE_BYTES]);
+
+static inline bool ck_bit(const uint64_t *bits, uint32_t b)
+{
+	return (bits[b / 64] >> (b % 64) & 1) != 0;
+}
+
+static inline void ck_set(uint64_t *bits, uint32_t b)
+{
+	bits[b / 64] |= (uint64_t)1 << (b % 64);
+}
+
+static inline bool ck_block_ok(const struct ck_part *p, uint64_t block)
+{
+	return block >= p->geo.data_start && block < p->geo.blocks;
+}
+
+/* ---- check-log.c ---- */
+/* Roots and log; PST_E_CHECKSUM: the partition can't be looked at (told). */
+pst_err PST_MUST_USE ck_part_open(struct ck *ck, uint32_t index);
+void ck_part_close(struct ck *ck);
+/* The first item of this leaf, in order; *ret_end is behind the last. */
+size_t ck_items_of(const struct ck_part *p, uint64_t leaf, size_t *ret_end);
+/* Is anything in [leaf, leaf + count)? */
+bool ck_items_any(const struct ck_part *p, uint64_t leaf, uint64_t count);
+void ck_item_apply(const struct ck_item *item, struct pst_ptr entry[PST_NODE_FANOUT]);
+
+/* ---- check-catalog.c ---- */
+pst_err PST_MUST_USE ck_catalog(struct ck *ck);
+struct ck_version *ck_version_find(const struct ck *ck, uint32_t slot);
+
+/* ---- check-tree.c ---- */
+extern const uint64_t ck_span[PST_NODE_LEVELS + 1];
+pst_err PST_MUST_USE ck_node_read(struct ck *ck, struct pst_ptr ptr, unsigned level, uint64_t index,
+				  struct pst_node_disk *node, const char **ret_why);
+void ck_tree(struct ck *ck);
+/* An entry of the last state: does its volume exist, and reach so far? */
+void ck_entry_last(struct ck *ck, uint32_t slot, uint64_t local);
+void ck_lost(struct ck *ck, uint32_t slot, uint64_t local, uint64_t count);
+/* The owner of a data block in the last state: entered, and its data verified. */
+void ck_own(struct ck *ck, uint32_t slot, uint64_t local, struct pst_ptr ptr);
+
+/* ---- check-family.c ---- */
+void ck_families(struct ck *ck);
+
+/* ---- check-space.c ---- */
+void ck_space(struct ck *ck);
+/* The page that counts, and which copy it is; -1: neither can be read. */
+int ck_page_read(struct ck *ck, uint32_t index, struct pst_space_page *ret_page);
+
+#endif

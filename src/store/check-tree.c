@@ -1,0 +1,347 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The map of a partition as its root says, for the checker: every node once, top down, and what it says about what is
+ * below. Marks what is reached. A block is reached twice only where versions of a family share it, at one place.
+ *
+ * On the way, leaves get what the log says: for a version that shares with none this is the last state, so its owner is
+ * entered here; families of several versions are check-family.c's.
+ */
+#include "store/check-internal.h"
+
+#include "base/crc32c.h"
+
+#include <string.h>
+
+/* Leaves below one node of the level. */
+const uint64_t ck_span[PST_NODE_LEVELS + 1] = { 1, 504, 254016, 128024064, 64524128256u, 32520160641024u, UINT64_MAX };
+
+static struct pst_ptr plain(struct pst_ptr ptr)
+{
+	ptr.block = pst_ptr_block(ptr);
+	return ptr;
+}
+
+/* ---- Nodes ---- */
+
+/*
+ * A node that versions share says where it was when it was made, so below the level of the volume only the place inside
+ * the version counts.
+ */
+static bool index_fits(const struct ck *ck, const struct pst_node_disk *node, unsigned level, uint64_t index)
+{
+	uint64_t in_slot;
+
+	if (node->index == index)
+		return true;
+	if (level >= PST_NODE_LEVEL_VOLUME || ck->sb.version == PST_SB_VERSION_OLD)
+		return false;
+	in_slot = ck_span[PST_NODE_LEVEL_VOLUME] / ck_span[level];
+	return node->index % in_slot == index % in_slot;
+}
+
+pst_err ck_node_read(struct ck *ck, struct pst_ptr ptr, unsigned level, uint64_t index, struct pst_node_disk *node,
+		     const char **ret_why)
+{
+	pst_err err;
+
+	if (!ck_block_ok(&ck->part, pst_ptr_block(ptr))) {
+		*ret_why = "is no data block";
+		return PST_E_FORMAT;
+	}
+	err = ck_read(ck, pst_ptr_block(ptr), 1, node);
+	ck->check->nodes_read++;
+	if (err != PST_OK) {
+		*ret_why = "can't be read";
+		return err;
+	}
+	if (pst_crc32c(node, sizeof(*node)) != ptr.crc) {
+		*ret_why = "has another checksum than its parent says";
+		return PST_E_CHECKSUM;
+	}
+	if (node->magic != PST_NODE_MAGIC || node->level != level || node->partition != ck->part.index ||
+	    !index_fits(ck, node, level, index)) {
+		*ret_why = "is whole, but another node";
+		return PST_E_FORMAT;
+	}
+	return PST_OK;
+}
+
+/* ---- Data ---- */
+
+void ck_own(struct ck *ck, uint32_t slot, uint64_t local, struct pst_ptr ptr)
+{
+	struct ck_part *p = &ck->part;
+	char place[CK_PLACE_BYTES];
+	uint32_t block = pst_ptr_block(ptr);
+	pst_err err;
+
+	if (!ck_block_ok(p, block))
+		return; /* told by the one who found it */
+	if (ck_bit(p->owned, block))
+		ck_finding(ck, "%s: its block %u of partition %u is used twice: a write to one will free it for both",
+			   ck_place(ck, slot, local, 1, place), block, p->index);
+	ck_set(p->owned, block);
+	if (!ck->check->data)
+		return;
+	ck->check->data_read++;
+	err = ck_read(ck, block, 1, ck->chunk);
+	if (err != PST_OK || pst_crc32c(ck->chunk, PST_BLOCK_BYTES) != ptr.crc)
+		ck_finding(ck, "%s: block %u of partition %u %s: reads of it fail; write it anew from a copy",
+			   ck_place(ck, slot, local, 1, place), block, p->index,
+			   err != PST_OK ? "can't be read" : "has another checksum than was written");
+}
+
+/* ---- The last state of a leaf whose version shares with none ---- */
+
+/* Local LBAs of the volume on this partition. */
+static uint64_t local_end(const struct ck *ck, const struct ck_version *v)
+{
+	uint64_t row = (uint64_t)PST_STRIPE_BLOCKS * ck->sb.partition_count, blocks = v->disk.block_count;
+	uint64_t rest = blocks % row, before = (uint64_t)ck->part.index * PST_STRIPE_BLOCKS;
+
+	rest = rest > before ? PST_MIN(rest - before, PST_STRIPE_BLOCKS) : 0;
+	return blocks / row * PST_STRIPE_BLOCKS + rest;
+}
+
+void ck_lost(struct ck *ck, uint32_t slot, uint64_t local, uint64_t count)
+{
+	const struct ck_version *v = ck_version_find(ck, slot);
+	char place[CK_PLACE_BYTES];
+
+	if (v == NULL || local >= local_end(ck, v))
+		return;
+	count = PST_MIN(count, local_end(ck, v) - local);
+	ck->check->lost_blocks += count;
+	ck_note(ck, "%s: lost since an earlier repair: reads of it fail until it is written",
+		ck_place(ck, slot, local, count, place));
+}
+
+void ck_entry_last(struct ck *ck, uint32_t slot, uint64_t local)
+{
+	const struct ck_version *v = ck_version_find(ck, slot);
+	char place[CK_PLACE_BYTES];
+
+	if (slot == PST_SLOT_CATALOG || ck->no_catalog)
+		return;
+	if (v == NULL && ck->part.orphan != slot) {
+		ck->part.orphan = slot;
+		ck_finding(ck, "partition %u: slot %u has data and no volume: nobody can reach or free it",
+			   ck->part.index, slot);
+	} else if (v != NULL && local >= local_end(ck, v)) {
+		ck_finding(ck,
+			   "%s: mapped, but beyond the volume's end of %llu blocks: it takes space that nobody sees",
+			   ck_place(ck, slot, local, 1, place), (unsigned long long)v->disk.block_count);
+	}
+}
+
+static void leaf_last(struct ck *ck, uint64_t leaf, const struct pst_ptr base[PST_NODE_FANOUT])
+{
+	struct ck_part *p = &ck->part;
+	uint32_t slot = (uint32_t)(leaf / ck_span[PST_NODE_LEVEL_VOLUME]);
+	uint64_t local = leaf % ck_span[PST_NODE_LEVEL_VOLUME] * PST_NODE_FANOUT;
+	struct pst_ptr entry[PST_NODE_FANOUT];
+	size_t end, at = ck_items_of(p, leaf, &end);
+	char place[CK_PLACE_BYTES];
+
+	memcpy(entry, base, sizeof(entry));
+	for (; at < end; at++) {
+		p->items[at].visited = true;
+		ck_item_apply(&p->items[at], entry);
+	}
+	for (uint32_t i = 0; i < PST_NODE_FANOUT; i++) {
+		uint32_t block = pst_ptr_block(entry[i]), run = 1;
+
+		if (block == 0)
+			continue;
+		if (block == PST_PTR_LOST) {
+			while (i + run < PST_NODE_FANOUT && pst_ptr_block(entry[i + run]) == PST_PTR_LOST)
+				run++;
+			ck_lost(ck, slot, local + i, run);
+			i += run - 1;
+			continue;
+		}
+		ck_entry_last(ck, slot, local + i);
+		if (pst_ptr_inherited(entry[i]))
+			ck_finding(ck, "%s: marked as its parent's, but it has none: its block %u will never be freed",
+				   ck_place(ck, slot, local + i, 1, place), block);
+		ck_own(ck, slot, local + i, entry[i]);
+	}
+}
+
+/* ---- The walk ---- */
+
+struct sums {
+	uint32_t used;
+	uint64_t data;
+	bool known; /* nothing below was unreadable */
+};
+
+static bool shares(const struct ck *ck, uint64_t leaf)
+{
+	const struct ck_version *v = ck_version_find(ck, (uint32_t)(leaf / ck_span[PST_NODE_LEVEL_VOLUME]));
+
+	return v != NULL && v->many;
+}
+
+static void mark(struct ck *ck, uint32_t block, bool node)
+{
+	struct ck_part *p = &ck->part;
+
+	ck_set(p->reached, block);
+	if (node)
+		ck_set(p->nodes, block);
+	p->reached_count++;
+}
+
+static void data_entry(struct ck *ck, uint64_t leaf, uint32_t i, struct pst_ptr ptr)
+{
+	struct ck_part *p = &ck->part;
+	uint32_t slot = (uint32_t)(leaf / ck_span[PST_NODE_LEVEL_VOLUME]), block = pst_ptr_block(ptr);
+	uint64_t local = leaf % ck_span[PST_NODE_LEVEL_VOLUME] * PST_NODE_FANOUT + i;
+	char place[CK_PLACE_BYTES];
+
+	if (!ck_block_ok(p, block)) {
+		ck_finding(ck, "%s: points to block %u of partition %u, which is no data block: reads of it fail",
+			   ck_place(ck, slot, local, 1, place), block, p->index);
+		return;
+	}
+	if (!ck_bit(p->reached, block)) {
+		mark(ck, block, false);
+		return;
+	}
+	if (ck_bit(p->nodes, block))
+		ck_finding(ck, "%s: its block %u of partition %u is a node of the map: one of both is wrong",
+			   ck_place(ck, slot, local, 1, place), block, p->index);
+	else if (!shares(ck, leaf))
+		ck_finding(ck, "%s: its block %u of partition %u is reached a second time: one of both is wrong",
+			   ck_place(ck, slot, local, 1, place), block, p->index);
+}
+
+/* A lost pointer in a node of @level; those in leaves are told with the last state. */
+static void lost_below(struct ck *ck, unsigned level, uint64_t child)
+{
+	uint64_t leaf = child * (level > 0 ? ck_span[level - 1] : 0), per_slot = ck_span[PST_NODE_LEVEL_VOLUME];
+
+	if (level > 0 && level <= PST_NODE_LEVEL_VOLUME + 1)
+		ck_lost(ck, (uint32_t)(leaf / per_slot), leaf % per_slot * PST_NODE_FANOUT,
+			ck_span[level - 1] * PST_NODE_FANOUT);
+}
+
+static struct sums walk(struct ck *ck, unsigned level, uint64_t index, struct pst_ptr ptr);
+
+static struct sums entries(struct ck *ck, unsigned level, uint64_t index, const struct pst_node_disk *node)
+{
+	struct sums s = { .known = true };
+
+	for (uint32_t i = 0; i < PST_NODE_FANOUT; i++) {
+		struct sums below;
+
+		if (node->entry[i].block == 0)
+			continue;
+		s.used++;
+		if (pst_ptr_block(node->entry[i]) == PST_PTR_LOST) {
+			lost_below(ck, level, index * PST_NODE_FANOUT + i);
+			continue;
+		}
+		if (level == 0) {
+			data_entry(ck, index, i, node->entry[i]);
+			s.data++;
+			continue;
+		}
+		below = walk(ck, level - 1, index * PST_NODE_FANOUT + i, node->entry[i]);
+		s.data += below.data;
+		s.known = s.known && below.known;
+	}
+	return s;
+}
+
+static void judge_counts(struct ck *ck, unsigned level, uint64_t index, const struct pst_node_disk *node, struct sums s)
+{
+	char place[CK_PLACE_BYTES];
+	bool counts_data = level <= PST_NODE_LEVEL_VOLUME || node->format == 0;
+
+	if (s.used != node->used)
+		ck_finding(ck, "%s: its node of level %u says %u entries and has %u: it can't be loaded",
+			   ck_node_place(ck, level, index, place), level, node->used, s.used);
+	if (s.used == 0 && level < PST_NODE_LEVELS - 1)
+		ck_finding(ck, "%s: its node of level %u is empty: it only takes space",
+			   ck_node_place(ck, level, index, place), level);
+	if (s.known && counts_data && s.data != node->data_blocks)
+		ck_finding(
+		    ck,
+		    "%s: its node of level %u counts %llu data blocks below it, there are %llu: usage is shown wrong",
+		    ck_node_place(ck, level, index, place), level, (unsigned long long)node->data_blocks,
+		    (unsigned long long)s.data);
+}
+
+static struct sums walk(struct ck *ck, unsigned level, uint64_t index, struct pst_ptr ptr)
+{
+	struct ck_part *p = &ck->part;
+	struct pst_node_disk *node = p->path[level];
+	uint32_t block = pst_ptr_block(ptr);
+	char place[CK_PLACE_BYTES];
+	const char *why = NULL;
+	struct sums s;
+
+	if (ck_node_read(ck, plain(ptr), level, index, node, &why) != PST_OK) {
+		ck_finding(ck,
+			   "%s: the node of level %u in block %u of partition %u %s: what is below it can't be read",
+			   ck_node_place(ck, level, index, place), level, block, p->index, why);
+		p->broken = true;
+		return (struct sums){ 0 };
+	}
+	if (ck_bit(p->reached, block)) {
+		bool fine =
+		    ck_bit(p->nodes, block) && level < PST_NODE_LEVEL_VOLUME && shares(ck, index * ck_span[level]);
+
+		if (!fine)
+			ck_finding(
+			    ck,
+			    "%s: its node of level %u in block %u of partition %u is reached a second time: one of "
+			    "both is wrong",
+			    ck_node_place(ck, level, index, place), level, block, p->index);
+		return (struct sums){ .data = node->data_blocks, .known = fine };
+	}
+	mark(ck, block, true);
+	ck_progress(ck, 1);
+	s = entries(ck, level, index, node);
+	judge_counts(ck, level, index, node, s);
+	if (level == 0 && !shares(ck, index))
+		leaf_last(ck, index, node->entry);
+	return s;
+}
+
+/* Leaves that only the log knows. */
+static void new_leaves(struct ck *ck)
+{
+	static const struct pst_ptr none[PST_NODE_FANOUT];
+	struct ck_part *p = &ck->part;
+
+	for (size_t i = 0; i < p->item_count; i++)
+		if (!p->items[i].visited && !shares(ck, p->items[i].leaf))
+			leaf_last(ck, p->items[i].leaf, none);
+}
+
+static void nodes_overwritten(struct ck *ck)
+{
+	struct ck_part *p = &ck->part;
+
+	for (uint64_t w = 0; w < pst_div_round_up(p->geo.blocks, 64); w++) {
+		uint64_t both = p->owned[w] & p->nodes[w];
+
+		for (; both != 0; both &= both - 1)
+			ck_finding(ck,
+				   "partition %u: block %llu is a node of the map, and the log has data written there",
+				   p->index, (unsigned long long)(w * 64 + (uint64_t)__builtin_ctzll(both)));
+	}
+}
+
+void ck_tree(struct ck *ck)
+{
+	struct ck_part *p = &ck->part;
+
+	if (p->root.map.block != 0)
+		walk(ck, PST_NODE_LEVELS - 1, 0, p->root.map);
+	new_leaves(ck);
+	nodes_overwritten(ck);
+}

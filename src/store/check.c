@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A check from beginning to end: superblocks, then the catalog (partition 0 with its log), then each partition: log,
+ * tree, families, space map. What can't be read ends the look at that object, never the check. Nothing read from the
+ * disk is trusted before its checksum holds, and nothing that holds is trusted to make sense.
+ */
+#include "store/check-internal.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TEXT_BYTES 512u
+
+/* ---- Telling ---- */
+
+void ck_finding(struct ck *ck, const char *fmt, ...)
+{
+	char text[TEXT_BYTES];
+	va_list ap;
+
+	if (ck->quiet)
+		return;
+	ck->check->findings++;
+	if (ck->check->finding == NULL)
+		return;
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	ck->check->finding(ck->check->ctx, false, text);
+}
+
+void ck_note(struct ck *ck, const char *fmt, ...)
+{
+	char text[TEXT_BYTES];
+	va_list ap;
+
+	if (ck->check->note == NULL)
+		return;
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	ck->check->note(ck->check->ctx, text);
+}
+
+void ck_progress(struct ck *ck, uint64_t blocks)
+{
+	ck->progress_done += blocks;
+	if (ck->check->progress != NULL)
+		ck->check->progress(ck->check->ctx, ck->progress_done, ck->progress_total);
+}
+
+static char *uuid_text(const uint8_t u[16], char buf[37])
+{
+	char *to = buf;
+
+	for (unsigned i = 0; i < 16; i++)
+		to += snprintf(to, 4, "%s%02x", i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "", u[i]);
+	return buf;
+}
+
+/* The volume's LBA of a local one. */
+static uint64_t volume_lba(const struct ck *ck, uint64_t local)
+{
+	uint64_t stripe = local / PST_STRIPE_BLOCKS * ck->sb.partition_count + ck->part.index;
+
+	return stripe * PST_STRIPE_BLOCKS + local % PST_STRIPE_BLOCKS;
+}
+
+char *ck_place(const struct ck *ck, uint32_t slot, uint64_t local, uint64_t count, char buf[CK_PLACE_BYTES])
+{
+	const struct ck_version *v = ck_version_find(ck, slot);
+	char uuid[37], who[64];
+
+	if (slot == PST_SLOT_CATALOG)
+		snprintf(who, sizeof(who), "catalog");
+	else if (v == NULL)
+		snprintf(who, sizeof(who), "slot %u, of no volume,", slot);
+	else
+		snprintf(who, sizeof(who), "%s %s",
+			 (v->disk.flags & PST_VOLUME_DELETING) != 0   ? "deleted volume"
+			 : (v->disk.flags & PST_VOLUME_SNAPSHOT) != 0 ? "snapshot"
+								      : "volume",
+			 uuid_text(v->disk.uuid, uuid));
+	if (count == 1)
+		snprintf(buf, CK_PLACE_BYTES, "%s LBA %llu", who, (unsigned long long)volume_lba(ck, local));
+	else
+		snprintf(buf, CK_PLACE_BYTES, "%s LBA %llu to %llu (its part on partition %u)", who,
+			 (unsigned long long)volume_lba(ck, local),
+			 (unsigned long long)volume_lba(ck, local + count - 1), ck->part.index);
+	return buf;
+}
+
+char *ck_node_place(const struct ck *ck, unsigned level, uint64_t index, char buf[CK_PLACE_BYTES])
+{
+	uint64_t leaves = ck_span[level], per_slot = ck_span[PST_NODE_LEVEL_VOLUME];
+	uint64_t first = index * leaves;
+
+	if (level > PST_NODE_LEVEL_VOLUME)
+		snprintf(buf, CK_PLACE_BYTES, "slots %llu to %llu, all of these volumes on this partition",
+			 (unsigned long long)(first / per_slot), (unsigned long long)((first + leaves - 1) / per_slot));
+	else
+		ck_place(ck, (uint32_t)(first / per_slot), first % per_slot * PST_NODE_FANOUT, leaves * PST_NODE_FANOUT,
+			 buf);
+	return buf;
+}
+
+/* ---- Reading ---- */
+
+pst_err ck_read(struct ck *ck, uint64_t block, uint32_t count, void *buf)
+{
+	return ck->io->read(ck->io->ctx, ck->part.geo.start + block, count, buf);
+}
+
+pst_err ck_write(struct ck *ck, uint64_t block, uint32_t count, const void *buf)
+{
+	return ck->io->write(ck->io->ctx, ck->part.geo.start + block, count, buf);
+}
+
+/* ---- Superblocks ---- */
+
+/*
+ * An older second copy is what a crash between the two writes leaves. A copy that is not whole is damage: all that
+ * differs between two generations lies in one sector, so no torn write makes it.
+ */
+static pst_err superblocks(struct ck *ck)
+{
+	struct pst_superblock *copies = (void *)ck->chunk;
+	const struct pst_superblock *best = NULL;
+	uint64_t last = ck->io->blocks - 1;
+	bool one_bad = false;
+	pst_err err;
+
+	if (ck->io->blocks < 3) {
+		snprintf(ck->detail, PST_DETAIL_BYTES, "not a Penstock pool (it is empty or tiny)");
+		return PST_E_FORMAT;
+	}
+	if (ck->io->read(ck->io->ctx, 0, 1, &copies[0]) != PST_OK)
+		memset(&copies[0], 0, sizeof(copies[0]));
+	if (pst_sb_intact(&copies[0]) && copies[0].blocks >= 2 && copies[0].blocks <= ck->io->blocks)
+		last = copies[0].blocks - 1;
+	if (ck->io->read(ck->io->ctx, last, 1, &copies[1]) != PST_OK)
+		memset(&copies[1], 0, sizeof(copies[1]));
+	err = pst_sb_choose(&copies[0], &copies[1], ck->io->blocks, &best, &one_bad, ck->detail);
+	if (err != PST_OK)
+		return err;
+	ck->sb = *best;
+	ck->sb_damaged = one_bad;
+	ck->sb_bad = best == &copies[0] ? last : 0;
+	if (one_bad)
+		ck_finding(ck,
+			   "superblock, copy in block %llu: damaged: the other copy is good; if that goes too, the "
+			   "pool is lost",
+			   (unsigned long long)ck->sb_bad);
+	else if (memcmp(copies[0].uuid, copies[1].uuid, 16) != 0)
+		ck_finding(ck,
+			   "superblocks: the copies are of different pools: was a file copied over a part of another?");
+	ck->same_boot = best->clean != 0 || (best->boot_id[0] != '\0' && ck->io->boot_id != NULL &&
+					     strcmp(best->boot_id, ck->io->boot_id) == 0);
+	return PST_OK;
+}
+
+/* ---- The check ---- */
+
+static pst_err partition(struct ck *ck, uint32_t index)
+{
+	pst_err err;
+
+	ck->quiet = index == 0; /* the catalog has been read from there */
+	err = ck_part_open(ck, index);
+	ck->quiet = false;
+	if (err == PST_OK) {
+		ck_tree(ck);
+		ck_families(ck);
+		ck_space(ck);
+		ck->check->blocks_used += ck->part.reached_count;
+	}
+	ck_part_close(ck);
+	return err == PST_E_CHECKSUM ? PST_OK : err;
+}
+
+static pst_err run(struct ck *ck)
+{
+	pst_err err = superblocks(ck);
+
+	for (uint32_t i = 0; err == PST_OK && i < ck->sb.partition_count; i++)
+		ck->progress_total += ck->sb.partitions[i].blocks;
+	if (err == PST_OK)
+		err = ck_catalog(ck);
+	for (uint32_t i = 0; err == PST_OK && i < ck->sb.partition_count; i++)
+		err = partition(ck, i);
+	return err;
+}
+
+pst_err pst_check_pool(const struct pst_check_io *io, struct pst_check *check, char detail[200])
+{
+	struct ck *ck = calloc(1, sizeof(*ck));
+	pst_err err = PST_E_NOMEM;
+
+	check->findings = check->repaired = check->lost_blocks = 0;
+	check->blocks_used = check->nodes_read = check->data_read = 0;
+	detail[0] = '\0';
+	if (ck == NULL)
+		return PST_E_NOMEM;
+	ck->io = io;
+	ck->check = check;
+	ck->detail = detail;
+	ck->chunk = aligned_alloc(PST_BLOCK_BYTES, (size_t)CK_CHUNK_BLOCKS * PST_BLOCK_BYTES);
+	if (ck->chunk != NULL)
+		err = run(ck);
+	if (err == PST_E_NOMEM && detail[0] == '\0')
+		snprintf(detail, PST_DETAIL_BYTES, "out of memory");
+	pst_records_done(&ck->records);
+	free(ck->versions);
+	free(ck->chunk);
+	free(ck);
+	return err;
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "check-image.h"
+
+#include "store/check.h"
+
+#include <stdio.h>
+
+struct image {
+	check_image_read_fn *read;
+	void *ctx;
+	char *why;
+};
+
+static pst_err image_read(void *ctx, uint64_t block, uint32_t count, void *buf)
+{
+	struct image *im = ctx;
+
+	for (uint32_t i = 0; i < count; i++)
+		if (!im->read(im->ctx, block + i, (char *)buf + (size_t)i * PST_BLOCK_BYTES))
+			return PST_E_IO;
+	return PST_OK;
+}
+
+static void finding(void *ctx, bool repaired, const char *text)
+{
+	struct image *im = ctx;
+
+	(void)repaired;
+	if (im->why[0] == '\0')
+		snprintf(im->why, 512, "check: %s", text);
+}
+
+bool check_image(check_image_read_fn *read, void *ctx, uint64_t blocks, const char *boot_id, char why[512])
+{
+	struct image im = { read, ctx, why };
+	struct pst_check check = { .data = true, .finding = finding, .ctx = &im };
+	struct pst_check_io io = { .ctx = &im, .blocks = blocks, .read = image_read, .boot_id = boot_id };
+	char detail[200] = "";
+	pst_err err;
+
+	why[0] = '\0';
+	err = pst_check_pool(&io, &check, detail);
+	if (err != PST_OK)
+		snprintf(why, 512, "the check could not be made: %s: %s", pst_err_name(err), detail);
+	return err == PST_OK && check.findings == 0;
+}
