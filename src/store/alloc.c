@@ -59,18 +59,16 @@ pst_err pst_alloc_init(struct pst_alloc *a, uint32_t partition, uint32_t blocks,
 
 	*a = (struct pst_alloc){ .partition = partition, .blocks = blocks, .data_start = data_start, .pages = pages };
 	a->used = aligned_alloc(PST_BLOCK_BYTES, page_bytes);
-	a->shadow = aligned_alloc(PST_BLOCK_BYTES, page_bytes);
 	a->busy = calloc((size_t)pages * PST_SPACE_WORDS, sizeof(uint64_t));
 	a->page_free = calloc(pages, sizeof(uint32_t));
 	a->page_crc = calloc(pages, sizeof(uint32_t));
 	a->page_dirty = calloc(pages, 1);
 	a->page_copy = calloc(pages, 1);
-	if (a->used == NULL || a->shadow == NULL || a->busy == NULL || a->page_free == NULL || a->page_crc == NULL ||
+	if (a->used == NULL || a->busy == NULL || a->page_free == NULL || a->page_crc == NULL ||
 	    a->page_dirty == NULL || a->page_copy == NULL) {
 		pst_alloc_done(a);
 		return PST_E_NOMEM;
 	}
-	memset(a->shadow, 0, page_bytes);
 	for (uint32_t i = 0; i < pages; i++)
 		page_init(a, i);
 	all_free(a);
@@ -191,6 +189,19 @@ void pst_alloc_hold(struct pst_alloc *a, uint32_t block)
 {
 	if (!pst_alloc_is_busy(a, block))
 		make_busy(a, block);
+}
+
+pst_err pst_alloc_shadow_get(struct pst_alloc *a)
+{
+	if (a->shadow == NULL)
+		a->shadow = aligned_alloc(PST_BLOCK_BYTES, (size_t)a->pages * PST_BLOCK_BYTES);
+	return a->shadow != NULL ? PST_OK : PST_E_NOMEM;
+}
+
+void pst_alloc_shadow_put(struct pst_alloc *a)
+{
+	free(a->shadow);
+	a->shadow = NULL;
 }
 
 uint32_t pst_alloc_freeze(struct pst_alloc *a, uint64_t generation)

@@ -3,7 +3,8 @@
  * Space of one partition, as two bitmaps. `used`: what the map reaches at this point of the log; this is what a
  * checkpoint writes, and what counts as used. `busy`: what must not be handed out: all that is used, and also blocks
  * of writes in flight, blocks freed by a record that is not yet durable or still being read, nodes of the root on disk.
- * One owner, one thread. Memory: 1/16384 of the partition, and as much again for writing pages.
+ * One owner, one thread. Memory: 1/16384 of the partition (two bits per block), and while a checkpoint writes dirty
+ * pages, these once more.
  */
 #ifndef PST_STORE_ALLOC_H
 #define PST_STORE_ALLOC_H
@@ -19,7 +20,7 @@ struct pst_alloc {
 	uint32_t partition;
 	uint32_t blocks, data_start, pages;
 	struct pst_space_page *used;   /* in the form of the disk */
-	struct pst_space_page *shadow; /* pages as the checkpoint in progress writes them */
+	struct pst_space_page *shadow; /* dirty pages as the checkpoint in progress writes them; NULL: there is none */
 	uint64_t *busy;
 	uint32_t *page_free; /* blocks not busy, by page: full ones are passed over */
 	uint32_t *page_crc;  /* of the pages as they are on disk */
@@ -49,6 +50,10 @@ bool pst_alloc_is_busy(const struct pst_alloc *a, uint32_t block);
 
 /* Make one block busy if it is not (recovery). */
 void pst_alloc_hold(struct pst_alloc *a, uint32_t block);
+
+/* Memory for the shadow, before a freeze, and the end of it. Pages that are not dirty are never touched. */
+pst_err PST_MUST_USE pst_alloc_shadow_get(struct pst_alloc *a);
+void pst_alloc_shadow_put(struct pst_alloc *a);
 
 /* Copy dirty pages to the shadow, sealed for @generation, and mark them WRITING; returns the digest over all. */
 uint32_t pst_alloc_freeze(struct pst_alloc *a, uint64_t generation);

@@ -20,6 +20,7 @@
 #include <string.h>
 
 #define TRIES_MAX 5u
+#define REPLAY_BLOCKS_MAX 32768u /* of all logs together: what opening after a crash may have to read (128 MiB) */
 #define RETRY_NS ((uint64_t)100 * 1000 * 1000)
 
 static void pump(struct part *p);
@@ -298,6 +299,7 @@ static void finish(struct part *p)
 	if (f->count > p->cp.frees_frozen)
 		memmove(f->items, f->items + p->cp.frees_frozen, (f->count - p->cp.frees_frozen) * sizeof(f->items[0]));
 	f->count -= p->cp.frees_frozen;
+	pst_alloc_shadow_put(&p->alloc);
 	p->tail_seq = p->cp.freeze_seq;
 	p->cp.state = CP_IDLE;
 	p->cp.done_count++;
@@ -357,14 +359,26 @@ static void begin_if_useful(struct part *p)
 {
 	struct checkpoint *cp = &p->cp;
 	struct store *st = p->store;
-	bool log_half = p->head_seq - p->tail_seq > p->geo.log_blocks / 2;
+	uint32_t log_max = PST_MIN(p->geo.log_blocks / 2, PST_MAX(REPLAY_BLOCKS_MAX / st->part_count, 8u));
+	bool log_long = p->head_seq - p->tail_seq > log_max;
 	bool many_dirty = st->cache.dirty > st->cache.capacity / 8 && p->dirty_count > 0;
 	bool many_freed = p->node_freed.count > st->cache.capacity;
 
-	if (cp->wanted || log_half || many_dirty || many_freed) {
+	if (cp->wanted || log_long || many_dirty || many_freed) {
 		cp->wanted = false;
 		cp->state = CP_QUIESCE;
 	}
+}
+
+static void freeze_if_memory(struct part *p)
+{
+	if (pst_alloc_shadow_get(&p->alloc) != PST_OK) {
+		failed(p, PST_E_NOMEM);
+		return;
+	}
+	freeze(p);
+	p->cp.state = CP_WRITE;
+	p->space_wake = true;
 }
 
 void checkpoint_run(struct part *p)
@@ -390,11 +404,8 @@ void checkpoint_run(struct part *p)
 		return;
 	if (cp->state == CP_IDLE)
 		begin_if_useful(p);
-	if (cp->state == CP_QUIESCE && p->inflight == 0) {
-		freeze(p);
-		cp->state = CP_WRITE;
-		p->space_wake = true;
-	}
+	if (cp->state == CP_QUIESCE && p->inflight == 0 && !pst_timer_armed(&cp->retry))
+		freeze_if_memory(p);
 	if (cp->state == CP_WRITE || cp->state == CP_ROOT)
 		pump(p);
 }

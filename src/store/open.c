@@ -3,7 +3,8 @@
  * From a path to a pool, and back: format, open, and the superblocks.
  *
  *   format: refuse what holds a pool -> size -> zero all metadata -> roots -> flush -> last superblock, flush -> first
- *   open:   lock -> superblocks -> each partition recovered (recover.c) -> superblocks say unclean, this boot
+ *   open:   lock -> superblocks -> partition 0 recovered (recover.c), then the others, LANES side by side
+ *           -> superblocks say unclean, this boot
  *
  * Superblocks are written first copy, flush, second copy, flush: one is whole at any time. After a failed flush one
  * copy says so (no boot id) and is not flushed: what matters is what this boot's next open reads, and the other copy
@@ -99,6 +100,16 @@ bool sb_distrust(struct store *st)
 
 /* ---- Open ---- */
 
+#define LANES 8u
+
+/* One recovery at a time, of one partition after another. */
+struct lane {
+	struct opening *opening;
+	struct waiter wait;
+	struct recovery *recovery; /* NULL: not needed */
+	bool busy;
+};
+
 struct opening {
 	struct pst_env *env;
 	struct pst_store_op *user;
@@ -108,9 +119,10 @@ struct opening {
 	struct iovec iov;
 	struct pst_superblock *copies; /* two pages */
 	struct waiter wait;
-	struct recovery *recovery;
-	uint32_t part_index;
-	bool repair;
+	struct lane lanes[LANES];
+	uint32_t part_index; /* next to be recovered */
+	pst_err err;         /* the first of a partition */
+	bool first_done, repair;
 };
 
 static void opening_end(struct opening *o, pst_err err)
@@ -132,7 +144,8 @@ static void opening_end(struct opening *o, pst_err err)
 	} else if (o->st != NULL) {
 		store_free(o->st);
 	}
-	recovery_free(o->recovery);
+	for (unsigned i = 0; i < LANES; i++)
+		recovery_free(o->lanes[i].recovery);
 	free(o->copies);
 	free(o);
 	user->done(user);
@@ -173,23 +186,66 @@ static void superblocks_written(struct waiter *w)
 	opening_finish(o, PST_OK);
 }
 
-static void partition_recovered(struct waiter *w)
+/* Partition 0 is by itself: it says which versions there are. Errors end the opening when no lane is at work. */
+static void lanes_run(struct opening *o)
 {
-	struct opening *o = pst_container_of(w, struct opening, wait);
 	struct store *st = o->st;
+	bool busy = false;
 
-	if (w->err != PST_OK) {
-		opening_finish(o, w->err);
+	for (unsigned i = 0; i < (o->first_done ? LANES : 1); i++) {
+		struct lane *lane = &o->lanes[i];
+
+		if (!lane->busy && lane->recovery != NULL && o->err == PST_OK && o->part_index < st->part_count) {
+			lane->busy = true;
+			recovery_start(lane->recovery, &st->parts[o->part_index++]);
+		}
+		busy = busy || lane->busy;
+	}
+	if (busy)
+		return;
+	if (o->err != PST_OK) {
+		opening_finish(o, o->err);
 		return;
 	}
-	if (o->part_index < st->part_count) {
-		recovery_start(o->recovery, &st->parts[o->part_index++]);
-		return;
-	}
-	w->run = superblocks_written;
+	o->wait.run = superblocks_written;
 	st->sb->clean = 0;
 	pst_env_boot_id(st->pool.env, st->sb->boot_id);
-	sb_write(st, w);
+	sb_write(st, &o->wait);
+}
+
+static void partition_recovered(struct waiter *w)
+{
+	struct lane *lane = pst_container_of(w, struct lane, wait);
+	struct opening *o = lane->opening;
+
+	lane->busy = false;
+	o->first_done = true;
+	if (o->err == PST_OK)
+		o->err = w->err;
+	w->err = PST_OK;
+	lanes_run(o);
+}
+
+static void lanes_begin(struct waiter *w)
+{
+	lanes_run(pst_container_of(w, struct opening, wait));
+}
+
+static pst_err lanes_init(struct opening *o, bool same_boot)
+{
+	uint32_t count = PST_MIN(o->st->part_count, LANES);
+
+	for (uint32_t i = 0; i < count; i++) {
+		struct lane *lane = &o->lanes[i];
+
+		lane->opening = o;
+		lane->wait.run = partition_recovered;
+		pst_list_init(&lane->wait.node);
+		lane->recovery = recovery_new(o->st, same_boot, &lane->wait, o->user->detail);
+		if (lane->recovery == NULL)
+			return PST_E_NOMEM;
+	}
+	return PST_OK;
 }
 
 /* A pool of the old format: before anything is written in the new one, both superblocks say so. */
@@ -204,7 +260,7 @@ static void upgraded(struct waiter *w)
 	}
 	store_event(o->st, PST_LOG_INFO, "pool_upgraded format=%u: programs of before can't open it any more",
 		    PST_SB_VERSION);
-	w->run = partition_recovered;
+	w->run = lanes_begin;
 	store_wake(o->st, w);
 }
 
@@ -224,10 +280,10 @@ static pst_err recover(struct opening *o)
 	if (!same_boot)
 		store_event(st, PST_LOG_WARN, "%s: what was not flushed then may be lost; recovering",
 			    st->sb->boot_id[0] != '\0' ? "unclean_machine_stop" : "device_flush_failed_before");
-	o->wait.run = partition_recovered;
-	o->recovery = recovery_new(st, same_boot, &o->wait, o->user->detail);
-	if (o->recovery == NULL)
-		return PST_E_NOMEM;
+	o->wait.run = lanes_begin;
+	err = lanes_init(o, same_boot);
+	if (err != PST_OK)
+		return err;
 	st->recovering = true;
 	st->cache.overflow = true;
 	if (st->sb->version == PST_SB_VERSION) {

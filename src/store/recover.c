@@ -6,7 +6,8 @@
  *        -> scan: the farthest proof, and the aborts
  *        -> verify: the data of write records beyond the proof is read, and blocks whose CRC does not match are
  * dropped: they were not flushed, and the mapping before them still stands, because its blocks were not reusable
- *        -> (partition 0) catalog -> apply: all records in order -> checkpoint, with a new incarnation of the log
+ *        -> (partition 0) catalog -> apply: all records in order -> checkpoint, with a new incarnation of the log;
+ * none after a clean close
  *
  * The proof is durable_seq after another boot (what was not flushed may be gone), completed_seq after the same boot
  * (what was written has reached the kernel). Nothing is written before the checkpoint, and its nodes go only to blocks
@@ -25,6 +26,7 @@
 #include <string.h>
 
 #define CHUNK_BLOCKS 128u
+#define CLEAN_CHUNK_BLOCKS 8u /* of the log, where it should be empty */
 #define VERIFIERS 8u
 #define VERIFY_TRIES 3u
 
@@ -51,7 +53,7 @@ struct recovery {
 	struct waiter *done;
 	struct waiter wait;
 	char *detail;
-	bool same_boot, rewrites;
+	bool clean, same_boot, rewrites;
 	struct pst_file_op op;
 	struct iovec iov;
 	uint8_t *chunk;
@@ -78,6 +80,7 @@ struct recovery *recovery_new(struct store *st, bool same_boot, struct waiter *d
 	if (r == NULL)
 		return NULL;
 	r->st = st;
+	r->clean = st->sb->clean != 0 && st->sb->version == PST_SB_VERSION; /* else there is a catalog to rewrite */
 	r->same_boot = same_boot;
 	r->rewrites = !same_boot && st->sb->boot_id[0] == '\0';
 	r->done = done;
@@ -183,6 +186,23 @@ static void volumes_closed(struct recovery *r)
 	}
 }
 
+/*
+ * After a clean close there is nothing to bring to the disk: no record follows the root, and no block of this
+ * incarnation can lie beyond the log's end, since closing waits for all of them and then makes its last checkpoints.
+ * So the log just goes on.
+ */
+static bool checkpoint_needed(const struct recovery *r)
+{
+	const struct part *p = r->p;
+
+	if (!r->clean || r->log_count > 0 || p->dirty_count > 0 || (p->index == 0 && r->st->catalog_dirty))
+		return true;
+	for (uint32_t i = 0; i < p->alloc.pages; i++)
+		if ((p->alloc.page_dirty[i] & PST_PAGE_DIRTY) != 0)
+			return true;
+	return false;
+}
+
 static void write_checkpoint(struct recovery *r)
 {
 	struct part *p = r->p;
@@ -191,6 +211,10 @@ static void write_checkpoint(struct recovery *r)
 		volumes_closed(r);
 	if (p->index == 0 && p->catalog_bytes == 0)
 		catalog_changed(r->st);
+	if (!checkpoint_needed(r)) {
+		end(r, PST_OK, "");
+		return;
+	}
 	p->incarnation++;
 	/* Old data is kept as long as there is room: if a read failed by chance, a second recovery may want it. */
 	if (p->alloc.free_count < checkpoint_need(p))
@@ -546,7 +570,7 @@ static void log_read(struct recovery *r)
 {
 	const struct pst_sb_partition *geo = &r->p->geo;
 	uint32_t at = (uint32_t)((r->root.log_seq + r->log_count) % geo->log_blocks);
-	uint32_t count = PST_MIN(CHUNK_BLOCKS, geo->log_blocks - at);
+	uint32_t count = PST_MIN(r->clean ? CLEAN_CHUNK_BLOCKS : CHUNK_BLOCKS, geo->log_blocks - at);
 
 	count = PST_MIN(count, geo->log_blocks - r->log_count);
 	if (count == 0)

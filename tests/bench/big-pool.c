@@ -291,6 +291,8 @@ static void partition_fill(struct filling *f, uint32_t index, uint64_t count)
 	space_load(f);
 	f->root.generation++;
 	map_fill(f, count);
+	if (pst_alloc_shadow_get(a) != PST_OK)
+		die(f->path, "no memory");
 	f->root.space_digest = pst_alloc_freeze(a, f->root.generation);
 	f->root.used_blocks = a->used_count;
 	for (uint32_t i = 0; i < a->pages; i++)

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a pool costs as it grows: growth --file POOL [--cache BYTES] [--reads N]
+ * What a pool costs as it grows: growth --file POOL [--cache BYTES] [--reads N] [--dirty SECONDS]
  *
  * Opens a pool of big-pool and measures on its volume: opening, the first read, random 4 KiB reads at depth 1, a
- * snapshot, memory. One line of JSON. What the pool can't do is null.
+ * snapshot, memory. One line of JSON. What the pool can't do is null. With --dirty it only overwrites random blocks for
+ * so long and ends as if killed; the next run then measures recovery.
  */
 #include "measure.h"
 
@@ -145,6 +146,42 @@ static double snapshot_ms(void)
 	return ms;
 }
 
+#define DIRTY_DEPTH 32u
+
+static struct pst_io dirty_ios[DIRTY_DEPTH];
+static struct pst_prng prng;
+static uint64_t dirty_writes;
+
+static void dirty_done(struct pst_io *io)
+{
+	check(io->err, "write", "");
+	dirty_writes++;
+	io->lba = pst_prng_below(&prng, run.volume->block_count);
+	pst_volume_submit(run.volume, io);
+}
+
+/* Overwrites random blocks, and is gone without a word. */
+_Noreturn static void dirty(double seconds)
+{
+	uint64_t end_ns = measure_now_ns() + (uint64_t)(seconds * 1e9);
+
+	memset(run.iov.iov_base, 5, PST_BLOCK_BYTES);
+	for (uint32_t i = 0; i < DIRTY_DEPTH; i++) {
+		dirty_ios[i] = (struct pst_io){ .kind = PST_IO_WRITE,
+						.lba = pst_prng_below(&prng, run.volume->block_count),
+						.block_count = 1,
+						.iov = &run.iov,
+						.iov_count = 1,
+						.done = dirty_done };
+		pst_volume_submit(run.volume, &dirty_ios[i]);
+	}
+	while (measure_now_ns() < end_ns)
+		pst_env_poll(run.env, 10000000);
+	printf("{\"writes\":%llu}\n", (unsigned long long)dirty_writes);
+	fflush(stdout);
+	_exit(0);
+}
+
 static double close_pool(void)
 {
 	struct pst_volume_close_op close_op = { .done = volume_closed };
@@ -165,8 +202,8 @@ int main(int argc, char **argv)
 	uint64_t cache = 0, reads = 20000;
 	double open_ms, first_ms, open_mib, full_mib, snap_ms, begin_mib;
 	static struct pst_hist hist;
-	struct pst_prng prng;
 	uint64_t begin_ns;
+	double dirty_seconds = 0;
 
 	for (int i = 1; i + 1 < argc; i += 2) {
 		if (strcmp(argv[i], "--file") == 0)
@@ -175,11 +212,13 @@ int main(int argc, char **argv)
 			check(pst_parse_size(argv[i + 1], &cache), argv[i + 1], "");
 		else if (strcmp(argv[i], "--reads") == 0)
 			reads = strtoull(argv[i + 1], NULL, 10);
+		else if (strcmp(argv[i], "--dirty") == 0)
+			dirty_seconds = strtod(argv[i + 1], NULL);
 		else
 			path = NULL;
 	}
 	if (path == NULL || argc % 2 == 0 || reads == 0) {
-		fprintf(stderr, "usage: growth --file POOL [--cache BYTES] [--reads N]\n");
+		fprintf(stderr, "usage: growth --file POOL [--cache BYTES] [--reads N] [--dirty SECONDS]\n");
 		return 2;
 	}
 	pst_prng_init(&prng, 1);
@@ -189,6 +228,8 @@ int main(int argc, char **argv)
 	open_ms = open_pool(path, cache);
 	open_mib = rss_mib() - begin_mib;
 	open_volume();
+	if (dirty_seconds > 0)
+		dirty(dirty_seconds);
 	first_ms = read_ms(run.volume->block_count / 2);
 	begin_ns = measure_now_ns();
 	for (uint64_t i = 0; i < reads; i++)
