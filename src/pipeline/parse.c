@@ -5,7 +5,7 @@
  * collected throughout; a pipeline comes out only if there are none.
  */
 #include "base/units.h"
-#include "pipeline/yaml.h"
+#include "pipeline/parse.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -15,28 +15,6 @@ static const char *const filesystems[] = { "ext4", "xfs", NULL };
 
 #define VOLUME_BYTES_MIN (16u << 20) /* ext4 with a journal */
 #define VOLUME_BYTES_DEFAULT ((uint64_t)1 << 30)
-#define LIST_MAX 256u
-
-/* A name in the file that is to become an index. */
-struct ref {
-	char *name;
-	bool rw;
-	struct pst_place at;
-};
-
-struct refs {
-	struct ref *list;
-	size_t count;
-};
-
-struct draft_step {
-	struct refs needs, uses, inputs, outputs;
-};
-
-struct draft {
-	struct pst_pipeline *pipeline;
-	struct draft_step *steps; /* beside pipeline->steps */
-};
 
 /* What the handlers of a step's keys work on. */
 struct step_ctx {
@@ -46,23 +24,6 @@ struct step_ctx {
 	size_t command_count;
 	const char *what;
 };
-
-/* Room for one more zeroed item at the end of an array; NULL when out of memory or at the limit. */
-static void *grow(void *array_ptr, size_t *count, size_t item_bytes, size_t max)
-{
-	void **array = array_ptr;
-
-	if (*count >= max)
-		return NULL;
-	char *bigger = realloc(*array, (*count + 1) * item_bytes);
-	if (bigger == NULL)
-		return NULL;
-	*array = bigger;
-	char *item = bigger + *count * item_bytes;
-	memset(item, 0, item_bytes);
-	*count += 1;
-	return item;
-}
 
 static void too_many(struct pst_yaml *y, struct pst_place at, const char *what, size_t max)
 {
@@ -171,7 +132,7 @@ static void volume_pair(struct pst_yaml *y, void *object, const char *key, struc
 
 	check_name(y, key_at, "volume", key);
 	struct pst_pipeline_volume *volume =
-	    grow(&d->pipeline->volumes, &d->pipeline->volume_count, sizeof(*volume), PST_PIPELINE_VOLUMES_MAX);
+	    parse_grow(&d->pipeline->volumes, &d->pipeline->volume_count, sizeof(*volume), PST_PIPELINE_VOLUMES_MAX);
 	if (volume == NULL) {
 		too_many(y, key_at, "volumes", PST_PIPELINE_VOLUMES_MAX);
 		return;
@@ -215,8 +176,8 @@ static void command_word(struct pst_yaml *y, void *object, const struct pst_yaml
 		c->step->command_at = v->at;
 	/* The array always has room for its NULL: count words, then grow by one more that stays zero. */
 	size_t count = c->command_count + 1;
-	if (grow(&c->step->command, &count, sizeof(char *), LIST_MAX) == NULL) {
-		too_many(y, v->at, "words in 'command'", LIST_MAX);
+	if (parse_grow(&c->step->command, &count, sizeof(char *), PARSE_LIST_MAX) == NULL) {
+		too_many(y, v->at, "words in 'command'", PARSE_LIST_MAX);
 		free(word);
 		return;
 	}
@@ -254,9 +215,9 @@ static void ref_item(struct pst_yaml *y, void *object, const struct pst_yaml_val
 
 	if (name == NULL)
 		return;
-	struct ref *ref = grow(&c->refs->list, &c->refs->count, sizeof(*ref), LIST_MAX);
+	struct ref *ref = parse_grow(&c->refs->list, &c->refs->count, sizeof(*ref), PARSE_LIST_MAX);
 	if (ref == NULL) {
-		too_many(y, v->at, c->what, LIST_MAX);
+		too_many(y, v->at, c->what, PARSE_LIST_MAX);
 		free(name);
 		return;
 	}
@@ -303,7 +264,8 @@ static void use_pair(struct pst_yaml *y, void *object, const char *key, struct p
 
 	if (mode == NULL)
 		return;
-	struct ref *ref = grow(&c->draft->uses.list, &c->draft->uses.count, sizeof(*ref), PST_PIPELINE_VOLUMES_MAX);
+	struct ref *ref =
+	    parse_grow(&c->draft->uses.list, &c->draft->uses.count, sizeof(*ref), PST_PIPELINE_VOLUMES_MAX);
 	if (ref == NULL)
 		too_many(y, key_at, "volumes in a step", PST_PIPELINE_VOLUMES_MAX);
 	else
@@ -332,9 +294,9 @@ static void env_pair(struct pst_yaml *y, void *object, const char *key, struct p
 	char *value = raw != NULL && len == 0 ? strdup("") : pst_yaml_text(y, v, "the value of a variable");
 	if (value == NULL)
 		return;
-	struct pst_pipeline_env *env = grow(&c->step->env, &c->step->env_count, sizeof(*env), LIST_MAX);
+	struct pst_pipeline_env *env = parse_grow(&c->step->env, &c->step->env_count, sizeof(*env), PARSE_LIST_MAX);
 	if (env == NULL) {
-		too_many(y, key_at, "variables in 'env'", LIST_MAX);
+		too_many(y, key_at, "variables in 'env'", PARSE_LIST_MAX);
 		free(value);
 		return;
 	}
@@ -408,8 +370,8 @@ static void step_item(struct pst_yaml *y, void *object, const struct pst_yaml_va
 	size_t count = d->pipeline->step_count;
 
 	struct pst_pipeline_step *step =
-	    grow(&d->pipeline->steps, &d->pipeline->step_count, sizeof(*step), PST_PIPELINE_STEPS_MAX);
-	struct draft_step *draft = grow(&d->steps, &count, sizeof(*draft), PST_PIPELINE_STEPS_MAX);
+	    parse_grow(&d->pipeline->steps, &d->pipeline->step_count, sizeof(*step), PST_PIPELINE_STEPS_MAX);
+	struct draft_step *draft = parse_grow(&d->steps, &count, sizeof(*draft), PST_PIPELINE_STEPS_MAX);
 	if (step == NULL || draft == NULL) {
 		too_many(y, v->at, "steps", PST_PIPELINE_STEPS_MAX);
 		d->pipeline->step_count = PST_MIN(d->pipeline->step_count, count);
@@ -446,200 +408,7 @@ static const struct pst_yaml_key top_keys[] = {
 	{ "steps", top_steps, true },
 	{ NULL, NULL, false },
 };
-
-/* ---- names to indexes ---- */
-
-static size_t find_step(const struct pst_pipeline *p, const char *name)
-{
-	for (size_t i = 0; i < p->step_count; i++)
-		if (p->steps[i].name != NULL && strcmp(p->steps[i].name, name) == 0)
-			return i;
-	return SIZE_MAX;
-}
-
-static size_t find_volume(const struct pst_pipeline *p, const char *name)
-{
-	for (size_t i = 0; i < p->volume_count; i++)
-		if (strcmp(p->volumes[i].name, name) == 0)
-			return i;
-	return SIZE_MAX;
-}
-
-static void unknown_name(struct pst_yaml *y, const struct pst_pipeline *p, const struct ref *ref, bool volume)
-{
-	const char *names[PST_PIPELINE_STEPS_MAX + 1] = { NULL };
-	size_t count = 0;
-
-	for (size_t i = 0; i < (volume ? p->volume_count : p->step_count); i++) {
-		const char *name = volume ? p->volumes[i].name : p->steps[i].name;
-
-		if (name != NULL)
-			names[count++] = name;
-	}
-	const char *near = pst_yaml_nearest(ref->name, names);
-	const char *kind = volume ? "volume" : "step";
-	if (near != NULL)
-		pst_pipeline_errors_add(y->errors, ref->at, "unknown %s '%s'; did you mean '%s'?", kind, ref->name,
-					near);
-	else
-		pst_pipeline_errors_add(y->errors, ref->at, "unknown %s '%s'", kind, ref->name);
-}
-
-static void resolve_needs(struct pst_yaml *y, struct draft *d, size_t index)
-{
-	struct pst_pipeline_step *step = &d->pipeline->steps[index];
-	struct refs *refs = &d->steps[index].needs;
-
-	for (size_t i = 0; i < refs->count; i++) {
-		size_t need = find_step(d->pipeline, refs->list[i].name);
-		size_t *slot;
-
-		if (need == SIZE_MAX)
-			unknown_name(y, d->pipeline, &refs->list[i], false);
-		else if ((slot = grow(&step->needs, &step->needs_count, sizeof(*slot), LIST_MAX)) != NULL)
-			*slot = need;
-	}
-}
-
-static void resolve_uses(struct pst_yaml *y, struct draft *d, size_t index)
-{
-	struct pst_pipeline_step *step = &d->pipeline->steps[index];
-	struct refs *refs = &d->steps[index].uses;
-
-	for (size_t i = 0; i < refs->count; i++) {
-		size_t volume = find_volume(d->pipeline, refs->list[i].name);
-		struct pst_pipeline_use *use;
-
-		if (volume == SIZE_MAX)
-			unknown_name(y, d->pipeline, &refs->list[i], true);
-		else if ((use = grow(&step->uses, &step->uses_count, sizeof(*use), LIST_MAX)) != NULL)
-			*use = (struct pst_pipeline_use){ volume, refs->list[i].rw };
-	}
-}
-
-static bool uses_volume(const struct pst_pipeline_step *step, size_t volume, bool rw)
-{
-	for (size_t i = 0; i < step->uses_count; i++)
-		if (step->uses[i].volume == volume && (step->uses[i].rw || !rw))
-			return true;
-	return false;
-}
-
-/* "VOLUME:/PATH", or a file beside the pipeline file (which an output can't be). */
-static void resolve_path(struct pst_yaml *y, struct draft *d, size_t index, struct ref *ref, bool output)
-{
-	struct pst_pipeline_step *step = &d->pipeline->steps[index];
-	char *colon = strstr(ref->name, ":/");
-	size_t volume = SIZE_MAX;
-	const char *path = ref->name;
-
-	if (colon != NULL) {
-		*colon = '\0';
-		path = colon + 1;
-		volume = find_volume(d->pipeline, ref->name);
-		if (volume == SIZE_MAX) {
-			unknown_name(y, d->pipeline, ref, true);
-			return;
-		}
-		if (!uses_volume(step, volume, output)) {
-			pst_pipeline_errors_add(y->errors, ref->at,
-						"%s on volume '%s', which this step does not mount%s",
-						output ? "output" : "input", ref->name, output ? " rw" : "");
-			return;
-		}
-	} else if (output) {
-		pst_pipeline_errors_add(y->errors, ref->at, "output '%s' is not on a volume: write it as VOLUME:/PATH",
-					ref->name);
-		return;
-	}
-	if (strstr(path, "..") != NULL) {
-		pst_pipeline_errors_add(y->errors, ref->at, "'..' in '%s': paths go down only", path);
-		return;
-	}
-	struct pst_pipeline_path *slot = output ? grow(&step->outputs, &step->outputs_count, sizeof(*slot), LIST_MAX)
-						: grow(&step->inputs, &step->inputs_count, sizeof(*slot), LIST_MAX);
-	if (slot != NULL)
-		*slot = (struct pst_pipeline_path){ volume, strdup(path), ref->at };
-}
-
-static void duplicates(struct pst_yaml *y, const struct pst_pipeline *p, size_t index)
-{
-	const char *name = p->steps[index].name;
-
-	if (name != NULL && find_step(p, name) < index)
-		pst_pipeline_errors_add(y->errors, p->steps[index].at, "step '%s' exists already, in line %u", name,
-					p->steps[find_step(p, name)].at.line);
-}
-
-/* ---- cycles ---- */
-
-struct visit {
-	const struct pst_pipeline *pipeline;
-	uint8_t state[PST_PIPELINE_STEPS_MAX]; /* 0 new, 1 on the path, 2 done */
-	size_t path[PST_PIPELINE_STEPS_MAX];
-	size_t depth;
-};
-
-static void report_cycle(struct pst_yaml *y, struct visit *v, size_t again)
-{
-	char text[240] = "";
-	size_t first = 0;
-
-	while (v->path[first] != again)
-		first++;
-	for (size_t i = first; i <= v->depth; i++) {
-		size_t step = i < v->depth ? v->path[i] : again;
-		size_t used = strlen(text);
-
-		snprintf(text + used, sizeof(text) - used, "%s%s", i > first ? " -> " : "",
-			 v->pipeline->steps[step].name);
-	}
-	pst_pipeline_errors_add(y->errors, v->pipeline->steps[again].at, "steps need each other in a circle: %s", text);
-}
-
-/* Depth is bounded by PST_PIPELINE_STEPS_MAX. */
-static void visit_step(struct pst_yaml *y, struct visit *v, size_t index)
-{
-	const struct pst_pipeline_step *step = &v->pipeline->steps[index];
-
-	if (v->state[index] == 2)
-		return;
-	if (v->state[index] == 1) {
-		report_cycle(y, v, index);
-		return;
-	}
-	v->state[index] = 1;
-	v->path[v->depth++] = index;
-	for (size_t i = 0; i < step->needs_count; i++)
-		visit_step(y, v, step->needs[i]);
-	v->depth--;
-	v->state[index] = 2;
-}
-
-static void find_cycles(struct pst_yaml *y, const struct pst_pipeline *p)
-{
-	struct visit v = { .pipeline = p };
-
-	for (size_t i = 0; i < p->step_count; i++)
-		visit_step(y, &v, i);
-}
-
 /* ---- all of it ---- */
-
-static void resolve(struct pst_yaml *y, struct draft *d)
-{
-	for (size_t i = 0; i < d->pipeline->step_count; i++) {
-		duplicates(y, d->pipeline, i);
-		resolve_needs(y, d, i);
-		resolve_uses(y, d, i);
-		for (size_t k = 0; k < d->steps[i].inputs.count; k++)
-			resolve_path(y, d, i, &d->steps[i].inputs.list[k], false);
-		for (size_t k = 0; k < d->steps[i].outputs.count; k++)
-			resolve_path(y, d, i, &d->steps[i].outputs.list[k], true);
-	}
-	if (y->errors->count == 0)
-		find_cycles(y, d->pipeline);
-}
 
 static void refs_done(struct refs *refs)
 {
@@ -676,7 +445,7 @@ pst_err pst_pipeline_parse(const char *text, size_t len_bytes, struct pst_pipeli
 		struct pst_yaml_value root = pst_yaml_root(&y);
 
 		pst_yaml_object(&y, &root, "a pipeline file", top_keys, &d);
-		resolve(&y, &d);
+		parse_resolve(&y, &d);
 	}
 	if (y.doc != NULL)
 		pst_yaml_done(&y);
