@@ -30,17 +30,23 @@ static void too_many(struct pst_yaml *y, struct pst_place at, const char *what, 
 	pst_pipeline_errors_add(y->errors, at, "too many %s: at most %zu", what, max);
 }
 
-static bool name_ok(const char *name)
+bool parse_name_ok(const char *name, bool dots)
 {
-	size_t len = strlen(name);
+	static const char letters[] = "abcdefghijklmnopqrstuvwxyz0123456789-.";
+	size_t len = strlen(name), allowed = dots ? sizeof(letters) - 1 : sizeof(letters) - 2;
 
-	return len > 0 && len <= PST_PIPELINE_NAME_MAX && name[0] != '-' && name[len - 1] != '-' &&
-	       strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-") == len;
+	if (len == 0 || len > PST_PIPELINE_NAME_MAX || strchr("-.", name[0]) != NULL ||
+	    strchr("-.", name[len - 1]) != NULL)
+		return false;
+	for (size_t i = 0; i < len; i++)
+		if (memchr(letters, name[i], allowed) == NULL)
+			return false;
+	return true;
 }
 
 static void check_name(struct pst_yaml *y, struct pst_place at, const char *kind, const char *name)
 {
-	if (!name_ok(name))
+	if (!parse_name_ok(name, false))
 		pst_pipeline_errors_add(y->errors, at,
 					"'%s' can't name a %s: use 1 to %u lower-case letters, digits and inner '-'",
 					name, kind, PST_PIPELINE_NAME_MAX);
@@ -84,10 +90,19 @@ static bool parse_size(struct pst_yaml *y, const struct pst_yaml_value *v, const
 
 /* ---- volumes ---- */
 
+/* What the handlers of a volume's keys work on. */
+struct volume_ctx {
+	struct pst_pipeline_volume *volume;
+	struct ref *clone;
+	struct pst_place size_at, fs_at; /* line 0: not given */
+};
+
 static void volume_size(struct pst_yaml *y, void *object, const struct pst_yaml_value *v)
 {
-	struct pst_pipeline_volume *volume = object;
+	struct volume_ctx *c = object;
+	struct pst_pipeline_volume *volume = c->volume;
 
+	c->size_at = v->at;
 	if (!parse_size(y, v, "size", &volume->size_bytes))
 		return;
 	if (volume->size_bytes < VOLUME_BYTES_MIN)
@@ -109,20 +124,50 @@ static void set_text(char **field, char *text)
 
 static void volume_profile(struct pst_yaml *y, void *object, const struct pst_yaml_value *v)
 {
-	set_text(&((struct pst_pipeline_volume *)object)->profile, choice(y, v, "profile", profiles));
+	set_text(&((struct volume_ctx *)object)->volume->profile, choice(y, v, "profile", profiles));
 }
 
 static void volume_fs(struct pst_yaml *y, void *object, const struct pst_yaml_value *v)
 {
-	set_text(&((struct pst_pipeline_volume *)object)->fs, choice(y, v, "fs", filesystems));
+	struct volume_ctx *c = object;
+
+	c->fs_at = v->at;
+	set_text(&c->volume->fs, choice(y, v, "fs", filesystems));
+}
+
+static void volume_clone(struct pst_yaml *y, void *object, const struct pst_yaml_value *v)
+{
+	struct volume_ctx *c = object;
+
+	c->clone->at = v->at;
+	set_text(&c->clone->name, pst_yaml_text(y, v, "'clone'"));
 }
 
 static const struct pst_yaml_key volume_keys[] = {
-	{ "size", volume_size, false },
-	{ "profile", volume_profile, false },
-	{ "fs", volume_fs, false },
+	{ "size", volume_size, false }, { "profile", volume_profile, false },
+	{ "fs", volume_fs, false },     { "clone", volume_clone, false },
 	{ NULL, NULL, false },
 };
+
+/* Sizes and file systems of clones are their versions'; the profile is, if nothing is said. */
+static void volume_defaults(struct pst_yaml *y, struct volume_ctx *c)
+{
+	struct pst_pipeline_volume *volume = c->volume;
+
+	if (c->clone->name == NULL) {
+		if (volume->profile == NULL)
+			volume->profile = strdup("general");
+		if (volume->fs == NULL)
+			volume->fs = strdup("ext4");
+		return;
+	}
+	if (c->size_at.line > 0)
+		pst_pipeline_errors_add(y->errors, c->size_at, "volume '%s' is a clone: its size is its version's",
+					volume->name);
+	if (c->fs_at.line > 0)
+		pst_pipeline_errors_add(y->errors, c->fs_at, "volume '%s' is a clone: its file system is its version's",
+					volume->name);
+}
 
 static void volume_pair(struct pst_yaml *y, void *object, const char *key, struct pst_place key_at,
 			const struct pst_yaml_value *v)
@@ -133,17 +178,20 @@ static void volume_pair(struct pst_yaml *y, void *object, const char *key, struc
 	check_name(y, key_at, "volume", key);
 	struct pst_pipeline_volume *volume =
 	    parse_grow(&d->pipeline->volumes, &d->pipeline->volume_count, sizeof(*volume), PST_PIPELINE_VOLUMES_MAX);
-	if (volume == NULL) {
+	struct ref *clone = parse_grow(&d->clones.list, &d->clones.count, sizeof(*clone), PST_PIPELINE_VOLUMES_MAX);
+	if (volume == NULL || clone == NULL) {
 		too_many(y, key_at, "volumes", PST_PIPELINE_VOLUMES_MAX);
+		d->pipeline->volume_count = PST_MIN(d->pipeline->volume_count, d->clones.count);
 		return;
 	}
 	volume->name = strdup(key);
-	volume->profile = strdup("general");
-	volume->fs = strdup("ext4");
 	volume->size_bytes = VOLUME_BYTES_DEFAULT;
+	volume->source = volume->writer = SIZE_MAX;
 	volume->at = key_at;
 	snprintf(what, sizeof(what), "volume '%.50s'", key);
-	pst_yaml_object(y, v, what, volume_keys, volume);
+	struct volume_ctx c = { .volume = volume, .clone = clone };
+	pst_yaml_object(y, v, what, volume_keys, &c);
+	volume_defaults(y, &c);
 }
 
 static void top_volumes(struct pst_yaml *y, void *object, const struct pst_yaml_value *v)
@@ -221,7 +269,7 @@ static void ref_item(struct pst_yaml *y, void *object, const struct pst_yaml_val
 		free(name);
 		return;
 	}
-	*ref = (struct ref){ name, false, v->at };
+	*ref = (struct ref){ .name = name, .at = v->at };
 }
 
 static void refs_list(struct pst_yaml *y, struct step_ctx *c, struct refs *refs, const char *key, const char *what,
@@ -269,13 +317,42 @@ static void use_pair(struct pst_yaml *y, void *object, const char *key, struct p
 	if (ref == NULL)
 		too_many(y, key_at, "volumes in a step", PST_PIPELINE_VOLUMES_MAX);
 	else
-		*ref = (struct ref){ strdup(key), strcmp(mode, "rw") == 0, key_at };
+		*ref = (struct ref){ .name = strdup(key), .rw = strcmp(mode, "rw") == 0, .at = key_at };
 	free(mode);
 }
 
 static void step_volumes(struct pst_yaml *y, void *object, const struct pst_yaml_value *v)
 {
 	pst_yaml_mapping(y, v, "'volumes' of a step", use_pair, object);
+}
+
+static void pin_pair(struct pst_yaml *y, void *object, const char *key, struct pst_place key_at,
+		     const struct pst_yaml_value *v)
+{
+	struct step_ctx *c = object;
+	char *version = pst_yaml_text(y, v, "the name of a snapshot");
+
+	if (version == NULL)
+		return;
+	if (!parse_name_ok(version, true) || strcmp(version, PST_PIPELINE_LATEST) == 0)
+		pst_pipeline_errors_add(y->errors, v->at,
+					"'%s' can't name a snapshot: use 1 to %u lower-case letters, digits and inner "
+					"'-' or '.'%s",
+					version, PST_PIPELINE_NAME_MAX,
+					strcmp(version, PST_PIPELINE_LATEST) == 0 ? "; 'latest' is for clones" : "");
+	struct ref *ref =
+	    parse_grow(&c->draft->pins.list, &c->draft->pins.count, sizeof(*ref), PST_PIPELINE_VOLUMES_MAX);
+	if (ref == NULL) {
+		too_many(y, key_at, "snapshots in a step", PST_PIPELINE_VOLUMES_MAX);
+		free(version);
+		return;
+	}
+	*ref = (struct ref){ .name = strdup(key), .value = version, .at = key_at };
+}
+
+static void step_snapshots(struct pst_yaml *y, void *object, const struct pst_yaml_value *v)
+{
+	pst_yaml_mapping(y, v, "'snapshots'", pin_pair, object);
 }
 
 static void env_pair(struct pst_yaml *y, void *object, const char *key, struct pst_place key_at,
@@ -357,6 +434,7 @@ static const struct pst_yaml_key step_keys[] = {
 	{ "volumes", step_volumes, false },
 	{ "inputs", step_inputs, false },
 	{ "outputs", step_outputs, false },
+	{ "snapshots", step_snapshots, false },
 	{ "env", step_env, false },
 	{ "retries", step_retries, false },
 	{ "timeout", step_timeout, false },
@@ -413,7 +491,7 @@ static const struct pst_yaml_key top_keys[] = {
 static void refs_done(struct refs *refs)
 {
 	for (size_t i = 0; i < refs->count; i++)
-		free(refs->list[i].name);
+		free(refs->list[i].name), free(refs->list[i].value);
 	free(refs->list);
 }
 
@@ -424,7 +502,9 @@ static void draft_done(struct draft *d)
 		refs_done(&d->steps[i].uses);
 		refs_done(&d->steps[i].inputs);
 		refs_done(&d->steps[i].outputs);
+		refs_done(&d->steps[i].pins);
 	}
+	refs_done(&d->clones);
 	free(d->steps);
 }
 

@@ -30,6 +30,9 @@ static void step_done(struct pst_pipeline_step *step)
 		free(step->env[i].value);
 	}
 	free(step->env);
+	for (size_t i = 0; i < step->pins_count; i++)
+		free(step->pins[i].version);
+	free(step->pins);
 }
 
 void pst_pipeline_free(struct pst_pipeline *pipeline)
@@ -40,6 +43,7 @@ void pst_pipeline_free(struct pst_pipeline *pipeline)
 		free(pipeline->volumes[i].name);
 		free(pipeline->volumes[i].profile);
 		free(pipeline->volumes[i].fs);
+		free(pipeline->volumes[i].version);
 	}
 	free(pipeline->volumes);
 	for (size_t i = 0; i < pipeline->step_count; i++)
@@ -47,6 +51,24 @@ void pst_pipeline_free(struct pst_pipeline *pipeline)
 	free(pipeline->steps);
 	free(pipeline->name);
 	free(pipeline);
+}
+
+bool pst_pipeline_needs(const struct pst_pipeline *pipeline, size_t index, size_t other)
+{
+	const struct pst_pipeline_step *step = &pipeline->steps[index];
+	bool seen[PST_PIPELINE_STEPS_MAX] = { false };
+	size_t todo[PST_PIPELINE_STEPS_MAX], count = 0;
+
+	for (;;) {
+		for (size_t i = 0; i < step->needs_count; i++)
+			if (!seen[step->needs[i]]) {
+				seen[step->needs[i]] = true;
+				todo[count++] = step->needs[i];
+			}
+		if (seen[other] || count == 0)
+			return seen[other];
+		step = &pipeline->steps[todo[--count]];
+	}
 }
 
 void pst_pipeline_errors_add(struct pst_pipeline_errors *errors, struct pst_place at, const char *fmt, ...)

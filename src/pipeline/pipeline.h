@@ -23,11 +23,21 @@ struct pst_place {
 	unsigned line, column, width;
 };
 
+/*
+ * A volume begins blank, or as a clone of a version of another one: then profile (if not given), size and file system
+ * are that one's.
+ */
+#define PST_PIPELINE_LATEST "latest" /* the version of a clone: the newest that there is */
+#define PST_PIPELINE_AUTO "auto"     /* the name of a snapshot: v1, v2 ..., a new one only for new content */
+
 struct pst_pipeline_volume {
 	char *name;
 	char *profile; /* dataset, checkpoint, feature, artifact, general */
 	char *fs;      /* ext4 or xfs */
 	uint64_t size_bytes;
+	size_t source; /* of a clone: the volume; else SIZE_MAX */
+	char *version; /* of a clone: the name of the snapshot, or latest; else NULL */
+	size_t writer; /* of a clone: the one step that mounts it rw; SIZE_MAX: none */
 	struct pst_place at;
 };
 
@@ -35,6 +45,13 @@ struct pst_pipeline_volume {
 struct pst_pipeline_use {
 	size_t volume;
 	bool rw;
+};
+
+/* A snapshot that a step takes when it has succeeded. */
+struct pst_pipeline_pin {
+	size_t volume;
+	char *version; /* its name, or auto */
+	struct pst_place at;
 };
 
 /* An input or output: a path on a volume, or (volume == SIZE_MAX) a path beside the pipeline file. */
@@ -57,6 +74,8 @@ struct pst_pipeline_step {
 	size_t uses_count;
 	struct pst_pipeline_path *inputs, *outputs;
 	size_t inputs_count, outputs_count;
+	struct pst_pipeline_pin *pins;
+	size_t pins_count;
 	bool inputs_given, outputs_given;
 	struct pst_pipeline_env *env;
 	size_t env_count;
@@ -100,6 +119,9 @@ pst_err PST_MUST_USE pst_pipeline_check(const struct pst_pipeline *pipeline, con
 
 /* Where @command would be found from @dir; NULL if nowhere. The caller frees. */
 char *pst_pipeline_find_command(const char *command, const char *dir);
+
+/* Does step @index need step @other, directly or through others? */
+bool pst_pipeline_needs(const struct pst_pipeline *pipeline, size_t index, size_t other);
 
 /* Prints "FILE:LINE:COLUMN: error: ..." with the source line and a caret, in order of place. */
 void pst_pipeline_errors_print(struct pst_pipeline_errors *errors, const char *file, const char *text, size_t len_bytes,

@@ -9,6 +9,12 @@
 
 #define HEAD "pipeline: p\nvolumes:\n  data: {size: 64Mi, profile: dataset}\nsteps:\n"
 
+#define PIN(pins) HEAD "  - {name: a, command: x, volumes: {data: rw}, snapshots: {" pins "}}\n"
+#define CLONES(volumes, steps)                                                               \
+	"pipeline: p\nvolumes:\n  data: {size: 64Mi, profile: dataset}\n" volumes "steps:\n" \
+	"  - {name: a, command: x, volumes: {data: rw}, snapshots: {data: v1}}\n" steps
+#define CLONE "  copy: {clone: data@v1}\n"
+
 /* One mistake in a file, and where the error must point. */
 struct bad {
 	const char *text;
@@ -55,6 +61,36 @@ static const struct bad bads[] = {
 	{ "pipeline: p\nvolumes:\n  d: {profile: fast}\nsteps: [{name: a, command: x}]\n", 3, 16, "unknown profile" },
 	{ "pipeline: p\nvolumes:\n  d: {fs: ntfs}\nsteps: [{name: a, command: x}]\n", 3, 11, "one of ext4, xfs" },
 	{ "pipeline: p\nvolumes:\n  d_e: {}\nsteps: [{name: a, command: x}]\n", 3, 3, "can't name a volume" },
+	{ PIN("data: V_1"), 5, 66, "can't name a snapshot" },
+	{ PIN("data: latest"), 5, 66, "'latest' is for clones" },
+	{ PIN("date: v1"), 5, 60, "did you mean 'data'" },
+	{ HEAD "  - {name: a, command: x, snapshots: {data: v1}}\n", 5, 39, "does not mount" },
+	{ HEAD "  - {name: a, command: x, snapshots: [data]}\n", 5, 27, "must be a mapping" },
+	{ CLONES("", "  - {name: b, command: x, volumes: {data: ro}, snapshots: {data: v1}}\n"), 6, 60,
+	  "step 'a' takes" },
+	{ CLONES("  ck: {profile: checkpoint}\n",
+		 "  - {name: b, command: x, volumes: {ck: rw}, snapshots: {ck: v1}}\n"),
+	  7, 58, "profile checkpoint" },
+	{ CLONES(CLONE, "  - {name: b, command: x, needs: [a], volumes: {copy: rw}, snapshots: {copy: v1}}\n"), 7, 72,
+	  "is a clone" },
+	{ CLONES("  copy: {clone: data}\n", ""), 4, 17, "names no version" },
+	{ CLONES("  copy: {clone: data@auto}\n", ""), 4, 17, "names no version" },
+	{ CLONES("  copy: {clone: date@v1}\n", ""), 4, 17, "did you mean 'data'" },
+	{ CLONES("  copy: {clone: copy@v1}\n", ""), 4, 17, "a clone itself" },
+	{ CLONES("  copy: {clone: data@v1, size: 1Gi}\n", ""), 4, 32, "size is its version's" },
+	{ CLONES("  copy: {clone: data@v1, fs: xfs}\n", ""), 4, 30, "file system is its version's" },
+	{ CLONES(CLONE, "  - {name: b, command: x, volumes: {copy: ro}}\n"), 7, 12, "without needing step 'a'" },
+	{ CLONES("  copy: {clone: data@latest}\n", "  - {name: b, command: x, volumes: {copy: ro}}\n"), 7, 12,
+	  "without needing step 'a'" },
+	{ CLONES(CLONE, "  - {name: b, command: x, needs: [a], volumes: {copy: rw}}\n"
+			"  - {name: c, command: x, needs: [b], volumes: {copy: rw}}\n"),
+	  8, 12, "as step 'b' does" },
+	{ CLONES(CLONE, "  - {name: b, command: x, needs: [a], volumes: {copy: ro}, inputs: [\"data@v2:/\"]}\n"), 7, 70,
+	  "mounts no clone" },
+	{ CLONES(CLONE, "  - {name: b, command: x, needs: [a], volumes: {copy: rw}, inputs: [\"data@v1:/\"]}\n"), 7, 70,
+	  "a step writes it" },
+	{ CLONES(CLONE, "  - {name: b, command: x, needs: [a], volumes: {copy: rw}, outputs: [\"data@v1:/\"]}\n"), 7,
+	  71, "versions never change" },
 	{ "%\xbc"
 	  "9\x88\n",
 	  1, 1, "directive" },
@@ -170,6 +206,45 @@ static void full_file_is_read(void **state)
 	pst_pipeline_errors_done(&errors);
 }
 
+/* Clones and snapshots come out as indexes; a clone takes size, profile and file system from its source, wherever that
+ * stands. */
+static void versions_are_resolved(void **state)
+{
+	const char *text =
+	    "pipeline: p\n"
+	    "volumes:\n"
+	    "  copy: {clone: data@v1.2}\n"
+	    "  warm: {clone: data@latest, profile: checkpoint}\n"
+	    "  data: {size: 64Mi, profile: dataset, fs: xfs}\n"
+	    "steps:\n"
+	    "  - {name: use, command: x, needs: [mid], volumes: {copy: ro, warm: rw}, inputs: [\"data@v1.2:/d\"]}\n"
+	    "  - {name: mid, command: x, needs: [make]}\n"
+	    "  - {name: make, command: x, volumes: {data: rw}, snapshots: {data: v1.2}}\n";
+	struct pst_pipeline_errors errors;
+	struct pst_pipeline *p = parse(text, &errors);
+
+	(void)state;
+	assert_non_null(p);
+	assert_int_equal(p->volumes[0].source, 2);
+	assert_string_equal(p->volumes[0].version, "v1.2");
+	assert_string_equal(p->volumes[0].profile, "dataset");
+	assert_string_equal(p->volumes[0].fs, "xfs");
+	assert_int_equal(p->volumes[0].size_bytes, 64 << 20);
+	assert_true(p->volumes[0].writer == SIZE_MAX);
+	assert_string_equal(p->volumes[1].profile, "checkpoint");
+	assert_int_equal(p->volumes[1].writer, 0);
+	assert_true(p->volumes[2].source == SIZE_MAX);
+	assert_int_equal(p->steps[0].inputs[0].volume, 0);
+	assert_string_equal(p->steps[0].inputs[0].path, "/d");
+	assert_int_equal(p->steps[2].pins_count, 1);
+	assert_int_equal(p->steps[2].pins[0].volume, 2);
+	assert_string_equal(p->steps[2].pins[0].version, "v1.2");
+	assert_true(pst_pipeline_needs(p, 0, 2));
+	assert_false(pst_pipeline_needs(p, 2, 0));
+	pst_pipeline_free(p);
+	pst_pipeline_errors_done(&errors);
+}
+
 /* A command that is nowhere in PATH is an error at its place, before anything starts. */
 static void missing_command_is_an_error(void **state)
 {
@@ -192,6 +267,7 @@ int main(void)
 		cmocka_unit_test(mistake_is_named_with_its_place),
 		cmocka_unit_test(all_mistakes_are_shown_at_once),
 		cmocka_unit_test(full_file_is_read),
+		cmocka_unit_test(versions_are_resolved),
 		cmocka_unit_test(missing_command_is_an_error),
 	};
 
