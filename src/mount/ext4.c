@@ -299,3 +299,16 @@ pst_err pst_ext4_open(struct pst_nsio *io, bool ro, ext2_filsys *ret_fs, char te
 	}
 	return PST_OK;
 }
+
+pst_err pst_ext4_clean(struct pst_nsio *io, bool *ret_clean)
+{
+	struct ext2_super_block *super = malloc(sizeof(*super));
+	pst_err err = super != NULL ? pst_nsio_read(io, SUPERBLOCK_OFFSET, super, sizeof(*super)) : PST_E_NOMEM;
+
+	if (err == PST_OK)
+		*ret_clean = ext2fs_le16_to_cpu(super->s_magic) != EXT2_SUPER_MAGIC ||
+			     ((ext2fs_le16_to_cpu(super->s_state) & (EXT2_VALID_FS | EXT2_ERROR_FS)) == EXT2_VALID_FS &&
+			      (ext2fs_le32_to_cpu(super->s_feature_incompat) & EXT3_FEATURE_INCOMPAT_RECOVER) == 0);
+	free(super);
+	return err;
+}

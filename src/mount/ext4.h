@@ -25,6 +25,12 @@ pst_err PST_MUST_USE pst_ext4_format(struct pst_nsio *io, char text[200]);
 /* Opens; @text as above. A journal that needs replay is refused: only a kernel or e2fsck can do that. */
 pst_err PST_MUST_USE pst_ext4_open(struct pst_nsio *io, bool ro, ext2_filsys *ret_fs, char text[200]);
 
+/*
+ * Does the superblock say that the file system was left in order: valid, and no journal to replay? Of others than ext4
+ * nothing is known, and true is told. Read from the volume, not from any cache.
+ */
+pst_err PST_MUST_USE pst_ext4_clean(struct pst_nsio *io, bool *ret_clean);
+
 /* "ext2fs said ..." into @text; returns the pst_err that fits. */
 pst_err pst_ext4_error(errcode_t code, const char *what, char text[200]);
 

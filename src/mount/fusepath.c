@@ -197,8 +197,10 @@ static void fuse_stop(struct pst_keeper *k)
 	if (s == NULL)
 		return;
 	int patience_ms = atomic_load(&k->giving_up) ? 0 : UMOUNT_PATIENCE_MS;
-	if (s->mounted && !pst_local_umount(k->spec->dir, patience_ms))
+	if (s->mounted && !pst_local_umount(k->spec->dir, patience_ms)) {
 		fprintf(stderr, "penstock: %s could not be unmounted\n", k->spec->dir);
+		k->torn = true;
+	}
 	pst_loop_detach(s->loop_fd);
 	fuse2fs_end(s);
 	pst_fusefile_stop(s->file);

@@ -100,6 +100,7 @@ pst_err pst_keeper_filesystem(struct pst_keeper *k, const char **ret_fs, bool *r
 struct ending {
 	bool discard; /* what is not on the volume yet is not wanted */
 	bool polite;  /* not while a process still uses the directory */
+	bool check;   /* say whether the file system was left clean */
 };
 
 static void answer(int fd, json_t *message)
@@ -169,6 +170,7 @@ static bool handle(struct pst_keeper *k, int fd, const char *text, size_t len, s
 	} else if (op != NULL && strcmp(op, "detach") == 0) {
 		ending->discard = json_is_true(json_object_get(message, "discard"));
 		ending->polite = json_is_true(json_object_get(message, "polite"));
+		ending->check = json_is_true(json_object_get(message, "check"));
 		end = true;
 	}
 	json_decref(message);
@@ -284,16 +286,16 @@ static void publish_place(const struct pst_attach_spec *spec, bool there)
  * READY, until an order to end is followed. A polite one is refused while the directory is in use: unmounting it under
  * a process that writes would lose what it writes next.
  */
-static pst_err serve_and_finish(struct pst_keeper *k, int *fd)
+static pst_err serve_and_finish(struct pst_keeper *k, int *fd, struct ending *ending)
 {
 	for (;;) {
-		struct ending ending = { 0 };
-		int starter = *fd, ordered = serve(k, *fd, &ending);
+		*ending = (struct ending){ 0 };
+		int starter = *fd, ordered = serve(k, *fd, ending);
 		pst_err err = PST_OK;
 
-		if (!ending.discard && !atomic_load(&k->giving_up))
+		if (!ending->discard && !atomic_load(&k->giving_up))
 			err = k->ops->finish(k);
-		if (err != PST_OK || ordered < 0 || !ending.polite ||
+		if (err != PST_OK || ordered < 0 || !ending->polite ||
 		    pst_local_umount_idle(k->spec->dir, POLITE_PATIENCE_MS)) {
 			*fd = ordered;
 			return err;
@@ -307,9 +309,26 @@ static pst_err serve_and_finish(struct pst_keeper *k, int *fd)
 	}
 }
 
+/* After everything was taken down; the kernel's path has closed our own connection, so there it is opened once more. */
+static bool left_clean(struct pst_keeper *k)
+{
+	struct pst_nsio again;
+	bool clean = false, open = k->spec->path != PST_MOUNT_KERNEL;
+
+	if (k->torn || atomic_load(&k->giving_up) || (!open && pst_nsio_open(k->spec, NULL, &again) != PST_OK))
+		return false;
+	if (pst_ext4_clean(open ? &k->io : &again, &clean) != PST_OK)
+		clean = false;
+	if (!open)
+		pst_nsio_close(&again);
+	return clean;
+}
+
 static int keeper_main(const struct pst_attach_spec *spec, int fd, struct pst_attach_shared *shared)
 {
 	struct pst_keeper *k = calloc(1, sizeof(*k));
+	struct ending ending = { 0 };
+	bool clean = false;
 	pthread_t signals;
 	pst_err err;
 
@@ -330,15 +349,17 @@ static int keeper_main(const struct pst_attach_spec *spec, int fd, struct pst_at
 		answer(fd, json_pack("{s:s, s:s, s:b, s:f, s:f}", "event", "ready", "path",
 				     pst_mount_path_name(spec->path), "formatted", k->formatted, "format_s",
 				     k->format_s, "attach_s", pst_keeper_seconds() - begin));
-		err = serve_and_finish(k, &fd);
+		err = serve_and_finish(k, &fd, &ending);
 	}
 	k->ops->stop(k);
+	if (err == PST_OK && ending.check)
+		clean = left_clean(k);
 	publish_place(spec, false);
 	pst_nsio_close(&k->io);
 	if (err != PST_OK && fd >= 0)
 		answer_error(k, fd, err);
 	else if (fd >= 0)
-		answer(fd, json_pack("{s:s}", "event", "detached"));
+		answer(fd, json_pack("{s:s, s:b}", "event", "detached", "clean", clean));
 	/* The signal thread may be inside pst_nsio_close: the process ends, its memory goes with it. */
 	return err == PST_OK ? 0 : 1;
 }

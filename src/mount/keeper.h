@@ -31,6 +31,7 @@ struct pst_keeper {
 	struct pst_nsio io;
 	void *state; /* the path's own */
 	bool formatted;
+	bool torn; /* it could only be unmounted lazily */
 	double format_s;
 	atomic_bool giving_up; /* SIGTERM: do not wait for the daemon */
 	char text[240];        /* why the last call failed */

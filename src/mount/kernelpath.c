@@ -98,8 +98,10 @@ static void kernel_stop(struct pst_keeper *k)
 
 	if (s == NULL)
 		return;
-	if (s->mounted && !pst_local_umount(k->spec->dir, 10000))
+	if (s->mounted && !pst_local_umount(k->spec->dir, 10000)) {
 		fprintf(stderr, "penstock: %s could not be unmounted\n", k->spec->dir);
+		k->torn = true;
+	}
 	if (s->connected)
 		(void)nvme_disconnect_ctrl(s->ctrl);
 	if (s->root != NULL)

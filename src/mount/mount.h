@@ -91,8 +91,9 @@ struct pst_attach {
  * {"event":"error","code":"PST_E_..","message":..,"hint":..}, after which it ends.
  * It takes {"op":"persist","id":N,"path":..} (answer: "persisted", "ok"), {"op":"digest","id":N,"path":..} (answer:
  * "digest", "sha256", "files", "bytes", and what it read itself: "bytes_read", "reads"), {"op":"detach","discard":bool}
- * (answer: "detached", and it ends). With "discard" the staged path copies nothing more out. SIGTERM: gives up waiting
- * for the daemon and takes all down.
+ * (answer: "detached", and it ends). With "check" (detach) the answer has
+ * "clean": was it unmounted, and does the volume hold a file system that needs no replay? With "discard" the staged
+ * path copies nothing more out. SIGTERM: gives up waiting for the daemon and takes all down.
  */
 pst_err PST_MUST_USE pst_attach_start(const struct pst_attach_spec *spec, struct pst_attach *ret_attach);
 

@@ -37,6 +37,12 @@ static bool add_volume(struct runner *r, json_t *inputs, size_t volume, const ch
 	struct run_volume *v = &r->volumes[volume];
 	char hex[65];
 
+	/* What nobody writes is its version. */
+	if (v->spec->source != SIZE_MAX && v->spec->writer == SIZE_MAX) {
+		json_array_append_new(
+		    inputs, json_pack("{s:s, s:s, s:s}", "version", v->version, "path", path, "uuid", v->version_uuid));
+		return true;
+	}
 	if (!registry_latest(r, v->uuid, path, hex))
 		return false;
 	json_array_append_new(inputs,
@@ -86,6 +92,16 @@ static void hash_text(const char *text, char hex[65])
 		snprintf(hex + i * 2, 3, "%02x", hash[i]);
 }
 
+static json_t *pins_json(struct runner *r, const struct pst_pipeline_step *spec)
+{
+	json_t *pins = json_array();
+
+	for (size_t i = 0; i < spec->pins_count; i++)
+		json_array_append_new(
+		    pins, json_pack("[s, s]", r->pipeline->volumes[spec->pins[i].volume].name, spec->pins[i].version));
+	return pins;
+}
+
 void cache_key(struct runner *r, struct run_step *s)
 {
 	const struct pst_pipeline_step *spec = s->spec;
@@ -101,18 +117,61 @@ void cache_key(struct runner *r, struct run_step *s)
 		/* A checkpoint volume is made anew for a new start: its identity says nothing about the result. */
 		bool scratch = spec->uses[i].rw && strcmp(v->spec->profile, "checkpoint") == 0;
 
-		json_array_append_new(volumes,
-				      json_pack("[s, s, b]", v->spec->name, scratch ? "" : v->uuid, spec->uses[i].rw));
+		json_array_append_new(volumes, json_pack("[s, s, b]", v->spec->name,
+							 v->spec->source != SIZE_MAX ? v->version_uuid
+							 : scratch                   ? ""
+										     : v->uuid,
+							 spec->uses[i].rw));
 	}
 	bool known = spec->inputs_given ? given_inputs(r, spec, inputs) : default_inputs(r, spec, inputs);
 	json_t *all =
 	    json_pack("{s:i, s:o, s:o, s:o, s:o, s:i, s:I}", "format", 1, "command", command, "env", env, "volumes",
 		      volumes, "inputs", inputs, "cpus", spec->cpus, "memory", (json_int_t)spec->memory_bytes);
+	if (spec->pins_count > 0)
+		json_object_set_new(all, "snapshots", pins_json(r, spec));
 	char *text = all != NULL && known ? json_dumps(all, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
 	if (text != NULL)
 		hash_text(text, s->key);
 	free(text);
 	json_decref(all);
+}
+
+static const char *member(json_t *output, const char *key)
+{
+	const char *text = json_string_value(json_object_get(output, key));
+
+	return text != NULL ? text : "";
+}
+
+/* Does another step read the volume @volume itself, and not a clone of a version of it? */
+static bool read_live(struct runner *r, const struct run_step *s, size_t volume)
+{
+	for (size_t i = 0; i < r->pipeline->step_count; i++)
+		for (size_t k = 0; k < r->steps[i].spec->uses_count && &r->steps[i] != s; k++)
+			if (r->steps[i].spec->uses[k].volume == volume && !r->steps[i].spec->uses[k].rw)
+				return true;
+	return false;
+}
+
+/*
+ * Is an output still what was recorded? A snapshot: if it exists. A path on a volume: if no later version of it was
+ * recorded, or if a snapshot has kept it and all others read that.
+ */
+static bool output_holds(struct runner *r, struct run_step *s, json_t *output)
+{
+	const char *uuid = member(output, "volume_uuid"), *path = member(output, "path");
+	size_t volume = 0;
+	char latest[65];
+
+	if (member(output, "version_uuid")[0] != '\0')
+		return version_stands(r, member(output, "version"), member(output, "version_uuid"));
+	while (volume < r->pipeline->volume_count && strcmp(r->volumes[volume].uuid, uuid) != 0)
+		volume++;
+	if (volume == r->pipeline->volume_count)
+		return false;
+	if (versions_pins(s, volume) && !read_live(r, s, volume))
+		return true; /* the snapshot is an output of its own */
+	return registry_latest(r, uuid, path, latest) && strcmp(latest, member(output, "sha256")) == 0;
 }
 
 bool cache_hit(struct runner *r, struct run_step *s)
@@ -123,19 +182,7 @@ bool cache_hit(struct runner *r, struct run_step *s)
 	size_t i;
 
 	free(text);
-	json_array_foreach(outputs, i, output)
-	{
-		const char *uuid = json_string_value(json_object_get(output, "volume_uuid"));
-		const char *path = json_string_value(json_object_get(output, "path"));
-		const char *sha256 = json_string_value(json_object_get(output, "sha256"));
-		char latest[65];
-		bool ours = false;
-
-		for (size_t k = 0; k < r->pipeline->volume_count && uuid != NULL; k++)
-			ours |= strcmp(r->volumes[k].uuid, uuid) == 0;
-		hit = hit && ours && path != NULL && sha256 != NULL && registry_latest(r, uuid, path, latest) &&
-		      strcmp(latest, sha256) == 0;
-	}
+	json_array_foreach(outputs, i, output) hit = hit && output_holds(r, s, output);
 	if (hit) {
 		json_decref(s->outputs);
 		s->outputs = json_incref(outputs);

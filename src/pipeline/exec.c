@@ -107,8 +107,13 @@ static void consider(struct runner *r, struct run_step *s)
 	}
 	if (!volumes_free(r, s) || (s->cpu_mask = pick_cpus(r, s->cpus)) == 0)
 		return;
+	if (!versions_known(r, s)) {
+		step_finish(r, s, STATUS_FAILED);
+		return;
+	}
 	cache_key(r, s);
 	if (cache_hit(r, s)) {
+		versions_cached(r, s);
 		step_finish(r, s, STATUS_CACHED);
 		return;
 	}

@@ -31,6 +31,10 @@ static json_t *use_json(struct runner *r, struct run_step *s, struct run_use *u)
 	    (json_int_t)f->requests[PST_REQUEST_WRITE_ZEROES], "discards", (json_int_t)f->requests[PST_REQUEST_DISCARD],
 	    "p50_us", f->all_us[0] / n, "p95_us", f->all_us[1] / n, "p99_us", f->all_us[2] / n);
 
+	if (v->spec->source != SIZE_MAX) {
+		json_object_set_new(json, "version", json_string(v->version));
+		json_object_set_new(json, "version_uuid", json_string(v->version_uuid));
+	}
 	json_object_set_new(json, "read", kind_json(f, 0, PST_REQUEST_READ, seconds));
 	json_object_set_new(json, "write", kind_json(f, 1, PST_REQUEST_WRITE, seconds));
 	json_object_set_new(json, "flush", kind_json(f, 2, PST_REQUEST_FLUSH, seconds));
@@ -92,6 +96,7 @@ bool record_write(struct runner *r, json_t *accounting)
 			    json_pack("{s:s, s:s, s:b, s:s, s:i, s:i}", "io", r->daemon.io, "listen", r->daemon.listen,
 				      "own", r->daemon.own, "api", r->daemon.api, "pid", r->daemon.pid, "restarts",
 				      r->daemon.restarts));
+	json_object_set_new(json, "versions", versions_json(r));
 	json_object_set_new(json, "environment", environment_json());
 	json_object_set_new(json, "interrupted", json_boolean(r->cancelling));
 	reserve_release(r);

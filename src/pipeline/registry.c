@@ -19,6 +19,9 @@ static const char schema[] =
     "CREATE TABLE IF NOT EXISTS versions(id INTEGER PRIMARY KEY, volume TEXT, volume_uuid TEXT, path TEXT,"
     " sha256 TEXT, files INTEGER, bytes INTEGER, run_id TEXT, step TEXT, created REAL);"
     "CREATE INDEX IF NOT EXISTS versions_of ON versions(volume_uuid, path);"
+    "CREATE TABLE IF NOT EXISTS pins(uuid TEXT PRIMARY KEY, name TEXT, volume TEXT, volume_uuid TEXT, sha256 TEXT,"
+    " files INTEGER, bytes INTEGER, run_id TEXT, step TEXT, created REAL);"
+    "CREATE TABLE IF NOT EXISTS clones(uuid TEXT PRIMARY KEY, version_uuid TEXT, run_id TEXT);"
     "CREATE TABLE IF NOT EXISTS lineage(run_id TEXT, step TEXT, kind TEXT, name TEXT, sha256 TEXT);";
 
 bool registry_open(struct runner *r)
@@ -121,17 +124,52 @@ void registry_version(struct runner *r, struct run_step *s, struct run_volume *v
 					v->uuid, "path", path, "sha256", sha256, "files", files, "bytes", bytes));
 }
 
-bool registry_latest(struct runner *r, const char *volume_uuid, const char *path, char sha256[65])
+void registry_pin(struct runner *r, struct run_step *s, struct run_volume *v, const char *name, const char *uuid,
+		  json_t *digest)
 {
-	sqlite3_stmt *stmt =
-	    query(r, "SELECT sha256 FROM versions WHERE volume_uuid=? AND path=? ORDER BY id DESC LIMIT 1", "ss",
-		  volume_uuid, path);
-	bool found = stmt != NULL && sqlite3_step(stmt) == SQLITE_ROW;
+	execute(r, query(r, "INSERT OR REPLACE INTO pins VALUES(?,?,?,?,?,?,?,?,?,?)", "sssssiissd", uuid, name,
+			 v->name, v->uuid, json_string_value(json_object_get(digest, "sha256")),
+			 json_integer_value(json_object_get(digest, "files")),
+			 json_integer_value(json_object_get(digest, "bytes")), r->run_id, s->spec->name, run_wall()));
+	lineage(r, s, "pin", name, uuid);
+}
+
+/* The one text that @stmt gives, at most @bytes long; false if there is none. */
+static bool one_text(sqlite3_stmt *stmt, char *text, size_t bytes)
+{
+	bool found = stmt != NULL && sqlite3_step(stmt) == SQLITE_ROW && sqlite3_column_text(stmt, 0) != NULL;
 
 	if (found)
-		snprintf(sha256, 65, "%s", (const char *)sqlite3_column_text(stmt, 0));
+		snprintf(text, bytes, "%s", (const char *)sqlite3_column_text(stmt, 0));
 	sqlite3_finalize(stmt);
 	return found;
+}
+
+bool registry_pinned(struct runner *r, const char *uuid, char sha256[65])
+{
+	return one_text(query(r, "SELECT sha256 FROM pins WHERE uuid=?", "s", uuid), sha256, 65);
+}
+
+void registry_clone(struct runner *r, const char *uuid, const char *version_uuid)
+{
+	execute(r, query(r, "INSERT OR REPLACE INTO clones VALUES(?,?,?)", "sss", uuid, version_uuid, r->run_id));
+}
+
+bool registry_cloned(struct runner *r, const char *uuid, char version_uuid[40])
+{
+	return one_text(query(r, "SELECT version_uuid FROM clones WHERE uuid=?", "s", uuid), version_uuid, 40);
+}
+
+void registry_read_version(struct runner *r, struct run_step *s, const char *name, const char *uuid)
+{
+	lineage(r, s, "version", name, uuid);
+}
+
+bool registry_latest(struct runner *r, const char *volume_uuid, const char *path, char sha256[65])
+{
+	return one_text(query(r, "SELECT sha256 FROM versions WHERE volume_uuid=? AND path=? ORDER BY id DESC LIMIT 1",
+			      "ss", volume_uuid, path),
+			sha256, 65);
 }
 
 char *registry_success(struct runner *r, struct run_step *s)

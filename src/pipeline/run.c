@@ -309,6 +309,7 @@ static bool make_steps(struct runner *r)
 		s->control_fd = -1;
 		s->attempts = json_array();
 		s->outputs = json_array();
+		s->pin_digests = json_array();
 		s->cpus = PST_MAX(s->spec->cpus, 1u);
 		if (s->cpus > r->cpus) {
 			progress_line(r, "%s: asks for %u CPUs, this machine gives %u: it gets those", s->spec->name,
@@ -336,6 +337,7 @@ static void free_steps(struct runner *r)
 
 		json_decref(s->attempts);
 		json_decref(s->outputs);
+		json_decref(s->pin_digests);
 		for (size_t k = 0; s->uses != NULL && k < s->spec->uses_count; k++) {
 			free(s->uses[k].dir);
 			free(s->uses[k].work);
@@ -421,6 +423,7 @@ enum pst_run_result pst_run_pipeline(const struct pst_run_options *options)
 	r->daemon.leash = -1;
 	r->events = json_array();
 	r->timeline = json_array();
+	r->versions = json_array();
 	count_cpus(r);
 	make_run_id(r);
 	result = load(r);
@@ -444,6 +447,7 @@ enum pst_run_result pst_run_pipeline(const struct pst_run_options *options)
 	pst_pipeline_free(r->pipeline);
 	json_decref(r->events);
 	json_decref(r->timeline);
+	json_decref(r->versions);
 	free(r->file_dir);
 	free(r->record);
 	free(r->state);

@@ -18,6 +18,11 @@
 
 /* A volume of the pipeline as the daemon has it. */
 struct run_volume {
+	bool there, cloned;    /* in the daemon; as a clone of something */
+	bool made;             /* a clone: in this run */
+	char version[96];      /* a clone: "VOLUME@NAME" as the file calls them; "" before a step needed it */
+	char version_uuid[40]; /* a clone: of that version */
+	char own_version[40];  /* a clone: of the version that it was made from, as far as the registry knows */
 	const struct pst_pipeline_volume *spec;
 	char *name; /* PIPELINE-VOLUME */
 	char uuid[40];
@@ -56,6 +61,7 @@ struct run_use {
 	struct pst_attach attach; /* pid 0: not attached */
 	char *dir, *work;
 	bool rw, ready, detach_sent, full; /* full: of this attempt */
+	bool clean;                        /* left without a journal to replay; known when `check` was asked for */
 	double detach_deadline;            /* when to become rude */
 	unsigned rudeness;
 	uint64_t digest_bytes, digest_reads; /* read by our digest, not by the step */
@@ -75,6 +81,7 @@ struct run_step {
 	enum step_status status;
 	struct run_use *uses;
 	json_t *attempts, *outputs; /* outputs: versions of this run */
+	json_t *pin_digests;        /* per snapshot to be taken; null: its output has it */
 	unsigned attempt;           /* 1-based */
 	pid_t pid;
 	unsigned cpus;
@@ -118,7 +125,8 @@ struct runner {
 	struct run_step *steps;
 	sqlite3 *registry;
 	json_t *events, *timeline;
-	double started; /* monotonic */
+	json_t *versions; /* that this run took, kept or read: versions.c */
+	double started;   /* monotonic */
 	double started_wall, ended_wall;
 	int signals, janitor_leash;
 	pid_t janitor;
@@ -152,12 +160,36 @@ void daemon_child(struct runner *r, pid_t pid, int status);
 void daemon_close(struct runner *r);
 
 /* volumes.c */
+struct pst_api_error;
+/* One call, which an interrupted user ends; steals @body. */
+pst_err run_api(struct runner *r, const char *method, const char *path, json_t *body, json_t **ret,
+		struct pst_api_error *e);
+/* The same, waiting up to 10 s for a daemon that is away for a moment. */
+pst_err run_api_patient(struct runner *r, const char *method, const char *path, json_t *body, json_t **ret,
+			struct pst_api_error *e);
+/* Prints what happened and what to do. */
+void run_api_complain(const struct pst_api_error *e);
 enum pst_run_result volumes_open(struct runner *r);
-/* Deletes and makes it again: blank. */
-bool volume_renew(struct runner *r, struct run_volume *v);
+/* Deletes (if it is there) and makes it again: blank, or as its version. False after complaining. */
+bool volume_renew(struct runner *r, struct run_volume *v, struct pst_api_error *e);
 /* Fresh addresses and used bytes, before attaching. */
 bool volume_refresh(struct runner *r, struct run_volume *v);
 json_t *volumes_accounting(struct runner *r);
+
+/* versions.c: snapshots that steps take, clones that they use. */
+/* The versions of the clones that a step uses become known; false with s->error. */
+bool versions_known(struct runner *r, struct run_step *s);
+/* A clone of the right version is there, and for a step that writes it: a new one. False after complaining. */
+bool version_clone(struct runner *r, struct run_step *s, struct run_volume *v, bool rw, struct pst_api_error *e);
+/* Is @name ("VOLUME@NAME") still the version with this uuid? */
+bool version_stands(struct runner *r, const char *name, const char *uuid);
+/* Takes the snapshots of a step whose volumes are detached; false with s->error. */
+bool versions_pin(struct runner *r, struct run_step *s);
+/* Is there a snapshot to be taken of this use's volume? */
+bool versions_pins(const struct run_step *s, size_t volume);
+/* Versions of a cached step go to the record as well. */
+void versions_cached(struct runner *r, struct run_step *s);
+json_t *versions_json(struct runner *r);
 
 /* cache.c */
 void cache_key(struct runner *r, struct run_step *s);
@@ -173,10 +205,19 @@ void registry_version(struct runner *r, struct run_step *s, struct run_volume *v
 bool registry_latest(struct runner *r, const char *volume_uuid, const char *path, char sha256[65]);
 /* Outputs (JSON text, caller frees) of the last success of this step with this key; NULL if none. */
 char *registry_success(struct runner *r, struct run_step *s);
+/* Snapshots by uuid: what they hold, as their maker read it; and what clones were made from. */
+void registry_pin(struct runner *r, struct run_step *s, struct run_volume *v, const char *name, const char *uuid,
+		  json_t *digest);
+bool registry_pinned(struct runner *r, const char *uuid, char sha256[65]);
+void registry_clone(struct runner *r, const char *uuid, const char *version_uuid);
+bool registry_cloned(struct runner *r, const char *uuid, char version_uuid[40]);
+void registry_read_version(struct runner *r, struct run_step *s, const char *name, const char *uuid);
 /* Did the last try of this step, with the same key, not succeed? Then its checkpoints continue it. */
 bool registry_unfinished(struct runner *r, struct run_step *s);
 
 /* step.c: the states of one step. */
+/* The attempt has failed; the first reason given is the reason. */
+void step_fail(struct run_step *s, const char *fmt, ...) PST_PRINTF(2, 3);
 bool step_start(struct runner *r, struct run_step *s); /* false: could not; status is set */
 void step_message(struct runner *r, struct run_step *s, struct run_use *u);
 void step_exited(struct runner *r, struct run_step *s, int status);

@@ -17,6 +17,7 @@
  * process that carries this run's and step's name in its environment, wherever it moved itself.
  */
 #include "base/units.h"
+#include "control/client.h"
 #include "pipeline/runner.h"
 
 #include <ctype.h>
@@ -39,8 +40,7 @@
 
 static void begin_detach(struct runner *r, struct run_step *s, bool discard);
 
-static void fail(struct run_step *s, const char *fmt, ...) PST_PRINTF(2, 3);
-static void fail(struct run_step *s, const char *fmt, ...)
+void step_fail(struct run_step *s, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -71,12 +71,18 @@ static bool attach_one(struct runner *r, struct run_step *s, struct run_use *u)
 {
 	struct run_volume *v = &r->volumes[u->volume];
 
+	struct pst_api_error e = { 0 };
+
+	if (v->spec->source != SIZE_MAX && !version_clone(r, s, v, u->rw, &e)) {
+		step_fail(s, "volume '%s' can't be made as a clone of %s: %s", v->name, v->version, e.message);
+		return false;
+	}
 	if (!volume_refresh(r, v)) {
-		fail(s, "volume '%s' can't be asked for", v->name);
+		step_fail(s, "volume '%s' can't be asked for", v->name);
 		return false;
 	}
 	if (!make_place(r, s, u)) {
-		fail(s, "%s: %s", u->dir, strerror(errno));
+		step_fail(s, "%s: %s", u->dir, strerror(errno));
 		return false;
 	}
 	struct pst_attach_spec spec = {
@@ -87,17 +93,17 @@ static bool attach_one(struct runner *r, struct run_step *s, struct run_use *u)
 		.nsid = v->nsid,
 		.fs = v->spec->fs,
 		.ro = !u->rw,
-		.blank = v->used_bytes == 0,
+		.blank = v->used_bytes == 0 && v->spec->source == SIZE_MAX,
 		.path = r->path,
 		.dir = u->dir,
 		.work = u->work,
 		.extra_fd = -1,
 	};
 	if (pst_attach_start(&spec, &u->attach) != PST_OK) {
-		fail(s, "volume '%s': no process could be started for it", v->name);
+		step_fail(s, "volume '%s': no process could be started for it", v->name);
 		return false;
 	}
-	u->ready = u->detach_sent = u->full = false;
+	u->ready = u->detach_sent = u->full = u->clean = false;
 	u->rudeness = 0;
 	u->digest_bytes = u->digest_reads = 0;
 	return true;
@@ -257,11 +263,11 @@ static void launch(struct runner *r, struct run_step *s)
 	int log = open(s->log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
 
 	if (program == NULL || log < 0 || !control_open(r, s)) {
-		fail(s, "%s: %s",
-		     program == NULL ? s->spec->command[0]
-		     : log < 0       ? s->log_path
-				     : s->control_path,
-		     program == NULL ? "not found any more" : strerror(errno));
+		step_fail(s, "%s: %s",
+			  program == NULL ? s->spec->command[0]
+			  : log < 0       ? s->log_path
+					  : s->control_path,
+			  program == NULL ? "not found any more" : strerror(errno));
 		begin_detach(r, s, true);
 	} else {
 		dprintf(log, "--- attempt %u of step %s, run %s\n", s->attempt, s->spec->name, r->run_id);
@@ -277,7 +283,7 @@ static void launch(struct runner *r, struct run_step *s)
 		s->deadline = s->spec->timeout_ns > 0 ? run_now() + (double)s->spec->timeout_ns / 1e9 : 0;
 		if (s->pid < 0) {
 			s->pid = 0;
-			fail(s, "fork: %s", strerror(errno));
+			step_fail(s, "fork: %s", strerror(errno));
 			begin_detach(r, s, true);
 		}
 	}
@@ -317,13 +323,14 @@ bool step_start(struct runner *r, struct run_step *s)
 	free(dir);
 	for (size_t i = 0; i < s->spec->uses_count; i++) {
 		struct run_volume *v = &r->volumes[s->uses[i].volume];
+		struct pst_api_error e;
 
 		/* Checkpoints of another try, or of one that ended well, must not be taken up. */
 		if (s->uses[i].rw && !s->continues && v->used_bytes > 0 &&
 		    strcmp(v->spec->profile, "checkpoint") == 0) {
-			progress_line(r, "%s: starts anew: checkpoint volume '%s' is made empty", s->spec->name,
-				      v->name);
-			if (!volume_renew(r, v))
+			progress_line(r, "%s: starts anew: checkpoint volume '%s' is made %s", s->spec->name, v->name,
+				      v->spec->source == SIZE_MAX ? "empty" : "anew from its version");
+			if (!volume_renew(r, v, &e))
 				return false;
 		}
 	}
@@ -344,7 +351,8 @@ static void begin_detach(struct runner *r, struct run_step *s, bool discard)
 			continue;
 		/* Where it is mounted, what a killed step wrote is in the kernel and worth keeping. */
 		bool drop = discard && r->path == PST_MOUNT_STAGED;
-		(void)pst_attach_send(&u->attach, json_pack("{s:s, s:b}", "op", "detach", "discard", drop));
+		(void)pst_attach_send(&u->attach, json_pack("{s:s, s:b, s:b}", "op", "detach", "discard", drop, "check",
+							    versions_pins(s, u->volume)));
 		u->detach_sent = true;
 		u->detach_deadline = run_now() + DETACH_PATIENCE_S;
 	}
@@ -387,6 +395,8 @@ static void attempt_over(struct runner *r, struct run_step *s)
 	json_t *a;
 	size_t i;
 
+	if (!s->attempt_failed && s->spec->pins_count > 0)
+		(void)versions_pin(r, s); /* or it has failed */
 	if (s->attempt_failed)
 		explain_full(r, s);
 	record_attempt(s);
@@ -431,24 +441,57 @@ void step_finish(struct runner *r, struct run_step *s, enum step_status status)
 		progress_line(r, "%s: %s", s->spec->name, words[status]);
 }
 
-/* The next output to read; DETACHING when there is none left. */
+/*
+ * What is read after a success: each output, then what goes into a snapshot and was no output. digest_next counts
+ * through both. False: no such; else what it is, *ret_pin is SIZE_MAX for an output.
+ */
+static bool digest_target(struct run_step *s, size_t *ret_volume, const char **ret_path, size_t *ret_pin)
+{
+	const struct pst_pipeline_step *spec = s->spec;
+	size_t outputs = spec->outputs_given ? spec->outputs_count : spec->uses_count, n = s->digest_next;
+
+	*ret_pin = n < outputs ? SIZE_MAX : n - outputs;
+	*ret_path = n < outputs && spec->outputs_given ? spec->outputs[n].path : "/";
+	if (n >= outputs + spec->pins_count)
+		return false;
+	*ret_volume = n >= outputs          ? spec->pins[n - outputs].volume
+		      : spec->outputs_given ? spec->outputs[n].volume
+					    : spec->uses[n].volume;
+	return true;
+}
+
+static bool is_output(struct runner *r, struct run_step *s, size_t volume)
+{
+	const char *name = r->pipeline->volumes[volume].name;
+	json_t *output;
+	size_t i;
+
+	json_array_foreach(s->outputs, i,
+			   output) if (strcmp(json_string_value(json_object_get(output, "volume")), name) == 0 &&
+				       strcmp(json_string_value(json_object_get(output, "path")), "/") ==
+					   0) return true;
+	return false;
+}
+
+/* The next of them; DETACHING when there is none left. */
 static void next_digest(struct runner *r, struct run_step *s)
 {
-	size_t count = s->spec->outputs_given ? s->spec->outputs_count : s->spec->uses_count;
+	const char *path;
+	size_t volume, pin;
 
-	for (; s->digest_next < count; s->digest_next++) {
-		size_t volume =
-		    s->spec->outputs_given ? s->spec->outputs[s->digest_next].volume : s->uses[s->digest_next].volume;
-		const char *path = s->spec->outputs_given ? s->spec->outputs[s->digest_next].path : "/";
-
+	for (; digest_target(s, &volume, &path, &pin); s->digest_next++) {
+		if (pin != SIZE_MAX && is_output(r, s, volume)) {
+			json_array_append_new(s->pin_digests, json_null());
+			continue;
+		}
 		for (size_t i = 0; i < s->spec->uses_count; i++) {
 			struct run_use *u = &s->uses[i];
 
-			if (u->volume != volume || !u->rw)
+			if (u->volume != volume || (!u->rw && pin == SIZE_MAX))
 				continue;
 			if (pst_attach_send(&u->attach, json_pack("{s:s, s:i, s:s}", "op", "digest", "id", 0, "path",
 								  path + (path[0] == '/'))) != PST_OK)
-				fail(s, "volume '%s' is gone", r->volumes[volume].name);
+				step_fail(s, "volume '%s' is gone", r->volumes[volume].name);
 			else
 				return;
 		}
@@ -458,16 +501,20 @@ static void next_digest(struct runner *r, struct run_step *s)
 
 static void digest_arrived(struct runner *r, struct run_step *s, struct run_use *u, json_t *m)
 {
-	const char *path = s->spec->outputs_given ? s->spec->outputs[s->digest_next].path : "/";
+	const char *path = "/";
+	size_t volume, pin = SIZE_MAX;
 
+	(void)digest_target(s, &volume, &path, &pin);
 	/* Not the step's own reads. */
 	u->digest_bytes += (uint64_t)json_integer_value(json_object_get(m, "bytes_read"));
 	u->digest_reads += (uint64_t)json_integer_value(json_object_get(m, "reads"));
 	if (!json_is_true(json_object_get(m, "ok")))
-		fail(s, "its output '%s' on volume '%s': %s", path, r->volumes[u->volume].name,
-		     json_string_value(json_object_get(m, "message")));
-	else
+		step_fail(s, "its output '%s' on volume '%s': %s", path, r->volumes[u->volume].name,
+			  json_string_value(json_object_get(m, "message")));
+	else if (pin == SIZE_MAX)
 		registry_version(r, s, &r->volumes[u->volume], path, m);
+	else
+		json_array_append(s->pin_digests, m);
 	s->digest_next++;
 	next_digest(r, s);
 }
@@ -487,7 +534,7 @@ static void keeper_gone(struct runner *r, struct run_step *s, struct run_use *u)
 {
 	release_use(r, u);
 	if (s->state != STEP_DETACHING) {
-		fail(s, "volume '%s' was detached by somebody else", r->volumes[u->volume].name);
+		step_fail(s, "volume '%s' was detached by somebody else", r->volumes[u->volume].name);
 		if (s->state == STEP_RUNNING)
 			step_cancel(r, s, true);
 		else
@@ -518,9 +565,11 @@ void step_message(struct runner *r, struct run_step *s, struct run_use *u)
 		if (s->state == STEP_ATTACHING)
 			all_ready(r, s);
 	} else if (event != NULL && strcmp(event, "error") == 0) {
-		fail(s, "%s", json_string_value(json_object_get(m, "message")));
+		step_fail(s, "%s", json_string_value(json_object_get(m, "message")));
 		if (s->state == STEP_ATTACHING)
 			begin_detach(r, s, true);
+	} else if (event != NULL && strcmp(event, "detached") == 0) {
+		u->clean = json_is_true(json_object_get(m, "clean"));
 	} else if (event != NULL && strcmp(event, "persisted") == 0) {
 		control_answer(s, m);
 	} else if (event != NULL && strcmp(event, "digest") == 0 && s->state == STEP_DIGESTING) {
@@ -538,15 +587,15 @@ void step_exited(struct runner *r, struct run_step *s, int status)
 	s->exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 0;
 	s->exit_signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
 	if (s->timed_out)
-		fail(s, "ran into its timeout of %.0f s", (double)s->spec->timeout_ns / 1e9);
+		step_fail(s, "ran into its timeout of %.0f s", (double)s->spec->timeout_ns / 1e9);
 	else if (r->cancelling)
-		fail(s, "interrupted");
+		step_fail(s, "interrupted");
 	else if (s->killed_for_rehearsal)
-		fail(s, "killed in a rehearsal");
+		step_fail(s, "killed in a rehearsal");
 	else if (s->exit_signal != 0)
-		fail(s, "killed by signal %d (%s)", s->exit_signal, strsignal(s->exit_signal));
+		step_fail(s, "killed by signal %d (%s)", s->exit_signal, strsignal(s->exit_signal));
 	else if (s->exit_code != 0)
-		fail(s, "exit code %d", s->exit_code);
+		step_fail(s, "exit code %d", s->exit_code);
 	if (s->attempt_failed) {
 		begin_detach(r, s, true);
 	} else {
@@ -554,6 +603,7 @@ void step_exited(struct runner *r, struct run_step *s, int status)
 		s->digest_next = 0;
 		json_decref(s->outputs);
 		s->outputs = json_array();
+		json_array_clear(s->pin_digests);
 		control_close(s);
 		next_digest(r, s);
 	}
@@ -591,7 +641,7 @@ void step_cancel(struct runner *r, struct run_step *s, bool now)
 		s->term_sent = now ? 2 : PST_MAX(s->term_sent, 1u);
 		s->deadline = run_now() + TERM_PATIENCE_S;
 	} else if (s->state == STEP_ATTACHING || s->state == STEP_DIGESTING) {
-		fail(s, "interrupted");
+		step_fail(s, "interrupted");
 		begin_detach(r, s, true);
 	} else if (s->state == STEP_DETACHING && s->next_try > 0) {
 		step_finish(r, s, STATUS_FAILED);

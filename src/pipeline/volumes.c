@@ -11,7 +11,7 @@
 #include <string.h>
 #include <time.h>
 
-static void complain(const struct pst_api_error *e)
+void run_api_complain(const struct pst_api_error *e)
 {
 	fprintf(stderr, "penstock: %s\n", e->message);
 	if (e->hint[0] != '\0')
@@ -33,8 +33,8 @@ static bool impatient(void *arg)
 	return p->r->cancelling ? run_now() >= p->until : run_interrupted();
 }
 
-static pst_err call(struct runner *r, const char *method, const char *path, json_t *body, json_t **ret,
-		    struct pst_api_error *e)
+pst_err run_api(struct runner *r, const char *method, const char *path, json_t *body, json_t **ret,
+		struct pst_api_error *e)
 {
 	struct patience patience = { r, run_now() + CANCELLING_PATIENCE_S };
 
@@ -42,6 +42,23 @@ static pst_err call(struct runner *r, const char *method, const char *path, json
 	pst_api_on_wait(impatient, &patience);
 	pst_err err = pst_api_call(r->daemon.api, method, path, body, ret, e);
 	pst_api_on_wait(NULL, NULL);
+	json_decref(body);
+	return err;
+}
+
+pst_err run_api_patient(struct runner *r, const char *method, const char *path, json_t *body, json_t **ret,
+			struct pst_api_error *e)
+{
+	pst_err err;
+
+	for (int i = 0; (err = run_api(r, method, path, json_incref(body), ret, e)) == PST_E_REFUSED && i < 40; i++) {
+		struct timespec pause = { 0, 250000000 };
+
+		if (r->cancelling)
+			break;
+		nanosleep(&pause, NULL);
+		daemon_tick(r);
+	}
 	json_decref(body);
 	return err;
 }
@@ -70,16 +87,20 @@ static bool take(struct run_volume *v, json_t *json)
 	snprintf(v->nqn, sizeof(v->nqn), "%s", nqn);
 	v->nsid = (unsigned)json_integer_value(json_object_get(json, "nsid"));
 	v->used_bytes = (uint64_t)json_integer_value(json_object_get(json, "used_bytes"));
+	v->cloned = json_is_string(json_object_get(json, "source"));
+	v->there = true;
 	return parse_address(v, json_string_value(json_array_get(json_object_get(json, "addresses"), 0)));
 }
 
 static pst_err create(struct runner *r, struct run_volume *v, struct pst_api_error *e)
 {
-	json_t *json = NULL;
-	pst_err err = call(r, "POST", "/v1/volumes",
-			   json_pack("{s:s, s:I, s:s}", "name", v->name, "size_bytes", (json_int_t)v->spec->size_bytes,
-				     "profile", v->spec->profile),
-			   &json, e);
+	json_t *json = NULL, *body = json_pack("{s:s, s:s}", "name", v->name, "profile", v->spec->profile);
+
+	if (v->spec->source == SIZE_MAX)
+		json_object_set_new(body, "size_bytes", json_integer((json_int_t)v->spec->size_bytes));
+	else
+		json_object_set_new(body, "source", json_sprintf("%s-%s", r->pipeline->name, v->version));
+	pst_err err = run_api(r, "POST", "/v1/volumes", body, &json, e);
 
 	if (err == PST_OK && !take(v, json)) {
 		snprintf(e->message, sizeof(e->message), "the daemon's answer about volume '%s' lacks its address",
@@ -87,6 +108,11 @@ static pst_err create(struct runner *r, struct run_volume *v, struct pst_api_err
 		err = PST_E_PROTO;
 	}
 	json_decref(json);
+	if (err == PST_OK && v->spec->source != SIZE_MAX) {
+		v->made = true;
+		snprintf(v->own_version, sizeof(v->own_version), "%s", v->version_uuid);
+		registry_clone(r, v->uuid, v->version_uuid);
+	}
 	return err;
 }
 
@@ -96,14 +122,14 @@ static pst_err fetch(struct runner *r, struct run_volume *v, struct pst_api_erro
 	char path[160];
 
 	snprintf(path, sizeof(path), "/v1/volumes/%s", v->name);
-	pst_err err = call(r, "GET", path, NULL, &json, e);
+	pst_err err = run_api(r, "GET", path, NULL, &json, e);
 	if (err == PST_OK) {
 		json_int_t size = json_integer_value(json_object_get(json, "size_bytes"));
 		bool first = v->uuid[0] == '\0';
 
 		if (!take(v, json))
 			err = PST_E_PROTO;
-		else if (first && size != (json_int_t)v->spec->size_bytes)
+		else if (first && v->spec->source == SIZE_MAX && size != (json_int_t)v->spec->size_bytes)
 			progress_line(r,
 				      "volume '%s' exists with %lld bytes; the file asks for %llu: it stays as it is",
 				      v->name, (long long)size, (unsigned long long)v->spec->size_bytes);
@@ -133,6 +159,41 @@ static bool target_bytes(json_t *stats, const char *name, uint64_t *ret_bytes)
 	return false;
 }
 
+/*
+ * A clone is made when a step first needs it, since its version may not be there yet. What is in its place must be a
+ * clone, because it will be deleted for a new one without asking.
+ */
+static pst_err open_clone(struct runner *r, struct run_volume *v, struct pst_api_error *e)
+{
+	pst_err err = fetch(r, v, e);
+
+	if (err == PST_E_NOTFOUND)
+		return PST_OK;
+	if (err != PST_OK)
+		return err;
+	if (!v->cloned) {
+		snprintf(e->message, sizeof(e->message),
+			 "volume '%s' is to be a clone, but a volume that is none has this name; it is not touched",
+			 v->name);
+		snprintf(e->hint, sizeof(e->hint), "penstock volume delete %s, if its contents are not needed",
+			 v->name);
+		return PST_E_EXISTS;
+	}
+	(void)registry_cloned(r, v->uuid, v->own_version);
+	return PST_OK;
+}
+
+static pst_err open_one(struct runner *r, struct run_volume *v, struct pst_api_error *e)
+{
+	if (v->spec->source != SIZE_MAX)
+		return open_clone(r, v, e);
+	pst_err err = fetch(r, v, e);
+	if (err == PST_E_NOTFOUND && (err = create(r, v, e)) == PST_OK)
+		progress_line(r, "volume '%s' made: %llu MiB, profile %s", v->name,
+			      (unsigned long long)(v->spec->size_bytes >> 20), v->spec->profile);
+	return err;
+}
+
 enum pst_run_result volumes_open(struct runner *r)
 {
 	struct pst_api_error e;
@@ -144,24 +205,19 @@ enum pst_run_result volumes_open(struct runner *r)
 		v->spec = &r->pipeline->volumes[i];
 		if (asprintf(&v->name, "%s-%s", r->pipeline->name, v->spec->name) < 0)
 			return PST_RUN_FAILED;
-		pst_err err = fetch(r, v, &e);
-		if (err == PST_E_NOTFOUND && (err = create(r, v, &e)) == PST_OK) {
-			progress_line(r, "volume '%s' made: %llu MiB, profile %s", v->name,
-				      (unsigned long long)(v->spec->size_bytes >> 20), v->spec->profile);
-		}
+		pst_err err = open_one(r, v, &e);
 		if (err == PST_E_CANCELLED)
 			return PST_RUN_INTERRUPTED;
 		if (err != PST_OK) {
 			if (e.message[0] == '\0')
 				snprintf(e.message, sizeof(e.message), "volume '%s': %s", v->name, pst_err_text(err));
-			complain(&e);
+			run_api_complain(&e);
 			return err == PST_E_NOSPACE ? PST_RUN_NO_SPACE : PST_RUN_FAILED;
 		}
+		if (r->daemon.listen[0] == '\0' && v->there)
+			snprintf(r->daemon.listen, sizeof(r->daemon.listen), "%.100s:%u", v->host, v->port);
 	}
-	if (r->daemon.listen[0] == '\0' && r->pipeline->volume_count > 0)
-		snprintf(r->daemon.listen, sizeof(r->daemon.listen), "%.100s:%u", r->volumes[0].host,
-			 r->volumes[0].port);
-	if (call(r, "GET", "/v1/stats", NULL, &stats, &e) == PST_OK)
+	if (run_api(r, "GET", "/v1/stats", NULL, &stats, &e) == PST_OK)
 		for (size_t i = 0; i < r->pipeline->volume_count; i++)
 			r->volumes[i].target_known =
 			    target_bytes(stats, r->volumes[i].name, &r->volumes[i].target_before);
@@ -172,43 +228,37 @@ enum pst_run_result volumes_open(struct runner *r)
 bool volume_refresh(struct runner *r, struct run_volume *v)
 {
 	struct pst_api_error e;
+	pst_err err;
 
 	/* A daemon that is away for a moment: a step's start waits with the others for it. */
-	for (int i = 0; i < 40; i++) {
-		pst_err err = fetch(r, v, &e);
-
-		if (err == PST_OK)
-			return true;
-		if (err != PST_E_REFUSED || r->cancelling) {
-			complain(&e);
-			return false;
-		}
+	for (int i = 0; (err = fetch(r, v, &e)) == PST_E_REFUSED && i < 40 && !r->cancelling; i++) {
 		struct timespec pause = { 0, 250000000 };
+
 		nanosleep(&pause, NULL);
 		daemon_tick(r);
 	}
-	complain(&e);
-	return false;
+	if (err != PST_OK)
+		run_api_complain(&e);
+	return err == PST_OK;
 }
 
-bool volume_renew(struct runner *r, struct run_volume *v)
+bool volume_renew(struct runner *r, struct run_volume *v, struct pst_api_error *e)
 {
-	struct pst_api_error e;
 	char path[160];
 
 	snprintf(path, sizeof(path), "/v1/volumes/%s", v->name);
-	pst_err err = call(r, "DELETE", path, NULL, NULL, &e);
+	pst_err err = v->there ? run_api_patient(r, "DELETE", path, NULL, NULL, e) : PST_OK;
 	/* The last host of it may still be closing its connections. */
 	for (int i = 0; i < 20 && err == PST_E_BUSY; i++) {
 		struct timespec pause = { 0, 100000000 };
 
 		nanosleep(&pause, NULL);
-		err = call(r, "DELETE", path, NULL, NULL, &e);
+		err = run_api(r, "DELETE", path, NULL, NULL, e);
 	}
 	if (err == PST_OK)
-		err = create(r, v, &e);
+		err = create(r, v, e);
 	if (err != PST_OK)
-		complain(&e);
+		run_api_complain(e);
 	else
 		v->target_known = false; /* counts of the old one are gone with it */
 	return err == PST_OK;
@@ -218,7 +268,7 @@ json_t *volumes_accounting(struct runner *r)
 {
 	json_t *all = json_object(), *stats = NULL;
 	struct pst_api_error e;
-	bool answered = call(r, "GET", "/v1/stats", NULL, &stats, &e) == PST_OK;
+	bool answered = run_api(r, "GET", "/v1/stats", NULL, &stats, &e) == PST_OK;
 
 	for (size_t i = 0; i < r->pipeline->volume_count; i++) {
 		struct run_volume *v = &r->volumes[i];
