@@ -24,55 +24,147 @@ static uint32_t page_crc(const struct pst_space_page *page)
 	return pst_crc32c_more(crc, &page->partition, sizeof(*page) - offsetof(struct pst_space_page, partition));
 }
 
-static void page_init(struct pst_alloc *a, uint32_t index)
+static void page_init(const struct pst_alloc *a, struct pst_space_page *p, uint32_t index)
 {
-	struct pst_space_page *p = &a->used[index];
-
 	memset(p, 0, sizeof(*p));
 	p->magic = PST_SPACE_MAGIC;
 	p->partition = a->partition;
 	p->index = index;
 	p->crc = page_crc(p);
-	a->page_crc[index] = p->crc;
 }
 
-/* By words: a large pool has hundreds of millions of blocks. */
-static void all_free(struct pst_alloc *a)
+static uint64_t *busy_word(const struct pst_alloc *a, uint32_t block)
 {
-	for (uint32_t w = 0; w < a->pages * PST_SPACE_WORDS; w++) {
-		uint64_t first = (uint64_t)w * 64, word = 0;
+	return &a->busy[block / PST_SPACE_BITS][block % PST_SPACE_BITS / 64];
+}
 
-		if (first < a->data_start)
-			word |= a->data_start - first >= 64 ? UINT64_MAX : bit(a->data_start) - 1;
-		if (first + 64 > a->blocks)
-			word |= first >= a->blocks ? UINT64_MAX : ~(bit(a->blocks) - 1);
-		a->busy[w] = word;
-		a->page_free[w / PST_SPACE_WORDS] += 64 - (uint32_t)__builtin_popcountll(word);
+static void make_busy(struct pst_alloc *a, uint32_t block)
+{
+	*busy_word(a, block) |= bit(block);
+	a->page_free[block / PST_SPACE_BITS]--;
+	a->free_count--;
+}
+
+/* Those of [from, to) that are busy become free, word by word. */
+static void make_free(struct pst_alloc *a, uint32_t from, uint32_t to)
+{
+	while (from < to) {
+		uint32_t n = PST_MIN(64 - from % 64, to - from);
+		uint64_t mask = (n == 64 ? ~(uint64_t)0 : bit(n) - 1) << (from % 64);
+		uint64_t *word = busy_word(a, from);
+		uint32_t count = (uint32_t)__builtin_popcountll(*word & mask);
+
+		*word &= ~mask;
+		a->page_free[from / PST_SPACE_BITS] += count;
+		a->free_count += count;
+		from += n;
 	}
-	a->free_count = a->blocks - a->data_start;
 }
 
-pst_err pst_alloc_init(struct pst_alloc *a, uint32_t partition, uint32_t blocks, uint32_t data_start)
-{
-	uint32_t pages = (uint32_t)pst_div_round_up(blocks, PST_SPACE_BITS);
-	size_t page_bytes = (size_t)pages * PST_BLOCK_BYTES;
+/* ---- Making and growing ---- */
 
-	*a = (struct pst_alloc){ .partition = partition, .blocks = blocks, .data_start = data_start, .pages = pages };
-	a->used = aligned_alloc(PST_BLOCK_BYTES, page_bytes);
-	a->busy = calloc((size_t)pages * PST_SPACE_WORDS, sizeof(uint64_t));
-	a->page_free = calloc(pages, sizeof(uint32_t));
-	a->page_crc = calloc(pages, sizeof(uint32_t));
-	a->page_dirty = calloc(pages, 1);
-	a->page_copy = calloc(pages, 1);
-	if (a->used == NULL || a->busy == NULL || a->page_free == NULL || a->page_crc == NULL ||
-	    a->page_dirty == NULL || a->page_copy == NULL) {
-		pst_alloc_done(a);
+static void *array(uint64_t count, size_t size, bool *ok)
+{
+	void *p = calloc(PST_MAX(count, 1u), size);
+
+	*ok = *ok && p != NULL;
+	return p;
+}
+
+/* Memory for the pages from @from on; those before it are the caller's to copy. */
+static bool growth_memory(struct pst_alloc_growth *g, uint32_t from)
+{
+	uint32_t count = g->pages - from;
+	bool ok = true;
+
+	g->used = array(g->pages, sizeof(g->used[0]), &ok);
+	g->busy = array(g->pages, sizeof(g->busy[0]), &ok);
+	g->page_free = array(g->pages, sizeof(g->page_free[0]), &ok);
+	g->page_crc = array(g->pages, sizeof(g->page_crc[0]), &ok);
+	g->page_dirty = array(g->pages, 1, &ok);
+	g->page_copy = array(g->pages, 1, &ok);
+	g->memory[0] = aligned_alloc(PST_BLOCK_BYTES, (size_t)PST_MAX(count, 1u) * PST_BLOCK_BYTES);
+	g->memory[1] = malloc((size_t)PST_MAX(count, 1u) * PST_SPACE_WORDS * sizeof(uint64_t));
+	return ok && g->memory[0] != NULL && g->memory[1] != NULL;
+}
+
+pst_err pst_alloc_grow_prepare(const struct pst_alloc *a, uint32_t blocks, uint32_t reserved,
+			       struct pst_alloc_growth *ret_growth)
+{
+	struct pst_alloc_growth g = { .blocks = blocks, .reserved = reserved };
+
+	pst_assert(reserved > 0 && reserved < blocks && a->segment_count < PST_SEGMENTS_MAX);
+	pst_assert(blocks <= UINT32_MAX - a->blocks);
+	g.pages = (uint32_t)pst_div_round_up((uint64_t)a->blocks + blocks, PST_SPACE_BITS);
+	if (!growth_memory(&g, a->pages)) {
+		pst_alloc_grow_cancel(&g);
 		return PST_E_NOMEM;
 	}
-	for (uint32_t i = 0; i < pages; i++)
-		page_init(a, i);
-	all_free(a);
-	a->cursor = data_start;
+	memset(g.memory[1], 0xff, (size_t)(g.pages - a->pages) * PST_SPACE_WORDS * sizeof(uint64_t));
+	for (uint32_t i = a->pages; i < g.pages; i++) {
+		g.used[i] = (struct pst_space_page *)g.memory[0] + (i - a->pages);
+		g.busy[i] = (uint64_t *)g.memory[1] + (size_t)(i - a->pages) * PST_SPACE_WORDS;
+		page_init(a, g.used[i], i);
+		g.page_crc[i] = g.used[i]->crc;
+		g.page_dirty[i] = PST_PAGE_DIRTY;
+	}
+	*ret_growth = g;
+	return PST_OK;
+}
+
+void pst_alloc_grow_cancel(struct pst_alloc_growth *g)
+{
+	free(g->used);
+	free(g->busy);
+	free(g->page_free);
+	free(g->page_crc);
+	free(g->page_dirty);
+	free(g->page_copy);
+	for (size_t i = 0; i < PST_ARRAY_COUNT(g->memory); i++)
+		free(g->memory[i]);
+	*g = (struct pst_alloc_growth){ 0 };
+}
+
+#define TAKE_OVER(name)                                                          \
+	do {                                                                     \
+		if (a->pages > 0)                                                \
+			memcpy(g->name, a->name, a->pages * sizeof(g->name[0])); \
+		free(a->name);                                                   \
+		a->name = g->name;                                               \
+	} while (0)
+
+void pst_alloc_grow_commit(struct pst_alloc *a, struct pst_alloc_growth *g)
+{
+	uint32_t data = a->blocks + g->reserved, end = a->blocks + g->blocks;
+
+	TAKE_OVER(used);
+	TAKE_OVER(busy);
+	TAKE_OVER(page_free);
+	TAKE_OVER(page_crc);
+	TAKE_OVER(page_dirty);
+	TAKE_OVER(page_copy);
+	for (size_t i = 0; i < PST_ARRAY_COUNT(g->memory); i++)
+		a->memory[a->memory_count++] = g->memory[i];
+	a->pages = g->pages;
+	a->segments[a->segment_count++] = (struct pst_alloc_segment){ data, end };
+	a->blocks = end;
+	a->data_blocks += end - data;
+	make_free(a, data, end);
+	*g = (struct pst_alloc_growth){ 0 };
+}
+
+/* An empty partition is one that has grown from nothing. */
+pst_err pst_alloc_init(struct pst_alloc *a, uint32_t partition, uint32_t blocks, uint32_t data_start)
+{
+	struct pst_alloc_growth growth;
+	pst_err err;
+
+	*a = (struct pst_alloc){ .partition = partition, .data_start = data_start, .cursor = data_start };
+	err = pst_alloc_grow_prepare(a, blocks, data_start, &growth);
+	if (err != PST_OK)
+		return err;
+	pst_alloc_grow_commit(a, &growth);
+	memset(a->page_dirty, 0, a->pages);
 	return PST_OK;
 }
 
@@ -85,14 +177,9 @@ void pst_alloc_done(struct pst_alloc *a)
 	free(a->page_crc);
 	free(a->page_dirty);
 	free(a->page_copy);
+	for (uint32_t i = 0; i < a->memory_count; i++)
+		free(a->memory[i]);
 	*a = (struct pst_alloc){ 0 };
-}
-
-static void make_busy(struct pst_alloc *a, uint32_t block)
-{
-	a->busy[block / 64] |= bit(block);
-	a->page_free[block / PST_SPACE_BITS]--;
-	a->free_count--;
 }
 
 /* First free block in [from, to); @to if there is none. */
@@ -107,7 +194,7 @@ static uint32_t find_free(const struct pst_alloc *a, uint32_t from, uint32_t to)
 			from = (uint32_t)PST_MIN(next, to);
 			continue;
 		}
-		word = ~a->busy[from / 64] >> (from % 64);
+		word = ~*busy_word(a, from) >> (from % 64);
 		if (word != 0)
 			return PST_MIN(from + (uint32_t)__builtin_ctzll(word), to);
 		from = (uint32_t)PST_MIN(((uint64_t)from / 64 + 1) * 64, to);
@@ -134,23 +221,23 @@ uint32_t pst_alloc_take(struct pst_alloc *a, uint32_t want, uint32_t *ret_block)
 
 void pst_alloc_release(struct pst_alloc *a, uint32_t block, uint32_t count)
 {
-	for (uint32_t b = block; b < block + count; b++) {
-		pst_assert(b >= a->data_start && b < a->blocks);
+	pst_assert(pst_alloc_valid(a, block, count));
+	for (uint32_t b = block; b < block + count; b++)
 		pst_assert(pst_alloc_is_busy(a, b) && !pst_alloc_is_used(a, b));
-		a->busy[b / 64] &= ~bit(b);
-		a->page_free[b / PST_SPACE_BITS]++;
-	}
-	a->free_count += count;
+	make_free(a, block, block + count);
 }
 
 bool pst_alloc_valid(const struct pst_alloc *a, uint64_t block, uint64_t count)
 {
-	return block >= a->data_start && pst_range_ok(block, count, a->blocks);
+	for (uint32_t i = 0; i < a->segment_count; i++)
+		if (block < a->segments[i].end)
+			return block >= a->segments[i].data && pst_range_ok(block, count, a->segments[i].end);
+	return false;
 }
 
 static uint64_t *used_word(const struct pst_alloc *a, uint32_t block)
 {
-	return &a->used[block / PST_SPACE_BITS].bits[block % PST_SPACE_BITS / 64];
+	return &a->used[block / PST_SPACE_BITS]->bits[block % PST_SPACE_BITS / 64];
 }
 
 bool pst_alloc_is_used(const struct pst_alloc *a, uint32_t block)
@@ -160,7 +247,7 @@ bool pst_alloc_is_used(const struct pst_alloc *a, uint32_t block)
 
 bool pst_alloc_is_busy(const struct pst_alloc *a, uint32_t block)
 {
-	return (a->busy[block / 64] & bit(block)) != 0;
+	return (*busy_word(a, block) & bit(block)) != 0;
 }
 
 bool pst_alloc_use(struct pst_alloc *a, uint32_t block)
@@ -210,10 +297,10 @@ uint32_t pst_alloc_freeze(struct pst_alloc *a, uint64_t generation)
 		if (!(a->page_dirty[i] & PST_PAGE_DIRTY))
 			continue;
 		a->page_dirty[i] = PST_PAGE_WRITING;
-		a->used[i].generation = generation;
-		a->used[i].crc = page_crc(&a->used[i]);
-		a->page_crc[i] = a->used[i].crc;
-		a->shadow[i] = a->used[i];
+		a->used[i]->generation = generation;
+		a->used[i]->crc = page_crc(a->used[i]);
+		a->page_crc[i] = a->used[i]->crc;
+		memcpy(&a->shadow[i], a->used[i], sizeof(a->shadow[i]));
 	}
 	return pst_crc32c(a->page_crc, a->pages * sizeof(uint32_t));
 }
@@ -241,26 +328,39 @@ pst_err pst_alloc_load_page(struct pst_alloc *a, uint32_t index, const struct ps
 	}
 	if (best < 0)
 		return blank ? PST_OK : PST_E_CHECKSUM;
-	a->used[index] = copies[best];
+	memcpy(a->used[index], &copies[best], sizeof(copies[best]));
 	a->page_crc[index] = copies[best].crc;
 	a->page_copy[index] = (uint8_t)best;
 	return PST_OK;
 }
 
-pst_err pst_alloc_loaded(struct pst_alloc *a, uint32_t digest, uint64_t used_count)
+static pst_err page_loaded(struct pst_alloc *a, uint32_t index)
 {
-	if (pst_crc32c(a->page_crc, a->pages * sizeof(uint32_t)) != digest)
-		return PST_E_CHECKSUM;
-	for (uint32_t w = 0; w < a->pages * PST_SPACE_WORDS; w++) {
-		uint64_t word = a->used[w / PST_SPACE_WORDS].bits[w % PST_SPACE_WORDS];
+	for (uint32_t w = 0; w < PST_SPACE_WORDS; w++) {
+		uint64_t word = a->used[index]->bits[w];
 		uint32_t count = (uint32_t)__builtin_popcountll(word);
 
-		if ((word & a->busy[w]) != 0) /* so far only what is no data block is busy */
+		if ((word & a->busy[index][w]) != 0) /* so far only what is no data block is busy */
 			return PST_E_CHECKSUM;
-		a->busy[w] |= word;
-		a->page_free[w / PST_SPACE_WORDS] -= count;
+		a->busy[index][w] |= word;
+		a->page_free[index] -= count;
 		a->free_count -= count;
 		a->used_count += count;
 	}
+	return PST_OK;
+}
+
+pst_err pst_alloc_loaded(struct pst_alloc *a, uint32_t pages, uint32_t digest, uint64_t used_count)
+{
+	if (pages > a->pages || pst_crc32c(a->page_crc, pages * sizeof(uint32_t)) != digest)
+		return PST_E_CHECKSUM;
+	for (uint32_t i = 0; i < pages; i++) {
+		pst_err err = page_loaded(a, i);
+
+		if (err != PST_OK)
+			return err;
+	}
+	for (uint32_t i = pages; i < a->pages; i++)
+		a->page_dirty[i] |= PST_PAGE_DIRTY;
 	return a->used_count == used_count ? PST_OK : PST_E_CHECKSUM;
 }
