@@ -116,6 +116,7 @@ struct pst_file_info {
  * Errors: PST_E_NOTFOUND, PST_E_DENIED, PST_E_LOCKED, PST_E_NOSPACE, PST_E_IO, PST_E_NOMEM.
  */
 pst_err PST_MUST_USE pst_file_open(struct pst_env *env, const char *path, unsigned flags, struct pst_file **ret_file);
+/* As of now: a device or file that has grown since says so, and can be used to its new end. */
 void pst_file_info(struct pst_file *file, struct pst_file_info *ret_info);
 
 /*

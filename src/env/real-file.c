@@ -179,8 +179,23 @@ pst_err pst_file_open(struct pst_env *env, const char *path, unsigned flags, str
 	return PST_OK;
 }
 
+/* It may have grown since it was opened. */
+static void file_refresh_size(struct pst_file *file)
+{
+	struct stat st;
+	uint64_t size;
+
+	if (file->info.block_device) {
+		if (ioctl(file->fd, BLKGETSIZE64, &size) == 0)
+			file->info.size_bytes = size;
+	} else if (fstat(file->fd, &st) == 0) {
+		file->info.size_bytes = (uint64_t)st.st_size;
+	}
+}
+
 void pst_file_info(struct pst_file *file, struct pst_file_info *ret_info)
 {
+	file_refresh_size(file);
 	*ret_info = file->info;
 }
 

@@ -134,6 +134,7 @@ static void freeze(struct part *p)
 	root->log_prev_crc = p->prev_crc;
 	root->catalog_bytes = p->catalog_bytes;
 	root->space_digest = pst_alloc_freeze(&p->alloc, p->generation);
+	root->space_pages = p->alloc.pages;
 	root->used_blocks = p->alloc.used_count;
 	pst_root_seal(root);
 	p->cp.freeze_seq = p->head_seq;
@@ -270,7 +271,7 @@ static bool submit_page(struct part *p, struct cp_op *o)
 	o->page = ++p->cp.next_page;
 	o->iov[0] = (struct iovec){ &a->shadow[o->page - 1], PST_BLOCK_BYTES };
 	o->op.iov_count = 1;
-	op_submit(p, o, p->geo.space_start + 2 * (o->page - 1) + (a->page_copy[o->page - 1] ^ 1u));
+	op_submit(p, o, part_space_page(p, o->page - 1, a->page_copy[o->page - 1] ^ 1u));
 	return true;
 }
 

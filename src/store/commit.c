@@ -2,7 +2,8 @@
 /*
  * One committer for the pool: all who wait for durability share device flushes. A flush covers what had completed when
  * it was submitted; who comes while one is under way waits for the next. What it proves: all log blocks that were
- * completed at submission, in every partition, are durable with their data.
+ * completed at submission, in every partition, are durable with their data. A flush goes to all devices of the pool at
+ * once (data lies on all of them) and has failed when one of them fails.
  *
  * Blocks freed by a record wait in part.freed, in log order, until that record is durable and every read that began
  * before it was applied has ended. Nodes and the catalog's old blocks wait in part.node_freed for the next root.
@@ -98,7 +99,7 @@ void part_free_node(struct part *p, uint32_t block)
 /* The result of the flush is on record: tell it. */
 void commit_flushed(struct store *st)
 {
-	pst_err err = st->flush_op.err;
+	pst_err err = st->flush_err;
 
 	st->flushing = false;
 	for (uint32_t i = 0; i < st->part_count; i++) {
@@ -116,11 +117,15 @@ void commit_flushed(struct store *st)
 
 static void flush_done(struct pst_file_op *op)
 {
-	struct store *st = pst_container_of(op, struct store, flush_op);
+	struct store *st = pst_container_of(op, struct device, flush_op)->st;
 
 	st->outstanding--;
-	if (op->err != PST_OK) {
-		store_fail(st, op->err, "flush_failed");
+	if (st->flush_err == PST_OK)
+		st->flush_err = op->err;
+	if (--st->flushes_busy > 0)
+		return;
+	if (st->flush_err != PST_OK) {
+		store_fail(st, st->flush_err, "flush_failed");
 		if (sb_distrust(st))
 			return; /* commit_flushed follows */
 	}
@@ -147,9 +152,15 @@ void commit_run(struct store *st)
 	for (uint32_t i = 0; i < st->part_count; i++)
 		st->parts[i].flushing_seq = journal_completed(&st->parts[i]);
 	st->flushing = true;
-	st->flush_op = (struct pst_file_op){ .kind = PST_FILE_FLUSH, .done = flush_done };
-	if (PST_MUTANT == PST_MUTANT_FLUSH_NOTHING)
-		st->flush_op = (struct pst_file_op){ .kind = PST_FILE_DISCARD, .done = flush_done };
+	st->flush_err = PST_OK;
+	st->flushes_busy = st->device_count;
 	st->stats.device_flushes++;
-	store_submit(st, &st->flush_op);
+	for (uint32_t i = 0; i < st->device_count; i++) {
+		struct pst_file_op *op = &st->devices[i].flush_op;
+
+		*op = (struct pst_file_op){ .kind = PST_FILE_FLUSH, .done = flush_done };
+		if (PST_MUTANT == PST_MUTANT_FLUSH_NOTHING)
+			op->kind = PST_FILE_DISCARD;
+		device_submit(&st->devices[i], op);
+	}
 }

@@ -34,6 +34,11 @@ static void finish(struct store *st, pst_err err)
 	store_schedule(st);
 }
 
+void control_finish(struct store *st, pst_err err)
+{
+	finish(st, err);
+}
+
 /* ---- Logging ---- */
 
 static void control_durable(struct waiter *w)
@@ -351,6 +356,8 @@ static pst_err begin(struct store *st, struct pst_pool_op *op, uint32_t *ret_byt
 	switch (op->kind) {
 	case PST_POOL_VOLUME_CREATE:
 	case PST_POOL_CLOSE:
+	case PST_POOL_DEVICE_ADD:
+	case PST_POOL_GROW:
 		return PST_OK;
 	case PST_POOL_RECORD_PUT:
 	case PST_POOL_RECORD_DELETE:
@@ -412,6 +419,10 @@ static void control_run(struct waiter *w)
 		close_run(st);
 		return;
 	}
+	if (err == PST_OK && (op->kind == PST_POOL_DEVICE_ADD || op->kind == PST_POOL_GROW)) {
+		growth_run(st, op);
+		return;
+	}
 	if (err == PST_OK && c->step == STEP_GATHER && c->vol != NULL)
 		err = volume_gather(st, op);
 	if (err == PST_OK) {
@@ -466,14 +477,14 @@ static void control_stats(struct pst_pool *pool, struct pst_pool_stats *ret_stat
 	struct store *st = pst_container_of(pool, struct store, pool);
 
 	*ret_stats = st->stats;
-	ret_stats->size_bytes = st->sb->blocks * PST_BLOCK_BYTES;
+	ret_stats->size_bytes = devices_bytes(st);
+	ret_stats->devices = st->device_count;
 	ret_stats->metadata_cache_bytes = (uint64_t)st->cache.page_count * PST_BLOCK_BYTES;
 	for (uint32_t i = 0; i < st->part_count; i++) {
 		const struct part *p = &st->parts[i];
-		uint64_t data = p->geo.blocks - p->geo.data_start;
 
 		ret_stats->used_bytes += (uint64_t)p->alloc.used_count * PST_BLOCK_BYTES;
-		ret_stats->free_bytes += (data - p->alloc.used_count) * PST_BLOCK_BYTES;
+		ret_stats->free_bytes += ((uint64_t)p->alloc.data_blocks - p->alloc.used_count) * PST_BLOCK_BYTES;
 	}
 }
 

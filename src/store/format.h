@@ -13,9 +13,10 @@
 #endif
 
 #define PST_SB_MAGIC 0x4b434f54534e4550u /* "PENSTOCK" */
-#define PST_SB_VERSION 2u     /* what is written; a pool of the older one is made one of this when it is opened */
-#define PST_SB_VERSION_OLD 1u /* without snapshots: catalog of struct pst_volume_disk, no pst_ptr flags */
-#define PST_FEATURES_INCOMPAT_KNOWN 0u
+#define PST_SB_VERSION 2u      /* what is written; a pool of the older one is made one of this when it is opened */
+#define PST_SB_VERSION_OLD 1u  /* without snapshots: catalog of struct pst_volume_disk, no pst_ptr flags */
+#define PST_FEATURE_REGIONS 1u /* incompatible: space was added after the pool was made */
+#define PST_FEATURES_INCOMPAT_KNOWN PST_FEATURE_REGIONS
 #define PST_FEATURES_RO_COMPAT_KNOWN 0u
 
 #define PST_PARTITIONS_MAX 64u
@@ -31,6 +32,26 @@ struct pst_sb_partition {
 	uint32_t reserved[4];
 };
 
+#define PST_DEVICES_MAX 8u
+#define PST_REGIONS_MAX 21u
+#define PST_DEVICE_PATHS_BYTES 328u
+
+/* Where the header of a region lies (its second copy is the region's last block). */
+struct pst_sb_region {
+	uint64_t start; /* block of the device */
+	uint32_t device;
+	uint32_t header_crc;
+};
+
+struct pst_sb_device {
+	uint8_t uuid[16];
+	uint64_t blocks; /* that the pool uses; the last one is a superblock's copy */
+};
+
+/*
+ * Device 0 holds the pool's superblock, twice, and all that the pool had when it was made. Other devices hold a copy as
+ * of when space was last added on them, with their own index: it only says what they are.
+ */
 struct pst_superblock {
 	uint64_t magic;
 	uint32_t crc; /* of the block with this field 0 */
@@ -38,18 +59,60 @@ struct pst_superblock {
 	uint64_t features_compat, features_ro_compat, features_incompat;
 	uint8_t uuid[16];
 	uint64_t generation; /* the higher of two valid copies counts */
-	uint64_t blocks;     /* size of the pool; its last block is the mirror */
+	uint64_t blocks;     /* size of the pool as it was made; without regions, its last block is the mirror */
 	uint64_t created_ns; /* wall clock */
 	uint32_t partition_count;
 	uint32_t stripe_blocks;
 	uint8_t clean; /* 1: closed in order */
 	char boot_id[37];
-	uint8_t reserved[378];
+	uint8_t reserved0[2];
+	/* From here on: 0 without the feature REGIONS. */
+	uint8_t device_uuid[16]; /* of the device that this copy is on */
+	uint32_t device_index;
+	uint32_t device_count, region_count;
+	uint32_t reserved1;
+	struct pst_sb_region regions[PST_REGIONS_MAX];
+	uint8_t reserved2[8];
 	struct pst_sb_partition partitions[PST_PARTITIONS_MAX];
-	uint8_t tail[520];
+	struct pst_sb_device devices[PST_DEVICES_MAX];
+	char device_paths[PST_DEVICE_PATHS_BYTES]; /* where each was last: strings one behind another; "": not known */
 };
 _Static_assert(sizeof(struct pst_sb_partition) == 48, "partition entry");
+_Static_assert(offsetof(struct pst_superblock, device_uuid) == 128, "superblock");
+_Static_assert(offsetof(struct pst_superblock, partitions) == 504, "superblock");
+_Static_assert(offsetof(struct pst_superblock, devices) == 3576, "superblock");
 _Static_assert(sizeof(struct pst_superblock) == PST_BLOCK_BYTES, "superblock");
+
+/* ---- Region: space that was added. Header, a segment of each partition, header again ---- */
+
+#define PST_REGION_MAGIC 0x4e474552u /* "REGN" */
+
+/* Blocks that a partition got: numbered on behind those that it had. */
+struct pst_region_segment {
+	uint64_t start; /* block of the device */
+	uint32_t first; /* number of its first block in the partition */
+	uint32_t blocks;
+	uint32_t space_pages; /* new ones, two copies of each, at its beginning */
+	uint32_t data;        /* blocks of it before the first for data: 2 * space_pages, 1 at least */
+};
+_Static_assert(sizeof(struct pst_region_segment) == 24, "segment");
+
+struct pst_region {
+	uint32_t magic;
+	uint32_t crc; /* of the block with this field 0; also in the superblock */
+	uint8_t pool_uuid[16];
+	uint8_t device_uuid[16];
+	uint32_t index; /* of the region */
+	uint32_t device;
+	uint64_t start, blocks; /* on the device, both headers included */
+	uint32_t partition_count;
+	uint32_t reserved0;
+	uint64_t created_ns; /* wall clock */
+	uint8_t reserved1[48];
+	struct pst_region_segment segments[PST_PARTITIONS_MAX];
+	uint8_t tail[2432];
+};
+_Static_assert(sizeof(struct pst_region) == PST_BLOCK_BYTES, "region");
 
 /* ---- Root of a partition: blocks 0 and 1 for even generations, 2 and 3 for odd; both copies are alike ---- */
 
@@ -94,7 +157,8 @@ struct pst_root {
 	uint32_t catalog_bytes; /* partition 0: length of the catalog image (slot 0 of the map) */
 	struct pst_ptr map;
 	uint64_t used_blocks; /* set bits in the space map */
-	uint8_t reserved[4016];
+	uint32_t space_pages; /* that the digest covers; 0: those of the superblock's partition table */
+	uint8_t reserved[4012];
 };
 _Static_assert(sizeof(struct pst_root) == PST_BLOCK_BYTES, "root");
 

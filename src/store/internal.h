@@ -10,6 +10,7 @@
  *   commit.c              device flushes; blocks become reusable
  *   checkpoint.c          map and space map to disk, log tail forward
  *   open.c, recover.c     from disk to an open pool
+ *   devices.c, growth.c   the devices of a pool, and space that is added
  */
 #ifndef PST_STORE_INTERNAL_H
 #define PST_STORE_INTERNAL_H
@@ -17,6 +18,7 @@
 #include "store/alloc.h"
 #include "store/format.h"
 #include "store/logfmt.h"
+#include "store/region.h"
 #include "store/store.h"
 #include "store/superblock.h"
 #include "volume/records.h"
@@ -212,6 +214,13 @@ struct checkpoint {
 	size_t frees_frozen; /* of part.node_frees: theirs once the root is durable */
 };
 
+/* Blocks of the partition that were added: where they are (devices.c). */
+struct segment {
+	uint32_t device;
+	uint32_t space_first; /* its first space map page */
+	struct pst_region_segment at;
+};
+
 struct part {
 	struct store *store;
 	uint32_t index;
@@ -243,6 +252,8 @@ struct part {
 	bool space_wake;
 	struct checkpoint cp;
 	uint32_t catalog_bytes; /* partition 0: of the image on disk */
+	struct segment segments[PST_REGIONS_MAX];
+	uint32_t segment_count;
 };
 
 /* ---- Volumes and control ---- */
@@ -289,13 +300,30 @@ struct sb_writer {
 	struct pst_file_op op;
 	struct iovec iov;
 	unsigned step;
+	bool distrust;   /* a flush has failed meanwhile: to be noted when the writing is done */
+	bool distrusted; /* a failed flush is on record, or being recorded */
 };
+
+/* One of the files or block devices that hold the pool; 0 is the one that it was made on. */
+#define DEVICE_PATH_BYTES 1024u
+struct device {
+	struct store *st;
+	struct pst_file *file;
+	struct pst_file_info info;
+	char path[DEVICE_PATH_BYTES];
+	struct pst_file_op flush_op; /* the committer's */
+};
+
+struct growth;
 
 struct store {
 	struct pst_pool pool;
-	struct pst_file *file;
-	struct pst_file_info info;
-	struct pst_superblock *sb; /* one page */
+	struct device devices[PST_DEVICES_MAX];
+	uint32_t device_count;
+	struct pst_file_info info;  /* what all devices can do */
+	struct pst_region *regions; /* headers, in order; NULL: none */
+	struct growth *growth;      /* under way; NULL: none */
+	struct pst_superblock *sb;  /* one page */
 	struct sb_writer sb_writer;
 	uint64_t sb_spare_bytes; /* where the copy lies that may be torn: the other one is current */
 	pst_pool_event_fn *on_event;
@@ -323,7 +351,8 @@ struct store {
 	uint64_t next_read_id;
 
 	struct pst_list flush_next, flush_now; /* waiters */
-	struct pst_file_op flush_op;
+	uint32_t flushes_busy;                 /* devices */
+	pst_err flush_err;
 	bool flushing, flush_wanted;
 	uint64_t unflushed_blocks;
 
@@ -346,7 +375,8 @@ void store_wake(struct store *st, struct waiter *w); /* run it in the pool's tur
 void store_wake_all(struct store *st, struct pst_list *waiters);
 void store_event(struct store *st, enum pst_log_level level, const char *fmt, ...) PST_PRINTF(3, 4);
 void store_fail(struct store *st, pst_err err, const char *what);
-void store_submit(struct store *st, struct pst_file_op *op); /* counts, then pst_file_submit */
+void device_submit(struct device *d, struct pst_file_op *op); /* counts, then pst_file_submit */
+void store_submit(struct store *st, struct pst_file_op *op);  /* the same for device 0 */
 /* The same for blocks of a partition, from @block on: the one place that knows where they lie. */
 void part_submit(struct part *p, struct pst_file_op *op, uint64_t block);
 char *store_uuid_text(const uint8_t uuid[16], char buf[37]);
@@ -452,6 +482,7 @@ void catalog_changed(struct store *st);
 /* ---- control.c ---- */
 void control_submit(struct pst_pool *pool, struct pst_pool_op *op);
 void control_init(struct store *st);
+void control_finish(struct store *st, pst_err err); /* the operation under way is done */
 
 /* ---- open.c, recover.c ---- */
 struct recovery;
@@ -462,5 +493,25 @@ void recovery_free(struct recovery *r);
 /* Both superblocks, one after the other, with flushes between; then @done runs, with its err. One at a time. */
 void sb_write(struct store *st, struct waiter *done);
 bool sb_distrust(struct store *st); /* after a failed flush, before it is told: see open.c; ends in commit_flushed */
+
+/* ---- devices.c ---- */
+pst_err PST_MUST_USE device_open(struct store *st, struct device *d, const char *path, unsigned flags);
+/*
+ * The devices and regions beyond the first device, as the superblock lists them. @paths: where else to look. Then @done
+ * runs, with its err; @detail says what is missing.
+ */
+void devices_open(struct store *st, const char *const *paths, uint32_t path_count, struct waiter *done, char *detail);
+/* The segments of all regions enter the partitions' geometry; after devices_open, before their memory is made. */
+pst_err PST_MUST_USE part_segments_init(struct part *p);
+void part_segment_add(struct part *p, const struct pst_region *region);
+/* The block of the partition that holds a copy of a page of its space map. */
+uint32_t part_space_page(const struct part *p, uint32_t page, uint32_t copy);
+uint64_t part_blocks(const struct part *p);
+void devices_changed(struct store *st); /* one more, or its properties */
+void devices_close(struct store *st);
+uint64_t devices_bytes(const struct store *st);
+
+/* ---- growth.c ---- */
+void growth_run(struct store *st, struct pst_pool_op *op);
 
 #endif

@@ -3,12 +3,13 @@
  * From a path to a pool, and back: format, open, and the superblocks.
  *
  *   format: refuse what holds a pool -> size -> zero all metadata -> roots -> flush -> last superblock, flush -> first
- *   open:   lock -> superblocks -> partition 0 recovered (recover.c), then the others, LANES side by side
- *           -> superblocks say unclean, this boot
+ *   open:   lock -> superblocks -> further devices (devices.c) -> partition 0 recovered (recover.c), then the others,
+ *           LANES side by side -> superblocks say unclean, this boot
  *
- * Superblocks are written first copy, flush, second copy, flush: one is whole at any time. After a failed flush one
- * copy says so (no boot id) and is not flushed: what matters is what this boot's next open reads, and the other copy
- * stays whole whatever happens.
+ * Superblocks are written second copy, flush, first copy, flush: one is whole at any time. The first one decides where
+ * the second is, so a second copy at a new place (its device has grown) counts from the moment the first says so. After
+ * a failed flush one copy says so (no boot id) and is not flushed: what matters is what this boot's next open reads,
+ * and the other copy stays whole whatever happens.
  */
 #include "store/internal.h"
 #include "store/task.h"
@@ -27,7 +28,7 @@ static void sb_step(struct sb_writer *w)
 	w->op.kind = w->step % 2 == 0 ? PST_FILE_WRITE : PST_FILE_FLUSH;
 	w->op.iov = w->step % 2 == 0 ? &w->iov : NULL;
 	w->op.iov_count = w->step % 2 == 0;
-	w->op.offset_bytes = w->step == 2 ? (st->sb->blocks - 1) * PST_BLOCK_BYTES : 0;
+	w->op.offset_bytes = w->step == 0 ? pst_sb_mirror(st->sb) * PST_BLOCK_BYTES : 0;
 	w->op.len_bytes = w->step % 2 == 0 ? PST_BLOCK_BYTES : 0;
 	store_submit(st, &w->op);
 }
@@ -45,6 +46,8 @@ static void sb_done(struct pst_file_op *op)
 	w->done->err = op->err;
 	store_wake(st, w->done);
 	w->done = NULL;
+	if (w->distrust && !sb_distrust(st))
+		commit_flushed(st);
 }
 
 void sb_write(struct store *st, struct waiter *done)
@@ -70,19 +73,27 @@ static void sb_distrusted(struct pst_file_op *op)
 			    "superblock_not_marked error=%s: the failed flush is not on record; restart the machine "
 			    "before the pool is opened again",
 			    pst_err_name(op->err));
-	commit_flushed(st);
+	if (st->flushing && st->flushes_busy == 0)
+		commit_flushed(st);
 }
 
 /*
- * False: an open or a close is just writing the superblocks. It has had everything flushed before, so there is nothing
- * to distrust.
+ * True: commit_flushed follows, if a flush is under way. False: it is on record already, or an open or a close is just
+ * writing the superblocks, which has had everything flushed before: so there is nothing to distrust. A growth that is
+ * writing them is waited for.
  */
 bool sb_distrust(struct store *st)
 {
 	struct sb_writer *w = &st->sb_writer;
 
-	if (w->done != NULL)
+	if (w->done != NULL && st->growth != NULL) {
+		w->distrust = true;
+		return true;
+	}
+	w->distrust = false;
+	if (w->done != NULL || w->distrusted)
 		return false;
+	w->distrusted = true;
 	st->sb->clean = 0;
 	memset(st->sb->boot_id, 0, sizeof(st->sb->boot_id));
 	st->sb->generation++;
@@ -119,6 +130,8 @@ struct opening {
 	struct iovec iov;
 	struct pst_superblock *copies; /* two pages */
 	struct waiter wait;
+	const char *const *device_paths; /* where else to look for further devices */
+	uint32_t device_path_count;
 	struct lane lanes[LANES];
 	uint32_t part_index; /* next to be recovered */
 	pst_err err;         /* the first of a partition */
@@ -264,6 +277,17 @@ static void upgraded(struct waiter *w)
 	store_wake(o->st, w);
 }
 
+/* Paths may have changed since the pool was open last. */
+static void paths_note(struct store *st)
+{
+	const char *paths[PST_DEVICES_MAX];
+
+	for (uint32_t i = 0; i < st->device_count; i++)
+		paths[i] = st->devices[i].path;
+	if (st->sb->device_count > 0)
+		(void)pst_sb_set_device_paths(st->sb, paths); /* what does not fit is found by --device */
+}
+
 static pst_err recover(struct opening *o)
 {
 	struct store *st = o->st;
@@ -274,6 +298,7 @@ static pst_err recover(struct opening *o)
 	pst_env_boot_id(st->pool.env, boot_id);
 	same_boot = st->sb->clean || (st->sb->boot_id[0] != '\0' && strcmp(boot_id, st->sb->boot_id) == 0);
 	memcpy(st->pool.uuid, st->sb->uuid, 16);
+	paths_note(st);
 	err = store_parts_init(st);
 	if (err != PST_OK)
 		return err;
@@ -296,11 +321,53 @@ static pst_err recover(struct opening *o)
 	return PST_OK;
 }
 
+static void devices_opened(struct waiter *w)
+{
+	struct opening *o = pst_container_of(w, struct opening, wait);
+	pst_err err = w->err;
+
+	w->err = PST_OK;
+	if (err == PST_OK)
+		err = recover(o);
+	if (err != PST_OK)
+		opening_finish(o, err);
+}
+
+static void last_cleared(struct pst_file_op *op)
+{
+	struct opening *o = pst_container_of(op, struct opening, op);
+
+	o->st->outstanding--; /* if that has failed, the next open will try again */
+	o->wait.run = devices_opened;
+	devices_open(o->st, o->device_paths, o->device_path_count, &o->wait, o->user->detail);
+}
+
+/*
+ * A growth of this device that was cut short has left a second superblock at its end. Were the first one ever damaged,
+ * it would be taken for the current one.
+ */
+static void last_read(struct pst_file_op *op)
+{
+	struct opening *o = pst_container_of(op, struct opening, op);
+	struct store *st = o->st;
+
+	if (op->err != PST_OK || !pst_sb_intact(&o->copies[1]) ||
+	    memcmp(o->copies[1].uuid, st->sb->uuid, sizeof(st->sb->uuid)) != 0) {
+		last_cleared(op);
+		return;
+	}
+	st->outstanding--;
+	memset(&o->copies[1], 0, PST_BLOCK_BYTES);
+	op->kind = PST_FILE_WRITE;
+	op->done = last_cleared;
+	store_submit(st, op);
+}
+
 static void copies_read(struct pst_file_op *op)
 {
 	struct opening *o = pst_container_of(op, struct opening, op);
 	struct store *st = o->st;
-	uint64_t file_blocks = st->info.size_bytes / PST_BLOCK_BYTES;
+	uint64_t last = st->devices[0].info.size_bytes / PST_BLOCK_BYTES - 1, mirror = last;
 	const struct pst_superblock *sb = NULL;
 	pst_err err = PST_OK;
 
@@ -308,35 +375,39 @@ static void copies_read(struct pst_file_op *op)
 	if (op->err != PST_OK) /* an unreadable copy is as good as a damaged one */
 		memset(op->iov->iov_base, 0, PST_BLOCK_BYTES);
 	if (op->offset_bytes == 0) {
-		uint64_t last = file_blocks - 1;
-
-		if (pst_sb_intact(&o->copies[0]) && o->copies[0].blocks >= 2 && o->copies[0].blocks <= file_blocks)
-			last = o->copies[0].blocks - 1;
+		if (pst_sb_intact(&o->copies[0]) && o->copies[0].blocks >= 2 && pst_sb_mirror(&o->copies[0]) <= last)
+			mirror = pst_sb_mirror(&o->copies[0]);
 		o->iov.iov_base = &o->copies[1];
-		op->offset_bytes = last * PST_BLOCK_BYTES;
+		op->offset_bytes = mirror * PST_BLOCK_BYTES;
 		store_submit(st, op);
 		return;
 	}
-	err = pst_sb_choose(&o->copies[0], &o->copies[1], file_blocks, &sb, &o->repair, o->user->detail);
-	if (err == PST_OK) {
-		*st->sb = *sb;
-		st->sb_spare_bytes = sb == &o->copies[0] ? (sb->blocks - 1) * PST_BLOCK_BYTES : 0;
-		err = recover(o);
-	}
-	if (err != PST_OK)
+	err = pst_sb_choose(&o->copies[0], &o->copies[1], last + 1, &sb, &o->repair, o->user->detail);
+	if (err != PST_OK) {
 		opening_finish(o, err);
+		return;
+	}
+	*st->sb = *sb;
+	st->sb_spare_bytes = sb == &o->copies[0] ? pst_sb_mirror(sb) * PST_BLOCK_BYTES : 0;
+	op->done = last_read;
+	op->offset_bytes = last * PST_BLOCK_BYTES;
+	o->wait.run = devices_opened;
+	if (last == pst_sb_mirror(sb))
+		devices_open(st, o->device_paths, o->device_path_count, &o->wait, o->user->detail);
+	else
+		store_submit(st, op);
 }
 
-static pst_err open_file(struct pst_env *env, const char *path, unsigned flags, struct store *st, char *detail)
+static pst_err open_file(const char *path, struct store *st, char *detail)
 {
-	pst_err err = pst_file_open(env, path, flags | PST_FILE_EXCLUSIVE | PST_FILE_DIRECT, &st->file);
+	pst_err err = device_open(st, &st->devices[0], path, 0);
 
 	if (err != PST_OK) {
 		snprintf(detail, PST_DETAIL_BYTES, "%s: %s%s", path, pst_err_text(err),
 			 err == PST_E_LOCKED ? ": stop the other daemon first" : "");
 		return err;
 	}
-	pst_file_info(st->file, &st->info);
+	st->device_count = 1;
 	return PST_OK;
 }
 
@@ -350,13 +421,15 @@ void pst_store_open(struct pst_env *env, const char *path, const struct pst_stor
 	op->detail[0] = '\0';
 	o->user = op;
 	o->env = env;
+	o->device_paths = config->device_paths;
+	o->device_path_count = config->device_path_count;
 	pst_list_init(&o->wait.node);
 	o->copies = aligned_alloc(PST_BLOCK_BYTES, (size_t)2 * PST_BLOCK_BYTES);
 	if (o->copies != NULL)
 		err = store_new(env, config, &o->st);
 	if (err == PST_OK)
-		err = open_file(env, path, 0, o->st, op->detail);
-	if (err == PST_OK && o->st->info.size_bytes < 3 * PST_BLOCK_BYTES) {
+		err = open_file(path, o->st, op->detail);
+	if (err == PST_OK && o->st->devices[0].info.size_bytes < 3 * PST_BLOCK_BYTES) {
 		snprintf(op->detail, sizeof(op->detail), "%s: not a Penstock pool (it is empty or tiny)", path);
 		err = PST_E_FORMAT;
 	}

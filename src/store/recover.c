@@ -602,14 +602,18 @@ static void space_chunk(struct recovery *r)
 static void space_read(struct recovery *r)
 {
 	struct part *p = r->p;
-	uint32_t pages = PST_MIN(p->geo.space_pages - r->page, CHUNK_BLOCKS / 2);
+	uint32_t known = r->root.space_pages != 0 ? r->root.space_pages : p->geo.space_pages, pages = 1;
 	pst_err err;
 
-	if (pages > 0) {
-		read_blocks(r, p->geo.space_start + (uint64_t)2 * r->page, pages * 2, space_chunk);
+	/* As many as lie in a row. Pages that the root does not know are those of space that was added after it. */
+	if (known <= p->alloc.pages && r->page < known) {
+		while (pages < CHUNK_BLOCKS / 2 && r->page + pages < known &&
+		       part_space_page(p, r->page + pages, 0) == part_space_page(p, r->page, 0) + 2 * pages)
+			pages++;
+		read_blocks(r, part_space_page(p, r->page, 0), pages * 2, space_chunk);
 		return;
 	}
-	err = pst_alloc_loaded(&p->alloc, r->root.space_digest, r->root.used_blocks);
+	err = pst_alloc_loaded(&p->alloc, known, r->root.space_digest, r->root.used_blocks);
 	if (err != PST_OK)
 		end(r, err, "its space map is not the one that its root means");
 	else

@@ -58,20 +58,39 @@ void store_fail(struct store *st, pst_err err, const char *what)
 	store_schedule(st);
 }
 
-void store_submit(struct store *st, struct pst_file_op *op)
+void device_submit(struct device *d, struct pst_file_op *op)
 {
+	struct store *st = d->st;
+
 	if (op->kind == PST_FILE_READ)
 		st->stats.device_read_bytes += op->len_bytes;
 	else if (op->kind == PST_FILE_WRITE)
 		st->stats.device_written_bytes += op->len_bytes;
 	st->outstanding++;
-	pst_file_submit(st->file, op);
+	pst_file_submit(d->file, op);
+}
+
+void store_submit(struct store *st, struct pst_file_op *op)
+{
+	device_submit(&st->devices[0], op);
 }
 
 void part_submit(struct part *p, struct pst_file_op *op, uint64_t block)
 {
-	op->offset_bytes = (p->geo.start + block) * PST_BLOCK_BYTES;
-	store_submit(p->store, op);
+	uint64_t start = p->geo.start;
+	uint32_t device = 0;
+
+	for (uint32_t i = p->segment_count; i > 0 && block >= p->geo.blocks; i--) {
+		const struct segment *s = &p->segments[i - 1];
+
+		if (block < s->at.first)
+			continue;
+		device = s->device;
+		start = s->at.start - s->at.first;
+		break;
+	}
+	op->offset_bytes = (start + block) * PST_BLOCK_BYTES;
+	device_submit(&p->store->devices[device], op);
 }
 
 /* ---- The turn ---- */
@@ -255,14 +274,11 @@ pst_err store_new(struct pst_env *env, const struct pst_store_config *config, st
 static pst_err part_init(struct store *st, uint32_t index)
 {
 	struct part *p = &st->parts[index];
-	uint32_t data_blocks;
 	pst_err err;
 
 	p->store = st;
 	p->index = index;
 	p->geo = st->sb->partitions[index];
-	data_blocks = p->geo.blocks - p->geo.data_start;
-	p->reserve = PST_MIN(PST_MAX(data_blocks / 32, 16u), 2048u);
 	for (unsigned l = 0; l < PST_NODE_LEVELS; l++)
 		pst_list_init(&p->dirty[l]);
 	pst_list_init(&p->pending);
@@ -281,6 +297,8 @@ static pst_err part_init(struct store *st, uint32_t index)
 		return PST_E_NOMEM;
 	memset(p->cp.root, 0, PST_BLOCK_BYTES);
 	err = pst_alloc_init(&p->alloc, index, p->geo.blocks, p->geo.data_start);
+	if (err == PST_OK)
+		err = part_segments_init(p);
 	for (unsigned i = 0; err == PST_OK && i < LOG_WRITES; i++) {
 		p->writes[i].blocks = aligned_alloc(PST_BLOCK_BYTES, (size_t)LOG_WRITE_BLOCKS * PST_BLOCK_BYTES);
 		if (p->writes[i].blocks == NULL)
@@ -325,8 +343,7 @@ void store_free(struct store *st)
 		svol_free(pst_container_of(st->volumes.next, struct svol, node));
 	pst_records_done(&st->records);
 	cache_done(&st->cache);
-	if (st->file != NULL)
-		pst_file_close(st->file);
+	devices_close(st);
 	free(st->reqs);
 	free(st->pieces);
 	free(st->bounce_memory);

@@ -15,6 +15,8 @@ struct pst_store_config {
 	uint32_t io_depth_max;         /* volume requests in flight inside the store; 0: 1024; more wait */
 	pst_pool_event_fn *on_event;   /* NULL: events only go to the log */
 	void *event_ctx;
+	const char *const *device_paths; /* where to look for further devices of the pool that are not where they were */
+	uint32_t device_path_count;      /* read until the open is done */
 };
 
 struct pst_store_op {

@@ -6,6 +6,8 @@
  */
 #include "store/superblock.h"
 
+#include "store/region.h"
+
 #include "base/crc32c.h"
 
 #include <stdio.h>
@@ -13,7 +15,7 @@
 
 #define PARTITION_BLOCKS_MIN 160u
 #define PARTITION_BLOCKS_WANTED ((uint64_t)2 << 20) /* 8 GiB */
-#define PARTITION_BLOCKS_MAX (UINT32_MAX - 1)
+#define PARTITION_BLOCKS_MAX (PST_PTR_LOST - 1u)
 #define LOG_BLOCKS_MIN 16u
 #define LOG_BLOCKS_MAX 8192u
 
@@ -43,7 +45,7 @@ pst_err pst_sb_layout(struct pst_superblock *sb, uint64_t blocks, uint32_t parti
 	each = usable / count;
 	if (each < PARTITION_BLOCKS_MIN || each > PARTITION_BLOCKS_MAX) {
 		snprintf(detail, PST_DETAIL_BYTES,
-			 "%llu bytes in %llu partitions; a partition must have %u KiB to 16 TiB: choose another size",
+			 "%llu bytes in %llu partitions; a partition must have %u KiB to 8 TiB: choose another size",
 			 (unsigned long long)blocks * PST_BLOCK_BYTES, (unsigned long long)count,
 			 PARTITION_BLOCKS_MIN * (PST_BLOCK_BYTES / 1024));
 		return PST_E_RANGE;
@@ -90,6 +92,25 @@ static bool partition_sane(const struct pst_sb_partition *p, uint64_t pool_block
 	return p->data_start == at && at < p->blocks;
 }
 
+/* The tables of devices and regions; what the regions hold is judged by their headers. */
+static bool devices_sane(const struct pst_superblock *sb)
+{
+	if ((sb->features_incompat & PST_FEATURE_REGIONS) == 0)
+		return sb->device_count == 0 && sb->region_count == 0;
+	if (sb->device_count == 0 || sb->device_count > PST_DEVICES_MAX || sb->region_count == 0 ||
+	    sb->region_count > PST_REGIONS_MAX || sb->device_index >= sb->device_count ||
+	    sb->devices[0].blocks < sb->blocks)
+		return false;
+	for (uint32_t i = 0; i < sb->device_count; i++)
+		if (sb->devices[i].blocks < 3)
+			return false;
+	for (uint32_t i = 0; i < sb->region_count; i++)
+		if (sb->regions[i].device >= sb->device_count ||
+		    sb->regions[i].start >= sb->devices[sb->regions[i].device].blocks - 1)
+			return false;
+	return true;
+}
+
 static pst_err sb_sane(const struct pst_superblock *sb, uint64_t file_blocks, char detail[PST_DETAIL_BYTES])
 {
 	uint64_t unknown = sb->features_incompat & ~(uint64_t)PST_FEATURES_INCOMPAT_KNOWN;
@@ -108,14 +129,21 @@ static pst_err sb_sane(const struct pst_superblock *sb, uint64_t file_blocks, ch
 			 __builtin_ctzll(unknown != 0 ? unknown : unknown_ro));
 		return PST_E_FORMAT;
 	}
-	if (sb->blocks > file_blocks) {
+	if (devices_sane(sb) && sb->device_index > 0) {
+		snprintf(detail, PST_DETAIL_BYTES,
+			 "this is device %u of a pool whose first device was last at %.120s: open that one",
+			 sb->device_index, pst_sb_device_path(sb, 0));
+		return PST_E_FORMAT;
+	}
+	if (devices_sane(sb) && sb->blocks >= 3 && pst_sb_mirror(sb) >= file_blocks) {
 		snprintf(detail, PST_DETAIL_BYTES,
 			 "the pool has %llu blocks but its file only %llu: it was cut off; restore its end",
-			 (unsigned long long)sb->blocks, (unsigned long long)file_blocks);
+			 (unsigned long long)pst_sb_mirror(sb) + 1, (unsigned long long)file_blocks);
 		return PST_E_FORMAT;
 	}
 	if (sb->partition_count == 0 || sb->partition_count > PST_PARTITIONS_MAX || sb->blocks < 3 ||
-	    sb->stripe_blocks != PST_STRIPE_BLOCKS || memchr(sb->boot_id, 0, sizeof(sb->boot_id)) == NULL)
+	    sb->stripe_blocks != PST_STRIPE_BLOCKS || memchr(sb->boot_id, 0, sizeof(sb->boot_id)) == NULL ||
+	    !devices_sane(sb))
 		goto insane;
 	for (uint32_t i = 0; i < sb->partition_count; i++) {
 		if (!partition_sane(&sb->partitions[i], sb->blocks))

@@ -269,7 +269,7 @@ static void space_load(struct filling *f)
 		err = pst_alloc_load_page(&f->alloc, i, copies, f->root.generation);
 	}
 	if (err == PST_OK)
-		err = pst_alloc_loaded(&f->alloc, f->root.space_digest, f->root.used_blocks);
+		err = pst_alloc_loaded(&f->alloc, f->geo->space_pages, f->root.space_digest, f->root.used_blocks);
 	if (err != PST_OK)
 		die(f->path, "the space map can't be loaded");
 	free(copies);
@@ -297,7 +297,7 @@ static void partition_fill(struct filling *f, uint32_t index, uint64_t count)
 	f->root.used_blocks = a->used_count;
 	for (uint32_t i = 0; i < a->pages; i++)
 		if (a->page_dirty[i] & PST_PAGE_WRITING)
-			blocks_write(f, f->geo->space_start + 2 * i + (a->page_copy[i] ^ 1u), 1, &a->used[i]);
+			blocks_write(f, f->geo->space_start + 2 * i + (a->page_copy[i] ^ 1u), 1, a->used[i]);
 	pst_root_seal(&f->root);
 	slots[0] = slots[1] = f->root;
 	blocks_write(f, f->root.generation % 2 * 2, 2, slots);

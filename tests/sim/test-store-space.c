@@ -1,0 +1,525 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Space of a pool in the simulator: growth by devices and by their tails with crashes at any moment of it, missing and
+ * foreign devices, full pools. The sums must always be exact: used and free make up what the pool has for data.
+ */
+#include "env/sim/sim.h"
+#include "store/store.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define SECOND ((uint64_t)1000000000)
+#define B PST_BLOCK_BYTES
+#define PATH "pool"
+#define DEVICE_BYTES ((uint64_t)4 << 20)
+#define VOLUME_BLOCKS 3000u /* more than the pool has at first */
+#define WRITE_BLOCKS 16u
+
+/* Killed processes leak on purpose (sim.h). */
+int __lsan_is_turned_off(void);
+__attribute__((visibility("default"), used)) int __lsan_is_turned_off(void)
+{
+	return 1;
+}
+
+struct world {
+	struct pst_sim *sim;
+	struct pst_sim_node *node;
+	struct pst_env *env;
+	struct pst_store_op store_op;
+	struct pst_pool_op pool_op;
+	struct pst_pool *pool;
+	struct pst_volume *volume;
+	struct pst_io io;
+	struct iovec iov;
+	struct pst_volume_close_op close;
+	const char *paths[2];
+	bool done;
+	uint8_t written[VOLUME_BLOCKS]; /* generation of each block's content; 0: a hole */
+	char events[8192];
+};
+
+static bool is_done(void *ctx)
+{
+	return ((struct world *)ctx)->done;
+}
+
+static void on_store(struct pst_store_op *op)
+{
+	pst_container_of(op, struct world, store_op)->done = true;
+}
+
+static void on_pool(struct pst_pool_op *op)
+{
+	pst_container_of(op, struct world, pool_op)->done = true;
+}
+
+static void on_io(struct pst_io *io)
+{
+	pst_container_of(io, struct world, io)->done = true;
+}
+
+static void on_close(struct pst_volume_close_op *op)
+{
+	pst_container_of(op, struct world, close)->done = true;
+}
+
+static void on_event(void *ctx, enum pst_log_level level, const char *text)
+{
+	struct world *w = ctx;
+	size_t used = strlen(w->events);
+
+	(void)level;
+	snprintf(w->events + used, sizeof(w->events) - used, "%s\n", text);
+}
+
+static void finish(struct world *w)
+{
+	assert_true(pst_sim_run_until(w->sim, is_done, w, 600 * SECOND));
+}
+
+static void pool_begin(struct world *w, struct pst_pool_op op)
+{
+	w->done = false;
+	w->pool_op = op;
+	w->pool_op.uuid[0] = 7;
+	w->pool_op.done = on_pool;
+	pst_pool_submit(w->pool, &w->pool_op);
+}
+
+static pst_err pool_run(struct world *w, struct pst_pool_op op)
+{
+	pool_begin(w, op);
+	finish(w);
+	return w->pool_op.err;
+}
+
+static void device_add(struct world *w, const char *path)
+{
+	pool_begin(w, (struct pst_pool_op){ .kind = PST_POOL_DEVICE_ADD, .key = path, .size_bytes = DEVICE_BYTES });
+}
+
+static void grow(struct world *w, const char *path, uint64_t size_bytes)
+{
+	pool_begin(w, (struct pst_pool_op){ .kind = PST_POOL_GROW, .key = path, .size_bytes = size_bytes });
+}
+
+static pst_err start(struct world *w)
+{
+	struct pst_store_config config = {
+		.on_event = on_event, .event_ctx = w, .device_paths = w->paths, .device_path_count = 2
+	};
+
+	w->events[0] = '\0';
+	w->env = pst_sim_env_new(w->node, 0);
+	w->done = false;
+	w->store_op = (struct pst_store_op){ .done = on_store };
+	pst_store_open(w->env, PATH, &config, &w->store_op);
+	finish(w);
+	w->pool = w->store_op.pool;
+	return w->store_op.err;
+}
+
+static void volume_open(struct world *w)
+{
+	assert_int_equal(pool_run(w, (struct pst_pool_op){ .kind = PST_POOL_VOLUME_OPEN }), PST_OK);
+	w->volume = w->pool_op.volume;
+}
+
+static struct world *world_new(uint64_t seed, uint32_t partitions)
+{
+	struct pst_store_format_config config = { .size_bytes = DEVICE_BYTES, .partition_count = partitions };
+	struct world *w = calloc(1, sizeof(*w));
+
+	w->paths[0] = "elsewhere";
+	w->paths[1] = "nowhere";
+	w->sim = pst_sim_new(seed);
+	w->node = pst_sim_node_new(w->sim, "node");
+	w->env = pst_sim_env_new(w->node, 0);
+	w->store_op = (struct pst_store_op){ .done = on_store };
+	pst_store_format(w->env, PATH, &config, &w->store_op);
+	finish(w);
+	assert_int_equal(w->store_op.err, PST_OK);
+	pst_sim_kill(w->node);
+	assert_int_equal(start(w), PST_OK);
+	assert_int_equal(
+	    pool_run(w, (struct pst_pool_op){ .kind = PST_POOL_VOLUME_CREATE, .block_count = VOLUME_BLOCKS }), PST_OK);
+	volume_open(w);
+	return w;
+}
+
+static void world_free(struct world *w)
+{
+	pst_sim_free(w->sim);
+	free(w);
+}
+
+static void stop(struct world *w)
+{
+	if (w->volume != NULL) {
+		w->done = false;
+		w->close.done = on_close;
+		pst_volume_close(w->volume, &w->close);
+		finish(w);
+		w->volume = NULL;
+	}
+	assert_int_equal(pool_run(w, (struct pst_pool_op){ .kind = PST_POOL_CLOSE }), PST_OK);
+	pst_sim_kill(w->node);
+}
+
+/* ---- Contents ---- */
+
+static void fill(uint8_t *buf, uint64_t lba, uint8_t generation)
+{
+	memset(buf, (int)(lba * 7 + generation * 31), B);
+	memcpy(buf, &lba, sizeof(lba));
+	buf[8] = generation;
+}
+
+static void io_begin(struct world *w, enum pst_io_kind kind, uint64_t lba, uint64_t count, void *buf)
+{
+	w->done = false;
+	w->iov = (struct iovec){ buf, count * B };
+	w->io = (struct pst_io){ .kind = kind, .lba = lba, .block_count = count, .done = on_io };
+	if (kind == PST_IO_READ || kind == PST_IO_WRITE) {
+		w->io.iov = &w->iov;
+		w->io.iov_count = 1;
+	}
+	pst_volume_submit(w->volume, &w->io);
+}
+
+static pst_err io_run(struct world *w, enum pst_io_kind kind, uint64_t lba, uint64_t count, void *buf)
+{
+	io_begin(w, kind, lba, count, buf);
+	finish(w);
+	return w->io.err;
+}
+
+/* PST_E_NOSPACE leaves old or new contents in each block; no others are known then. */
+static pst_err write_blocks(struct world *w, uint64_t lba, uint64_t count, uint8_t generation)
+{
+	uint8_t *buf = malloc(count * B);
+	pst_err err;
+
+	for (uint64_t i = 0; i < count; i++)
+		fill(buf + i * B, lba + i, generation);
+	err = io_run(w, PST_IO_WRITE, lba, count, buf);
+	for (uint64_t i = 0; err == PST_OK && i < count; i++)
+		w->written[lba + i] = generation;
+	free(buf);
+	return err;
+}
+
+static void verify(struct world *w)
+{
+	uint8_t buf[B], want[B];
+
+	for (uint64_t lba = 0; lba < VOLUME_BLOCKS; lba++) {
+		if (w->written[lba] == 0)
+			continue;
+		assert_int_equal(io_run(w, PST_IO_READ, lba, 1, buf), PST_OK);
+		fill(want, lba, w->written[lba]);
+		assert_memory_equal(buf, want, B);
+	}
+}
+
+/* Write from @from on to holes until the pool is full; returns the first LBA that did not go. */
+static uint64_t fill_up(struct world *w, uint64_t from, uint8_t generation)
+{
+	uint64_t lba = from;
+	pst_err err = PST_OK;
+
+	while (lba < VOLUME_BLOCKS && (err = write_blocks(w, lba, 1, generation)) == PST_OK)
+		lba++;
+	assert_true(err == PST_OK || err == PST_E_NOSPACE);
+	return lba;
+}
+
+static struct pst_pool_stats stats(struct world *w)
+{
+	struct pst_pool_stats s;
+
+	pst_pool_stats(w->pool, &s);
+	return s;
+}
+
+/* ---- Tests ---- */
+
+/* A full pool takes writes again when a device has been added, and all is there after it was closed and opened. */
+static void added_device_gives_space(void **state)
+{
+	struct world *w = world_new(1, 1);
+	struct pst_pool_stats before, after;
+	uint64_t lba;
+
+	(void)state;
+	lba = fill_up(w, 0, 1);
+	assert_in_range(lba, 700, 1000);
+	before = stats(w);
+	device_add(w, "second");
+	finish(w);
+	assert_int_equal(w->pool_op.err, PST_OK);
+	after = stats(w);
+	assert_int_equal(after.size_bytes, 2 * DEVICE_BYTES);
+	assert_int_equal(after.devices, 2);
+	assert_int_equal(after.used_bytes, before.used_bytes);
+	/* Two superblock copies, two headers, a page of the space map or the block that stands for it. */
+	assert_in_range(before.free_bytes + DEVICE_BYTES - after.free_bytes, 5 * B, 6 * B);
+	assert_true(fill_up(w, lba, 2) > lba + 900);
+	verify(w);
+	stop(w);
+	assert_int_equal(start(w), PST_OK);
+	assert_int_equal(stats(w).used_bytes + stats(w).free_bytes, after.used_bytes + after.free_bytes);
+	volume_open(w);
+	verify(w);
+	world_free(w);
+}
+
+/* Devices and tails, again and again, up to what the superblock has room for; then a refusal that says so. */
+static void growth_has_an_end(void **state)
+{
+	struct world *w = world_new(2, 3);
+	uint64_t size = DEVICE_BYTES, lba = 0, total;
+
+	(void)state;
+	device_add(w, "second");
+	finish(w);
+	assert_int_equal(w->pool_op.err, PST_OK);
+	for (unsigned i = 1; i < 21; i++) {
+		size += 256 * 1024;
+		lba = fill_up(w, lba, 1);
+		grow(w, i % 2 != 0 ? "second" : PATH, i % 2 != 0 ? size : size + 64 * 1024);
+		finish(w);
+		if (w->pool_op.err != PST_OK)
+			print_message("%s\n", w->pool_op.detail);
+		assert_int_equal(w->pool_op.err, PST_OK);
+		if (i % 5 == 0) {
+			stop(w);
+			assert_int_equal(start(w), PST_OK);
+			volume_open(w);
+		}
+	}
+	grow(w, PATH, 2 * size);
+	finish(w);
+	assert_int_equal(w->pool_op.err, PST_E_RANGE);
+	assert_non_null(strstr(w->pool_op.detail, "21 times"));
+	fill_up(w, lba, 1);
+	verify(w);
+	total = stats(w).used_bytes + stats(w).free_bytes;
+	pst_sim_kill(w->node);
+	assert_int_equal(start(w), PST_OK);
+	assert_int_equal(stats(w).used_bytes + stats(w).free_bytes, total);
+	volume_open(w);
+	verify(w);
+	world_free(w);
+}
+
+/* What is not a growth, or no device of the pool, is refused and named; nothing changes. */
+static void senseless_growth_is_refused(void **state)
+{
+	struct world *w = world_new(3, 1);
+
+	(void)state;
+	grow(w, PATH, 0);
+	finish(w);
+	assert_int_equal(w->pool_op.err, PST_E_RANGE);
+	assert_non_null(strstr(w->pool_op.detail, "has not grown"));
+	grow(w, PATH, DEVICE_BYTES + 5 * B);
+	finish(w);
+	assert_int_equal(w->pool_op.err, PST_E_RANGE);
+	assert_non_null(strstr(w->pool_op.detail, "too few"));
+	grow(w, "stranger", 0);
+	finish(w);
+	assert_int_equal(w->pool_op.err, PST_E_NOTFOUND);
+	device_add(w, PATH);
+	finish(w);
+	assert_int_equal(w->pool_op.err, PST_E_EXISTS);
+	assert_int_equal(pool_run(w, (struct pst_pool_op){ .kind = PST_POOL_DEVICE_ADD, .key = "missing" }),
+			 PST_E_NOTFOUND);
+	assert_int_equal(stats(w).size_bytes, DEVICE_BYTES);
+	world_free(w);
+}
+
+/* A device of a pool is refused as a pool of its own, as a new pool, and by other pools. */
+static void device_of_a_pool_is_recognised(void **state)
+{
+	struct pst_store_format_config config = { .size_bytes = DEVICE_BYTES };
+	struct pst_store_config open = { 0 };
+	struct world *w = world_new(4, 1);
+
+	(void)state;
+	device_add(w, "second");
+	finish(w);
+	assert_int_equal(w->pool_op.err, PST_OK);
+	stop(w);
+	w->env = pst_sim_env_new(w->node, 0);
+	w->done = false;
+	pst_store_open(w->env, "second", &open, &w->store_op);
+	finish(w);
+	assert_int_equal(w->store_op.err, PST_E_FORMAT);
+	assert_non_null(strstr(w->store_op.detail, "device 1 of a pool"));
+	assert_non_null(strstr(w->store_op.detail, PATH));
+	w->done = false;
+	pst_store_format(w->env, "second", &config, &w->store_op);
+	finish(w);
+	assert_int_equal(w->store_op.err, PST_E_EXISTS);
+	w->done = false;
+	pst_store_format(w->env, "other", &config, &w->store_op);
+	finish(w);
+	w->done = false;
+	pst_store_open(w->env, "other", &open, &w->store_op);
+	finish(w);
+	assert_int_equal(w->store_op.err, PST_OK);
+	w->pool = w->store_op.pool;
+	device_add(w, "second");
+	finish(w);
+	assert_int_equal(w->pool_op.err, PST_E_EXISTS);
+	assert_non_null(strstr(w->pool_op.detail, "belongs to the pool"));
+	world_free(w);
+}
+
+static void copy_disk(struct world *w, const char *from, const char *to)
+{
+	uint8_t buf[B];
+	struct pst_env *env = pst_sim_env_new(w->node, 0);
+	struct pst_file *file;
+
+	assert_int_equal(pst_file_open(env, to, PST_FILE_CREATE, &file), PST_OK);
+	assert_int_equal(pst_file_truncate(file, DEVICE_BYTES), PST_OK);
+	pst_file_close(file);
+	for (uint64_t at = 0; at < DEVICE_BYTES; at += B) {
+		assert_true(pst_sim_disk_peek(w->node, from, at, buf, B));
+		assert_true(pst_sim_disk_poke(w->node, to, at, buf, B));
+		memset(buf, 0, B);
+		assert_true(pst_sim_disk_poke(w->node, from, at, buf, B));
+	}
+	pst_sim_kill(w->node);
+}
+
+/* A missing device is named, with where it was last; at another path it is found by --device, and remembered. */
+static void missing_device_is_named(void **state)
+{
+	struct world *w = world_new(5, 2);
+
+	(void)state;
+	device_add(w, "second");
+	finish(w);
+	assert_int_equal(w->pool_op.err, PST_OK);
+	fill_up(w, 0, 1);
+	stop(w);
+	copy_disk(w, "second", "third");
+	assert_int_equal(start(w), PST_E_NOTFOUND);
+	assert_non_null(strstr(w->store_op.detail, "last at second"));
+	pst_sim_kill(w->node);
+	w->paths[0] = "third";
+	assert_int_equal(start(w), PST_OK);
+	volume_open(w);
+	verify(w);
+	stop(w);
+	w->paths[0] = "elsewhere";
+	assert_int_equal(start(w), PST_OK);
+	world_free(w);
+}
+
+/* One damaged copy of a region's header does no harm, two keep the pool closed; data is never guessed. */
+static void damaged_region_header_is_found(void **state)
+{
+	struct world *w = world_new(6, 2);
+	uint8_t zero[B] = { 0 };
+
+	(void)state;
+	device_add(w, "second");
+	finish(w);
+	stop(w);
+	assert_true(pst_sim_disk_poke(w->node, "second", B, zero, B));
+	assert_int_equal(start(w), PST_OK);
+	assert_non_null(strstr(w->events, "region_header_damaged"));
+	stop(w);
+	assert_true(pst_sim_disk_poke(w->node, "second", DEVICE_BYTES - 2 * B, zero, B));
+	assert_int_equal(start(w), PST_E_CHECKSUM);
+	assert_non_null(strstr(w->store_op.detail, "second: both copies of the header of region 0"));
+	world_free(w);
+}
+
+/*
+ * Crashes at any moment of an addition and of the growth of the first device, whose second superblock moves: the space
+ * is there or it is not, everything flushed is, the sums are exact, and a second try succeeds.
+ */
+static void crash_in_growth(uint64_t seed)
+{
+	struct world *w = world_new(seed, 1 + seed % 3);
+	struct pst_sim_faults faults = { .disk_tear_bytes = 512, .disk_keep_percent = (uint32_t)(seed % 101) };
+	bool tail = seed % 2 != 0, grown;
+	uint64_t lba = fill_up(w, 0, 1), before, data_before, data_after;
+	uint64_t full = tail ? DEVICE_BYTES * 3 : DEVICE_BYTES * 2;
+
+	assert_int_equal(io_run(w, PST_IO_FLUSH, 0, 0, NULL), PST_OK);
+	pst_sim_set_faults(w->sim, w->node, &faults);
+	before = stats(w).size_bytes;
+	data_before = stats(w).used_bytes + stats(w).free_bytes;
+	if (tail)
+		grow(w, PATH, full);
+	else
+		device_add(w, "second");
+	pst_sim_run_for(w->sim, pst_sim_rand_below(w->sim, 1500 * 1000));
+	grown = w->done;
+	if (seed % 5 == 0) {
+		pst_sim_kill(w->node);
+	} else {
+		pst_sim_power_off(w->node);
+		pst_sim_power_on(w->node);
+	}
+	if (start(w) != PST_OK)
+		fail_msg("seed %llu: %s", (unsigned long long)seed, w->store_op.detail);
+	assert_true(stats(w).size_bytes == full || (!grown && stats(w).size_bytes == before));
+	if (stats(w).size_bytes == before) {
+		assert_int_equal(stats(w).used_bytes + stats(w).free_bytes, data_before);
+		if (tail)
+			grow(w, PATH, full);
+		else
+			device_add(w, "second");
+		finish(w);
+		if (w->pool_op.err != PST_OK)
+			fail_msg("seed %llu: %s", (unsigned long long)seed, w->pool_op.detail);
+	}
+	data_after = stats(w).used_bytes + stats(w).free_bytes;
+	assert_in_range(data_before + full - before - data_after, 4 * B, 12 * B);
+	volume_open(w);
+	verify(w);
+	io_run(w, PST_IO_FLUSH, 0, 0, NULL); /* says that writes may be lost; once */
+	assert_true(fill_up(w, lba, 2) > lba);
+	verify(w);
+	/* Again, now with data in the new space. */
+	assert_int_equal(io_run(w, PST_IO_FLUSH, 0, 0, NULL), PST_OK);
+	pst_sim_power_off(w->node);
+	pst_sim_power_on(w->node);
+	assert_int_equal(start(w), PST_OK);
+	assert_int_equal(stats(w).used_bytes + stats(w).free_bytes, data_after);
+	volume_open(w);
+	verify(w);
+	world_free(w);
+}
+
+static void crash_in_growth_is_all_or_nothing(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 1; seed <= 80; seed++)
+		crash_in_growth(seed);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(added_device_gives_space),          cmocka_unit_test(growth_has_an_end),
+		cmocka_unit_test(senseless_growth_is_refused),       cmocka_unit_test(device_of_a_pool_is_recognised),
+		cmocka_unit_test(missing_device_is_named),           cmocka_unit_test(damaged_region_header_is_found),
+		cmocka_unit_test(crash_in_growth_is_all_or_nothing),
+	};
+
+	return cmocka_run_group_tests_name("store-space", tests, NULL, NULL);
+}
