@@ -119,7 +119,7 @@ static void seed_end(struct seeds *s, struct seed_job *job)
 	waitpid(job->pid, &status, 0);
 	job->pid = 0;
 	if (got && WIFEXITED(status) && WEXITSTATUS(status) == 0) {
-		for (int i = 0; i < 16; i++)
+		for (int i = 0; i < SEED_COUNTERS; i++)
 			s->sum.counters[i] += result.counters[i];
 		if (s->count == 1)
 			printf("trace hash %016" PRIx64 "\n", result.trace_hash);

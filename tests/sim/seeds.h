@@ -11,9 +11,11 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#define SEED_COUNTERS 32
+
 struct seed_result {
 	uint64_t trace_hash;
-	uint64_t counters[16]; /* summed over seeds and printed with the names given to seeds_main */
+	uint64_t counters[SEED_COUNTERS]; /* summed over seeds and printed with the names given to seeds_main */
 };
 
 /* Runs one seed in this process: true if all held; else it has said on stderr what did not. @trace: NULL or a file. */
