@@ -165,6 +165,7 @@ pst_err pst_alloc_init(struct pst_alloc *a, uint32_t partition, uint32_t blocks,
 		return err;
 	pst_alloc_grow_commit(a, &growth);
 	memset(a->page_dirty, 0, a->pages);
+	a->run_cursor = data_start + (blocks - data_start) / 2;
 	return PST_OK;
 }
 
@@ -217,6 +218,51 @@ uint32_t pst_alloc_take(struct pst_alloc *a, uint32_t want, uint32_t *ret_block)
 	a->cursor = block + count < a->blocks ? block + count : a->data_start;
 	*ret_block = block;
 	return count;
+}
+
+/* First busy block in [from, to); @to if there is none. */
+static uint32_t find_busy(const struct pst_alloc *a, uint32_t from, uint32_t to)
+{
+	while (from < to) {
+		uint64_t word = *busy_word(a, from) >> (from % 64);
+
+		if (word != 0)
+			return PST_MIN(from + (uint32_t)__builtin_ctzll(word), to);
+		from = (uint32_t)PST_MIN(((uint64_t)from / 64 + 1) * 64, to);
+	}
+	return to;
+}
+
+/* The first row of @want free blocks that begins in [from, to); @to if there is none. */
+static uint32_t find_run(const struct pst_alloc *a, uint32_t from, uint32_t to, uint32_t want)
+{
+	while ((from = find_free(a, from, to)) < to) {
+		uint32_t end = find_busy(a, from, (uint32_t)PST_MIN((uint64_t)from + want, a->blocks));
+
+		if (end - from == want)
+			return from;
+		from = end;
+	}
+	return to;
+}
+
+uint32_t pst_alloc_take_run(struct pst_alloc *a, uint32_t want, uint32_t *ret_block)
+{
+	uint32_t block;
+
+	if (want == 0 || a->free_count < want)
+		return 0;
+	block = find_run(a, a->run_cursor, a->blocks, want);
+	if (block == a->blocks) {
+		block = find_run(a, a->data_start, a->run_cursor, want);
+		if (block == a->run_cursor)
+			return 0;
+	}
+	for (uint32_t i = 0; i < want; i++)
+		make_busy(a, block + i);
+	a->run_cursor = block + want < a->blocks ? block + want : a->data_start;
+	*ret_block = block;
+	return want;
 }
 
 void pst_alloc_release(struct pst_alloc *a, uint32_t block, uint32_t count)

@@ -44,6 +44,7 @@ struct pst_alloc {
 	uint32_t free_count, used_count;
 	uint32_t data_blocks; /* that can be used at all */
 	uint32_t cursor;      /* next fit, so that writes lie one behind another */
+	uint32_t run_cursor;  /* the same for pst_alloc_take_run */
 };
 
 /* Memory for more blocks, taken before it is certain that they come. */
@@ -72,6 +73,12 @@ void pst_alloc_grow_cancel(struct pst_alloc_growth *growth);
 
 /* Up to @want free blocks in a row; returns how many, beginning at *ret_block; 0: none are free. They become busy. */
 uint32_t pst_alloc_take(struct pst_alloc *a, uint32_t want, uint32_t *ret_block);
+
+/*
+ * Exactly @want free blocks in a row, or 0 if there is no such row. Goes its own way through the partition, so that
+ * what is put in order does not mix with what is being written.
+ */
+uint32_t pst_alloc_take_run(struct pst_alloc *a, uint32_t want, uint32_t *ret_block);
 
 /* Not busy any more: free to be handed out. */
 void pst_alloc_release(struct pst_alloc *a, uint32_t block, uint32_t count);

@@ -55,7 +55,18 @@ uint64_t oldest_read(const struct store *st)
 {
 	if (pst_list_empty(&st->reads))
 		return st->next_read_id;
-	return pst_container_of(st->reads.next, struct piece, read_node)->read_id;
+	return pst_container_of(st->reads.next, struct reading, node)->id;
+}
+
+void reading_begin(struct store *st, struct reading *r)
+{
+	r->id = st->next_read_id++;
+	pst_list_push_back(&st->reads, &r->node);
+}
+
+void reading_end(struct reading *r)
+{
+	pst_list_remove(&r->node);
 }
 
 void freed_release(struct part *p)

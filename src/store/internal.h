@@ -128,6 +128,12 @@ struct log_write {
 	struct pst_timer retry;
 };
 
+/* Who reads blocks that were mapped when it began: they are not handed out again before it ends (commit.c). */
+struct reading {
+	struct pst_list node; /* in store.reads, by id */
+	uint64_t id;
+};
+
 /* ---- Pieces: what of a request lies in one leaf and in one run of blocks (io.c) ---- */
 
 struct piece {
@@ -138,8 +144,7 @@ struct piece {
 	uint64_t io_block; /* where in the request's buffers */
 	pst_err err;
 	uint64_t begun_ns;
-	uint64_t read_id;
-	struct pst_list read_node; /* in store.reads */
+	struct reading reading;
 	struct pst_file_op op;
 	struct iovec iov[PST_IO_IOV_MAX];
 	struct iovec bounce_iov;
@@ -347,7 +352,7 @@ struct store {
 	void *bounces[BOUNCES];
 	unsigned bounce_count;
 
-	struct pst_list reads; /* pieces reading, by read_id */
+	struct pst_list reads; /* struct reading, by id */
 	uint64_t next_read_id;
 
 	struct pst_list flush_next, flush_now; /* waiters */
@@ -436,6 +441,9 @@ void journal_add(struct part *p, struct logged *l);
 void journal_build(struct part *p); /* log writes for what is pending */
 bool journal_apply(struct part *p); /* what can be applied; true: something was */
 uint64_t journal_completed(const struct part *p);
+/* The data of this record, which was just applied, was not written: logs that; @apply runs when that is applied. */
+void journal_abort(struct logged *l, void (*apply)(struct logged *l));
+void journal_abort_applied(struct part *p); /* the first thing in such an @apply */
 
 /* ---- commit.c ---- */
 void commit_wait(struct store *st, struct waiter *w); /* run when all that is completed now is durable */
@@ -446,6 +454,8 @@ void freed_release(struct part *p); /* what is durable and not being read */
 void part_free_data(struct part *p, uint64_t seq, uint32_t block);
 void part_free_node(struct part *p, uint32_t block);
 uint64_t oldest_read(const struct store *st);
+void reading_begin(struct store *st, struct reading *r);
+void reading_end(struct reading *r); /* with store_schedule, for who waits for blocks */
 
 /* ---- checkpoint.c ---- */
 void checkpoint_run(struct part *p);
@@ -457,7 +467,10 @@ uint32_t checkpoint_need(const struct part *p); /* blocks that a checkpoint woul
 /* ---- io.c ---- */
 void io_start(struct store *st);                                                /* requests waiting for a req */
 uint64_t part_local(const struct store *st, uint32_t part_index, uint64_t lba); /* local LBAs below volume LBA @lba */
+uint64_t part_lba(const struct store *st, uint32_t part_index, uint64_t local); /* the volume's LBA of a local one */
 void io_complete(struct store *st, struct pst_io *io, pst_err err);
+/* May another record begin on this partition now? PST_E_AGAIN: @w is queued. Space in the pool apart. */
+pst_err PST_MUST_USE part_admit(struct part *p, struct waiter *w);
 pst_err PST_MUST_USE part_space_wait(struct part *p, struct waiter *w, uint64_t *since);
 
 /* ---- volume.c ---- */

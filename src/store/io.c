@@ -32,6 +32,13 @@ uint64_t part_local(const struct store *st, uint32_t part_index, uint64_t lba)
 	return lba / row * PST_STRIPE_BLOCKS + rest;
 }
 
+uint64_t part_lba(const struct store *st, uint32_t part_index, uint64_t local)
+{
+	uint64_t stripe = local / PST_STRIPE_BLOCKS * st->part_count + part_index;
+
+	return stripe * PST_STRIPE_BLOCKS + local % PST_STRIPE_BLOCKS;
+}
+
 /* The longest range at @lba that lies in one stripe and one leaf. */
 static struct part *locate(struct store *st, uint64_t lba, uint64_t max, uint64_t *ret_local, uint32_t *ret_count)
 {
@@ -238,7 +245,7 @@ static void read_done(struct pst_file_op *op)
 	size_t offset = 0;
 
 	st->outstanding--;
-	pst_list_remove(&piece->read_node);
+	reading_end(&piece->reading);
 	piece->err = op->err;
 	for (uint32_t i = 0; piece->err == PST_OK && i < piece->count; i++) {
 		if (crc_next(&at, &offset) != piece->crc[i] && PST_MUTANT != PST_MUTANT_SKIP_CRC)
@@ -292,8 +299,7 @@ static enum step read_step(struct req *r)
 	piece->block = pst_ptr_block(*entry);
 	for (i = 0; i < piece->count; i++)
 		piece->crc[i] = entry[i].crc;
-	piece->read_id = st->next_read_id++;
-	pst_list_push_back(&st->reads, &piece->read_node);
+	reading_begin(st, &piece->reading);
 	r->at += piece->count;
 	piece_submit(piece, PST_FILE_READ, read_done);
 	return STEP_ON;
@@ -328,23 +334,18 @@ pst_err part_space_wait(struct part *p, struct waiter *w, uint64_t *since)
 	return PST_OK;
 }
 
-/* May another record begin on this partition now? Space in the pool apart. */
-static enum step admit(struct req *r, struct part *p)
+pst_err part_admit(struct part *p, struct waiter *w)
 {
-	struct store *st = r->store;
+	struct store *st = p->store;
 	bool log_full = !journal_room(p), cache_full = st->cache.dirty > st->cache.capacity / 4;
 	bool freed_full = p->freed.count - p->freed.head > FREED_MAX;
 
-	if (st->failed != PST_OK) {
-		r->err = PST_E_IO;
-		return STEP_ON;
-	}
+	if (st->failed != PST_OK)
+		return PST_E_IO;
 	if (!checkpoint_blocks_writes(p) && !log_full && !cache_full && !freed_full)
-		return STEP_ON;
-	if ((log_full || cache_full) && p->cp.err != PST_OK) {
-		r->err = p->cp.err; /* checkpoints fail (a full file system below?): say so instead of waiting */
-		return STEP_ON;
-	}
+		return PST_OK;
+	if ((log_full || cache_full) && p->cp.err != PST_OK)
+		return p->cp.err; /* checkpoints fail (a full file system below?): say so instead of waiting */
 	if (cache_full)
 		for (uint32_t i = 0; i < st->part_count; i++)
 			if (st->parts[i].dirty_count > 0)
@@ -353,9 +354,19 @@ static enum step admit(struct req *r, struct part *p)
 		checkpoint_want(p, NULL);
 	if (freed_full)
 		st->flush_wanted = true;
-	pst_list_push_back(&p->space_waiters, &r->wait.node);
+	pst_list_push_back(&p->space_waiters, &w->node);
 	store_schedule(st);
-	return STEP_WAIT;
+	return PST_E_AGAIN;
+}
+
+static enum step admit(struct req *r, struct part *p)
+{
+	pst_err err = part_admit(p, &r->wait);
+
+	if (err == PST_E_AGAIN)
+		return STEP_WAIT;
+	r->err = err;
+	return STEP_ON;
 }
 
 static enum step wait_for_space(struct req *r, struct part *p)
@@ -375,25 +386,9 @@ static void abort_apply(struct logged *l)
 	struct piece *piece = pst_container_of(l, struct piece, logged);
 	struct part *p = l->part;
 
-	if (--p->aborts == 0)
-		p->hold_seq = 0;
+	journal_abort_applied(p);
 	freed_push(&p->freed, l->seq, 0, piece->block, piece->count);
 	piece_put(p->store, piece);
-}
-
-/* The data of this record was not written: say so in the log, and keep its blocks until that is durable. */
-static void write_abort(struct piece *piece)
-{
-	struct logged *l = &piece->logged;
-	struct part *p = l->part;
-
-	p->hold_seq = p->hold_seq != 0 ? PST_MIN(p->hold_seq, l->seq) : l->seq;
-	p->aborts++;
-	l->record = (struct pst_log_record){ .kind = PST_LOG_ABORT, .lba = l->seq, .count = l->index };
-	l->body = NULL;
-	l->body_bytes = 0;
-	l->apply = abort_apply;
-	journal_add(p, l);
 }
 
 static void write_apply(struct logged *l)
@@ -412,7 +407,7 @@ static void write_apply(struct logged *l)
 		if (st->failed != PST_OK)
 			piece_put(st, piece); /* its blocks stay busy: the log may speak of them */
 		else
-			write_abort(piece);
+			journal_abort(l, abort_apply); /* its blocks stay taken until that is durable */
 		req_piece_done(r, piece, err);
 		return;
 	}

@@ -47,6 +47,29 @@ uint64_t journal_completed(const struct part *p)
 	return pst_container_of(p->applying.next, struct logged, node)->seq - 1;
 }
 
+/*
+ * The record is in the log, so its blocks stay taken until the abort is durable, and nothing is proven from its block
+ * on until the abort is written.
+ */
+void journal_abort(struct logged *l, void (*apply)(struct logged *l))
+{
+	struct part *p = l->part;
+
+	p->hold_seq = p->hold_seq != 0 ? PST_MIN(p->hold_seq, l->seq) : l->seq;
+	p->aborts++;
+	l->record = (struct pst_log_record){ .kind = PST_LOG_ABORT, .lba = l->seq, .count = l->index };
+	l->body = NULL;
+	l->body_bytes = 0;
+	l->apply = apply;
+	journal_add(p, l);
+}
+
+void journal_abort_applied(struct part *p)
+{
+	if (--p->aborts == 0)
+		p->hold_seq = 0;
+}
+
 static uint64_t proof(const struct part *p, uint64_t seq)
 {
 	return p->hold_seq != 0 ? PST_MIN(seq, p->hold_seq - 1) : seq;

@@ -68,6 +68,10 @@ static bool record_sane(const struct pst_log_record *r, uint32_t room)
 		return r->count > 0 && r->count <= PST_PIECE_BLOCKS_MAX && r->count * 4 <= body && r->block > 0 &&
 		       pst_range_ok(r->lba, r->count, PST_SLOT_SPAN) && r->slot < PST_SLOTS_MAX &&
 		       r->lba % PST_NODE_FANOUT + r->count <= PST_NODE_FANOUT;
+	case PST_LOG_MOVE:
+		return r->count > 0 && r->count <= PST_PIECE_BLOCKS_MAX && r->count * 8 <= body && r->block > 0 &&
+		       pst_range_ok(r->lba, r->count, PST_SLOT_SPAN) && r->slot > 0 && r->slot < PST_SLOTS_MAX &&
+		       r->lba % PST_NODE_FANOUT + r->count <= PST_NODE_FANOUT;
 	case PST_LOG_DISCARD:
 		return r->count > 0 && pst_range_ok(r->lba, r->count, PST_SLOT_SPAN) && r->slot < PST_SLOTS_MAX &&
 		       r->lba % PST_NODE_FANOUT + r->count <= PST_NODE_FANOUT;

@@ -18,6 +18,7 @@
  * written again as it is: first the root, with a flush, then the verified data, which the checkpoint's flush covers.
  */
 #include "store/internal.h"
+#include "store/move.h"
 
 #include "base/crc32c.h"
 
@@ -72,6 +73,11 @@ struct recovery {
 	uint32_t catalog_at;
 	struct pst_ptr catalog_ptrs[PST_NODE_FANOUT];
 };
+
+static bool has_data(const struct pst_log_record *rec)
+{
+	return rec->kind == PST_LOG_WRITE || rec->kind == PST_LOG_MOVE;
+}
 
 struct recovery *recovery_new(struct store *st, bool same_boot, struct waiter *done, char *detail)
 {
@@ -247,6 +253,8 @@ static pst_err apply_blocks(struct recovery *r, const struct item *item, struct 
 
 		if (rec->kind == PST_LOG_DISCARD)
 			map_set(leaf, at, 0, 0, &freed, &damaged);
+		else if (rec->kind == PST_LOG_MOVE && !is_bad(item, i))
+			(void)move_apply_one(leaf, at, crc[rec->count + i], rec->block + i, crc[i], &freed, &damaged);
 		else if (!is_bad(item, i))
 			map_set(leaf, at, rec->block + i, crc[i], &freed, &damaged);
 		if (freed != 0)
@@ -270,7 +278,7 @@ static void apply(struct waiter *w)
 
 		if (item->aborted)
 			continue;
-		if (rec->kind != PST_LOG_WRITE && rec->kind != PST_LOG_DISCARD) {
+		if (!has_data(rec) && rec->kind != PST_LOG_DISCARD) {
 			if (p->index == 0)
 				err = catalog_replay(r->st, rec, pst_log_record_body(rec));
 			continue;
@@ -430,7 +438,7 @@ static void verify_more(struct recovery *r)
 		while (r->at < r->item_count) {
 			struct item *item = &r->items[r->at++];
 
-			if (item->aborted || item->record->kind != PST_LOG_WRITE || item->seq <= r->proven ||
+			if (item->aborted || !has_data(item->record) || item->seq <= r->proven ||
 			    PST_MUTANT == PST_MUTANT_RECOVER_UNVERIFIED)
 				continue;
 			v->item = item;
@@ -462,7 +470,7 @@ static pst_err scan_block(struct recovery *r, const struct pst_log_block *b)
 
 	r->proven = PST_MAX(r->proven, r->same_boot ? b->completed_seq : b->durable_seq);
 	while ((rec = pst_log_block_next(b, &at, &bad)) != NULL) {
-		if (rec->kind == PST_LOG_WRITE && !pst_alloc_valid(&r->p->alloc, rec->block, rec->count))
+		if (has_data(rec) && !pst_alloc_valid(&r->p->alloc, rec->block, rec->count))
 			return PST_E_FORMAT;
 		if (rec->kind == PST_LOG_ABORT)
 			mark_aborted(r, rec);

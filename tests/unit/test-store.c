@@ -160,6 +160,33 @@ static void allocator_hands_out_each_block_once(void **state)
 	pst_alloc_done(&a);
 }
 
+/* A row is handed out whole or not at all, and the next one follows it; single blocks in between are passed over. */
+static void allocator_finds_rows(void **state)
+{
+	struct pst_alloc a;
+	uint32_t block, first;
+
+	(void)state;
+	assert_int_equal(pst_alloc_init(&a, 0, 1000, 40), PST_OK);
+	assert_int_equal(pst_alloc_take_run(&a, 100, &first), 100);
+	assert_int_equal(pst_alloc_take_run(&a, 100, &block), 100);
+	assert_int_equal(block, first + 100);
+	assert_int_equal(pst_alloc_take_run(&a, 961, &block), 0);
+	for (uint32_t b = 40; b < first; b += 64)
+		pst_alloc_hold(&a, b);
+	for (uint32_t b = first + 200; b < 1000; b += 64)
+		pst_alloc_hold(&a, b);
+	assert_int_equal(pst_alloc_take_run(&a, 64, &block), 0);
+	assert_int_equal(pst_alloc_take_run(&a, 63, &block), 63);
+	for (uint32_t i = 0; i < 63; i++)
+		assert_true(pst_alloc_is_busy(&a, block + i));
+	pst_alloc_release(&a, first, 100);
+	assert_int_equal(pst_alloc_take_run(&a, 100, &block), 100);
+	assert_in_range(block, first - 63, first);
+	assert_int_equal(pst_alloc_take_run(&a, 0, &block), 0);
+	pst_alloc_done(&a);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -171,6 +198,7 @@ int main(void)
 		cmocka_unit_test(torn_and_stale_log_blocks_do_not_follow),
 		cmocka_unit_test(senseless_records_are_refused),
 		cmocka_unit_test(allocator_hands_out_each_block_once),
+		cmocka_unit_test(allocator_finds_rows),
 	};
 
 	return cmocka_run_group_tests_name("store", tests, NULL, NULL);
