@@ -82,3 +82,19 @@ char *pst_format_size(uint64_t bytes, char buf[16])
 	snprintf(buf, 16, v == floor(v) || v >= 100 ? "%.0f %s" : "%.1f %s", v, units[u]);
 	return buf;
 }
+
+char *pst_format_time(uint64_t wall_ns, char buf[32])
+{
+	uint64_t ms = wall_ns / 1000000, days = ms / 86400000, rest = ms % 86400000;
+	/* Days to a date in the Gregorian calendar, in eras of 400 years that begin on 1 March 0000. */
+	uint64_t shifted = days + 719468, era = shifted / 146097, doe = shifted % 146097;
+	uint64_t yoe = (doe - doe / 1460 + doe / 36524 - doe / 146096) / 365;
+	uint64_t doy = doe - (365 * yoe + yoe / 4 - yoe / 100), mp = (5 * doy + 2) / 153;
+	unsigned day = (unsigned)(doy - (153 * mp + 2) / 5 + 1), month = (unsigned)(mp < 10 ? mp + 3 : mp - 9);
+	unsigned year = (unsigned)(yoe + era * 400 + (month <= 2));
+
+	snprintf(buf, 32, "%04u-%02u-%02uT%02u:%02u:%02u.%03uZ", year % 10000, month % 100, day % 100,
+		 (unsigned)(rest / 3600000) % 100, (unsigned)(rest / 60000 % 60), (unsigned)(rest / 1000 % 60),
+		 (unsigned)(rest % 1000));
+	return buf;
+}

@@ -20,4 +20,7 @@ pst_err PST_MUST_USE pst_parse_duration(const char *text, uint64_t *ret_ns);
 /* "512 B", "1.5 GiB": at most 16 bytes with the terminating zero. Returns @buf. */
 char *pst_format_size(uint64_t bytes, char buf[16]);
 
+/* Nanoseconds since 1970 as "2026-11-23T16:00:00.123Z" (RFC 3339, UTC). Returns @buf. */
+char *pst_format_time(uint64_t wall_ns, char buf[32]);
+
 #endif

@@ -8,12 +8,14 @@
 
 #define CAT_RECORD_FORMAT 1
 #define CAT_SUMMARY_MAX 200u
+#define CAT_SNAPSHOT_NAME_MAX (2 * PST_NAME_MAX + 1) /* VOLUME@NAME */
 #define CAT_HOME 0u /* index of the pool that new tenants and profiles are recorded in */
 
 struct cat_pool {
 	char name[PST_NAME_MAX + 1];
 	struct pst_pool *pool;
 	struct pst_qos *qos;
+	bool no_info; /* can't say what is mapped, beyond pst_volume_stats */
 };
 
 struct cat_tenant {
@@ -32,6 +34,14 @@ struct cat_profile {
 	struct pst_qos_policy policy;
 	bool builtin;
 	unsigned home;
+};
+
+/* Of a volume or snapshot, as its pool said last. */
+struct cat_usage {
+	uint64_t tick; /* catalog->tick when the pool was asked; 0: never */
+	uint64_t mapped_bytes, own_bytes;
+	uint32_t children;
+	struct pst_volume_settings settings;
 };
 
 enum cat_volume_state {
@@ -54,10 +64,28 @@ struct cat_volume {
 	char serial[21];
 	uint32_t nsid;
 	struct pst_qos_policy policy;
-	uint64_t create_blocks; /* of CAT_CREATING */
+	char source[CAT_SNAPSHOT_NAME_MAX + 1]; /* clones: the snapshot it began as, which may be gone; else "" */
+	uint8_t source_uuid[16];
+	uint64_t create_blocks;    /* of CAT_CREATING */
+	uint64_t source_blocks;    /* of a clone that is CAT_CREATING */
+	struct pst_list snapshots; /* by name */
+	unsigned snapshot_count;
+	struct cat_usage usage;
 	struct pst_volume *volume;
 	struct pst_qos_flow *flow;
 	struct pst_subsystem *subsystem;
+};
+
+/* States as for volumes; but a crash leaves a CREATING one that the pool has taken, and only forgets others. */
+struct cat_snapshot {
+	struct pst_list node; /* volume->snapshots */
+	struct cat_volume *volume;
+	char name[PST_NAME_MAX + 1]; /* without the volume's */
+	enum cat_volume_state state;
+	pst_err error;
+	uint8_t uuid[16];
+	uint64_t created_ns, size_bytes;
+	struct cat_usage usage;
 };
 
 struct cat_step;
@@ -70,7 +98,20 @@ struct cat_job {
 	const struct cat_step *step;
 	pst_err err; /* the first error */
 	uint64_t resize_blocks;
+	uint8_t snapshot[16]; /* to roll back to */
 	cat_job_fn *finished;
+};
+
+/* What is being done to snapshots: catalog-snapshot.c. */
+struct cat_snapshot_job {
+	struct cat_snapshot *members[PST_SNAPSHOT_MEMBERS_MAX];
+	struct pst_snapshot_member pairs[PST_SNAPSHOT_MEMBERS_MAX];
+	unsigned count, at;
+	bool tried; /* the pool was asked for them */
+	pst_err err;
+	char detail[200];
+	struct cat_volume *volume; /* whose snapshots are dropped */
+	void (*done)(struct pst_catalog *c, pst_err err);
 };
 
 struct pst_catalog {
@@ -80,10 +121,21 @@ struct pst_catalog {
 	struct cat_pool pools[PST_CATALOG_POOLS_MAX];
 	unsigned pool_count;
 	struct pst_list tenants, profiles, volumes;
-	unsigned tenant_count, profile_count, volume_count; /* profile_count: site-defined */
+	unsigned tenant_count, profile_count, volume_count, snapshot_count; /* profile_count: site-defined */
 
-	struct pst_list queue; /* changes that wait, in order of arrival */
-	struct pst_list reads;
+	struct pst_list queue;   /* changes that wait, in order of arrival */
+	struct pst_list reads;   /* not looked at yet */
+	struct pst_list waiting; /* reads that want to know what is used; the first is in work while walk.busy */
+	uint64_t tick;           /* counts reads and what they ask pools for */
+	struct {
+		bool busy;
+		struct cat_volume *volume;     /* the next to ask for; NULL: the end */
+		struct cat_snapshot *snapshot; /* NULL: the volume itself */
+		struct cat_usage *usage;       /* where the answer goes; NULL: its object is gone */
+		struct cat_snapshot *asked;    /* the snapshot that is asked for; NULL: a volume */
+		unsigned pool;
+		struct pst_pool_op op;
+	} walk;
 	struct pst_catalog_op *current; /* the change in work */
 	struct pst_post post;
 	bool posted;
@@ -96,6 +148,7 @@ struct pst_catalog {
 	struct pst_subsystem_remove_op remove_op;
 	struct pst_volume_close_op close_op;
 	struct cat_job job;
+	struct cat_snapshot_job snap;
 	/* Of the change in work on a tenant or profile. */
 	void *subject;
 	struct pst_qos_policy old_policy;
@@ -110,6 +163,9 @@ struct pst_catalog {
 };
 
 /* ---- catalog.c ---- */
+
+/* Fills an answer that is an error; c->current or not. */
+void cat_op_error(struct pst_catalog_op *op, pst_err err, const char *hint, const char *fmt, ...) PST_PRINTF(4, 5);
 
 /* Ends c->current with an error or, with PST_OK, with @result (taken over). */
 void cat_fail(struct pst_catalog *c, pst_err err, const char *hint, const char *fmt, ...) PST_PRINTF(4, 5);
@@ -135,7 +191,22 @@ void cat_fail_policy(struct pst_catalog *c, pst_err err, const char *what, const
 
 /* ---- catalog-read.c ---- */
 
-void cat_answer_read(struct pst_catalog *c, struct pst_catalog_op *op);
+/* Reads that @op needs are under way; it is answered now or later. */
+void cat_read(struct pst_catalog *c, struct pst_catalog_op *op);
+/* Before the object is freed. */
+void cat_read_forget_volume(struct pst_catalog *c, const struct cat_volume *v);
+void cat_read_forget_snapshot(struct pst_catalog *c, const struct cat_snapshot *s);
+
+/* What c->pool_op's info says. */
+void cat_usage_take(struct pst_catalog *c, struct cat_usage *usage, const struct pst_volume_info *info);
+/* What is known of a volume, also where the pool can't say. */
+void cat_volume_usage(struct pst_catalog *c, const struct cat_volume *v, struct cat_usage *ret_usage);
+/* Own bytes of all of its snapshots. */
+uint64_t cat_snapshots_own(const struct cat_volume *v);
+
+/* ---- catalog-diff.c ---- */
+
+void cat_diff(struct pst_catalog *c, struct pst_catalog_op *op);
 
 /* ---- catalog-tenant.c: tenants and profiles ---- */
 
@@ -165,6 +236,9 @@ pst_err cat_volume_load(struct pst_catalog *c, unsigned pool, const char *name, 
 struct cat_volume *cat_volume_new(struct pst_catalog *c, const char *name);
 void cat_volume_free(struct pst_catalog *c, struct cat_volume *v);
 extern const char *const cat_state_names[];
+/* Only states that are recorded. */
+pst_err cat_state_parse(const char *text, enum cat_volume_state *ret_state);
+void cat_uuid_new(struct pst_catalog *c, uint8_t ret_uuid[16]);
 
 enum cat_program {
 	CAT_PROGRAM_CREATE,
@@ -174,10 +248,27 @@ enum cat_program {
 	CAT_PROGRAM_STOP,
 	CAT_PROGRAM_RESIZE,
 	CAT_PROGRAM_STORE,
+	CAT_PROGRAM_ROLLBACK,
 };
 
 /* One at a time. @finished gets the first error. */
 void cat_volume_job(struct pst_catalog *c, struct cat_volume *v, enum cat_program program, cat_job_fn *finished);
+
+/* ---- catalog-snapshot.c ---- */
+
+/* By "VOLUME@NAME". */
+struct cat_snapshot *cat_snapshot_find(struct pst_catalog *c, const char *full_name);
+bool cat_snapshot_shown(const struct cat_snapshot *s);
+json_t *cat_snapshot_json(struct pst_catalog *c, const struct cat_snapshot *s);
+pst_err cat_snapshot_load(struct pst_catalog *c, unsigned pool, const char *full_name, json_t *record, char *message,
+			  size_t message_bytes);
+void cat_snapshot_free(struct pst_catalog *c, struct cat_snapshot *s);
+void cat_snapshot_change(struct pst_catalog *c);
+/* A volume's snapshots cease to exist, in pool and catalog. "Not found" is what was wanted. */
+void cat_snapshots_drop(struct pst_catalog *c, struct cat_volume *v, void (*done)(struct pst_catalog *c, pst_err err));
+/* Completes or undoes what the last stop interrupted: any state but CAT_READY. It may be gone afterwards. */
+void cat_snapshot_resolve(struct pst_catalog *c, struct cat_snapshot *s,
+			  void (*done)(struct pst_catalog *c, pst_err err));
 
 /* ---- catalog-volume-call.c ---- */
 

@@ -163,14 +163,13 @@ static struct usage tenant_usage(struct pst_catalog *c, const struct cat_tenant 
 
 	PST_LIST_EACH(n, &c->volumes) {
 		struct cat_volume *v = pst_container_of(n, struct cat_volume, node);
-		struct pst_volume_stats stats = { 0 };
+		struct cat_usage used;
 
 		if (v->tenant != t || v->state == CAT_CREATING)
 			continue;
-		if (v->volume != NULL)
-			pst_volume_stats(v->volume, &stats);
+		cat_volume_usage(c, v, &used);
 		u.provisioned_bytes += cat_volume_bytes(v);
-		u.used_bytes += stats.used_bytes;
+		u.used_bytes += used.own_bytes + cat_snapshots_own(v);
 		u.volumes++;
 	}
 	return u;

@@ -38,14 +38,19 @@ static void volume_created(struct pst_catalog *c, struct cat_volume *v, pst_err 
 			 pst_err_text(err));
 }
 
+void cat_uuid_new(struct pst_catalog *c, uint8_t ret_uuid[16])
+{
+	pst_env_random(c->env, ret_uuid, 16);
+	ret_uuid[6] = (uint8_t)((ret_uuid[6] & 0x0f) | 0x40); /* RFC 4122, version 4: random */
+	ret_uuid[8] = (uint8_t)((ret_uuid[8] & 0x3f) | 0x80);
+}
+
 static void identity_new(struct pst_catalog *c, struct cat_volume *v)
 {
 	char text[37];
 	size_t n = 2;
 
-	pst_env_random(c->env, v->uuid, sizeof(v->uuid));
-	v->uuid[6] = (uint8_t)((v->uuid[6] & 0x0f) | 0x40); /* RFC 4122, version 4: random */
-	v->uuid[8] = (uint8_t)((v->uuid[8] & 0x3f) | 0x80);
+	cat_uuid_new(c, v->uuid);
 	pst_uuid_format(v->uuid, text);
 	snprintf(v->nqn, sizeof(v->nqn), "nqn.2014-08.org.nvmexpress:uuid:%s", text);
 	snprintf(v->serial, sizeof(v->serial), "PS");
@@ -56,12 +61,40 @@ static void identity_new(struct pst_catalog *c, struct cat_volume *v)
 }
 
 struct create_request {
-	const char *name, *tenant, *profile, *pool;
+	const char *name, *tenant, *profile, *pool, *source;
+	const struct cat_snapshot *snapshot; /* of source */
 	uint64_t size_bytes;
 	struct cat_tenant *t;
 	struct cat_profile *p;
 	unsigned pool_index;
 };
+
+/* A clone begins as large as its snapshot, in its pool, and may be larger. */
+static bool create_lookup_source(struct pst_catalog *c, struct create_request *r)
+{
+	const struct cat_snapshot *s = cat_snapshot_find(c, r->source);
+
+	if (s == NULL || !cat_snapshot_shown(s)) {
+		cat_fail(c, PST_E_NOTFOUND, "penstock snapshot list", "there is no snapshot '%s'", r->source);
+	} else if (s->state != CAT_READY) {
+		cat_fail(c, PST_E_BUSY, "penstock snapshot list", "snapshot '%s' is %s and can't be cloned", r->source,
+			 cat_state_names[s->state]);
+	} else if (r->pool != NULL && strcmp(r->pool, c->pools[s->volume->pool].name) != 0) {
+		cat_fail(c, PST_E_INVAL, "leave out the pool, or copy the data",
+			 "snapshot '%s' lies in pool '%s': its clones do too", r->source,
+			 c->pools[s->volume->pool].name);
+	} else if (json_object_get(c->current->body, "size_bytes") != NULL && r->size_bytes < s->size_bytes) {
+		cat_fail(c, PST_E_INVAL, "leave out the size: a clone is as large as its snapshot",
+			 "volume '%s' can't be smaller than snapshot '%s' of %" PRIu64 " bytes", r->name, r->source,
+			 s->size_bytes);
+	} else {
+		r->snapshot = s;
+		r->pool = c->pools[s->volume->pool].name;
+		r->size_bytes = PST_MAX(r->size_bytes, s->size_bytes);
+		return true;
+	}
+	return false;
+}
 
 static bool create_lookup(struct pst_catalog *c, struct create_request *r)
 {
@@ -100,7 +133,8 @@ static bool size_check(struct pst_catalog *c, const char *name, uint64_t *size_b
 
 static void volume_create(struct pst_catalog *c)
 {
-	static const char *const allowed[] = { "name", "size_bytes", "tenant", "profile", "pool", "policy", NULL };
+	static const char *const allowed[] = { "name", "size_bytes", "tenant", "profile",
+					       "pool", "policy",     "source", NULL };
 	struct create_request r = { .tenant = "default", .profile = "general" };
 	struct pst_qos_policy policy;
 	struct cat_volume *v;
@@ -108,7 +142,9 @@ static void volume_create(struct pst_catalog *c)
 	if (!cat_body_check(c, allowed) || !cat_body_name(c, &r.name) ||
 	    !cat_body_u64(c, "size_bytes", &r.size_bytes) || !cat_body_text(c, "tenant", PST_NAME_MAX, &r.tenant) ||
 	    !cat_body_text(c, "profile", PST_NAME_MAX, &r.profile) ||
-	    !cat_body_text(c, "pool", PST_NAME_MAX, &r.pool) || !size_check(c, r.name, &r.size_bytes) ||
+	    !cat_body_text(c, "pool", PST_NAME_MAX, &r.pool) ||
+	    !cat_body_text(c, "source", CAT_SNAPSHOT_NAME_MAX, &r.source) ||
+	    (r.source != NULL && !create_lookup_source(c, &r)) || !size_check(c, r.name, &r.size_bytes) ||
 	    !create_lookup(c, &r))
 		return;
 	policy = r.p->policy;
@@ -123,6 +159,11 @@ static void volume_create(struct pst_catalog *c)
 	v->policy = policy;
 	v->create_blocks = r.size_bytes / PST_BLOCK_BYTES;
 	snprintf(v->profile, sizeof(v->profile), "%s", r.profile);
+	if (r.snapshot != NULL) {
+		snprintf(v->source, sizeof(v->source), "%s", r.source);
+		memcpy(v->source_uuid, r.snapshot->uuid, sizeof(v->source_uuid));
+		v->source_blocks = r.snapshot->size_bytes / PST_BLOCK_BYTES;
+	}
 	identity_new(c, v);
 	cat_volume_job(c, v, CAT_PROGRAM_CREATE, volume_created);
 }
@@ -150,6 +191,13 @@ static void volume_delete(struct pst_catalog *c, struct cat_volume *v)
 			 "unmount and disconnect it there first, or: penstock volume delete %s --force", v->name);
 		return cat_fail(c, PST_E_BUSY, hint, "volume '%s' is in use: %u host%s connected", v->name, hosts,
 				hosts == 1 ? " is" : "s are");
+	}
+	if (v->snapshot_count > 0 && !c->current->with_snapshots && v->state != CAT_DELETING) {
+		snprintf(hint, sizeof(hint),
+			 "penstock snapshot list %s, then: penstock volume delete %s --with-snapshots", v->name,
+			 v->name);
+		return cat_fail(c, PST_E_BUSY, hint, "volume '%s' has %u snapshot%s, which would go with it", v->name,
+				v->snapshot_count, v->snapshot_count == 1 ? "" : "s");
 	}
 	v->state = CAT_DELETING;
 	cat_volume_job(c, v, CAT_PROGRAM_DELETE, volume_deleted);
@@ -230,6 +278,61 @@ static void volume_set(struct pst_catalog *c, struct cat_volume *v)
 	cat_volume_job(c, v, CAT_PROGRAM_STORE, volume_set_done);
 }
 
+static void volume_rolled_back(struct pst_catalog *c, struct cat_volume *v, pst_err err)
+{
+	const char *snapshot = json_string_value(json_object_get(c->current->body, "snapshot"));
+
+	if (v->subsystem == NULL) {
+		v->state = CAT_FAILED;
+		v->error = err;
+	}
+	if (err == PST_OK)
+		return cat_succeed(c, cat_volume_json(c, v));
+	if (err == PST_E_INVAL)
+		cat_fail(c, err, "penstock snapshot list",
+			 "volume '%s' can't become snapshot '%s': they don't descend from one volume", v->name,
+			 snapshot);
+	else
+		cat_fail(c, err, "penstock volume show NAME", "volume '%s' was not rolled back to '%s': %s%s", v->name,
+			 snapshot, pst_err_text(err), v->subsystem == NULL ? "; it is out of service" : "");
+}
+
+/* Hosts keep what they have read: one that stays connected would go on with a mixture of then and now. */
+static void volume_rollback(struct pst_catalog *c, struct cat_volume *v)
+{
+	static const char *const allowed[] = { "snapshot", NULL };
+	const char *name = NULL;
+	const struct cat_snapshot *s;
+	uint32_t hosts;
+	char hint[200];
+
+	if (!cat_body_check(c, allowed) || !cat_body_text(c, "snapshot", CAT_SNAPSHOT_NAME_MAX, &name))
+		return;
+	s = name != NULL ? cat_snapshot_find(c, name) : NULL;
+	if (name == NULL)
+		return cat_fail(c, PST_E_INVAL, "penstock snapshot rollback VOLUME@NAME", "snapshot is missing");
+	if (s == NULL || s->state != CAT_READY)
+		return cat_fail(c, PST_E_NOTFOUND, "penstock snapshot list", "there is no snapshot '%s'", name);
+	if (v->state != CAT_READY)
+		return cat_fail(c, PST_E_BUSY, "penstock volume show NAME", "volume '%s' is %s and can't be changed",
+				v->name, cat_state_names[v->state]);
+	if (s->volume->pool != v->pool)
+		return cat_fail(c, PST_E_INVAL, "penstock snapshot list",
+				"volume '%s' and snapshot '%s' lie in different pools", v->name, name);
+	hosts = pst_subsystem_host_count(v->subsystem);
+	if (hosts > 0 && !c->current->force) {
+		snprintf(hint, sizeof(hint),
+			 "unmount and disconnect it there first, or: penstock snapshot rollback %.100s --force", name);
+		return cat_fail(c, PST_E_BUSY, hint, "volume '%s' can't be rolled back in use: %u host%s connected",
+				v->name, hosts, hosts == 1 ? " is" : "s are");
+	}
+	if (s->size_bytes > cat_volume_bytes(v) &&
+	    !cat_tenant_quota(c, v->tenant, v->name, s->size_bytes - cat_volume_bytes(v)))
+		return;
+	memcpy(c->job.snapshot, s->uuid, sizeof(s->uuid));
+	cat_volume_job(c, v, CAT_PROGRAM_ROLLBACK, volume_rolled_back);
+}
+
 void cat_volume_change(struct pst_catalog *c)
 {
 	struct pst_catalog_op *op = c->current;
@@ -242,6 +345,8 @@ void cat_volume_change(struct pst_catalog *c)
 		cat_fail(c, PST_E_NOTFOUND, "penstock volume list", "there is no volume '%.63s'", op->name);
 	else if (op->kind == PST_CATALOG_SET)
 		volume_set(c, v);
+	else if (op->kind == PST_CATALOG_ROLLBACK)
+		volume_rollback(c, v);
 	else
 		volume_delete(c, v);
 }

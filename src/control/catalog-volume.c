@@ -3,14 +3,16 @@
  * Volumes: what is done to one is a program, a row of steps. Each step that is durable commits alone, so a crash lands
  * between two of them, and the record tells the next start what to do:
  *
- *   create   intent* make* open serve commit*    record "creating" until commit: a crash undoes it
- *   undo     unserve close remove* forget*       also what a failed create runs
- *   delete   mark* unserve close remove* forget* record "deleting" from mark on: a crash completes it
- *   start    open serve                          record "ready"
- *   resize   resize*                             the pool holds the size, the record doesn't
- *   store    commit*                             a changed policy, already in force; taken back if this fails
- *                                                (* durable)
- * What is "not found" while undoing or deleting is what was wanted.
+ *   create   intent* make* grow* open serve commit* ask   record "creating" until commit: a crash undoes it
+ *   undo     unserve close drop* remove* forget*          also what a failed create runs
+ *   delete   mark* undo                                   record "deleting" from mark on: a crash completes it
+ *   start    open serve                                   record "ready"
+ *   resize   resize* ask                                  the pool holds the size, the record doesn't
+ *   store    commit*                                      a changed policy, in force; taken back if this fails
+ *   rollback unserve close back* start ask                the pool's own step; start is also what a failure runs
+ *                                                         (* durable)
+ * What is "not found" while undoing or deleting is what was wanted. Make is CLONE for a clone, which grows if it is to
+ * be larger than its snapshot. Drop: its snapshots. Ask: what is mapped, for the answer; its failure is none.
  */
 #include "control/catalog-internal.h"
 
@@ -51,6 +53,7 @@ struct cat_volume *cat_volume_new(struct pst_catalog *c, const char *name)
 	if (v == NULL)
 		return NULL;
 	snprintf(v->name, sizeof(v->name), "%s", name);
+	pst_list_init(&v->snapshots);
 	while (at != &c->volumes && strcmp(pst_container_of(at, struct cat_volume, node)->name, name) < 0)
 		at = at->next;
 	pst_list_add_before(at, &v->node);
@@ -61,6 +64,9 @@ struct cat_volume *cat_volume_new(struct pst_catalog *c, const char *name)
 void cat_volume_free(struct pst_catalog *c, struct cat_volume *v)
 {
 	pst_assert(v->volume == NULL && v->flow == NULL && v->subsystem == NULL);
+	PST_LIST_EACH(n, &v->snapshots)
+		cat_snapshot_free(c, pst_container_of(n, struct cat_snapshot, node));
+	cat_read_forget_volume(c, v);
 	pst_list_remove(&v->node);
 	c->volume_count--;
 	free(v);
@@ -80,20 +86,28 @@ const char *const cat_state_names[] = { "creating", "ready", "deleting", "failed
 
 json_t *cat_volume_json(struct pst_catalog *c, const struct cat_volume *v)
 {
-	struct pst_volume_stats stats = { 0 };
+	struct cat_usage usage;
 	char uuid[37];
 	json_t *json;
 
 	pst_uuid_format(v->uuid, uuid);
-	if (v->volume != NULL)
-		pst_volume_stats(v->volume, &stats);
-	json = json_pack("{s:s s:s s:s s:i s:s s:s s:I s:i s:s s:s s:s s:I s:i s:O s:o}", "name", v->name, "uuid", uuid,
-			 "nqn", v->nqn, "nsid", (int)v->nsid, "serial", v->serial, "state", cat_state_names[v->state],
-			 "size_bytes", (json_int_t)cat_volume_bytes(v), "block_size", (int)PST_BLOCK_BYTES, "tenant",
-			 v->tenant->name, "profile", v->profile, "pool", c->pools[v->pool].name, "used_bytes",
-			 (json_int_t)stats.used_bytes, "hosts",
+	cat_volume_usage(c, v, &usage);
+	json = json_pack("{s:s s:s s:s s:i s:s s:s s:I s:i s:s s:s s:s s:I s:I s:I s:i s:s s:I s:i s:O s:o}", "name",
+			 v->name, "uuid", uuid, "nqn", v->nqn, "nsid", (int)v->nsid, "serial", v->serial, "state",
+			 cat_state_names[v->state], "size_bytes", (json_int_t)cat_volume_bytes(v), "block_size",
+			 (int)PST_BLOCK_BYTES, "tenant", v->tenant->name, "profile", v->profile, "pool",
+			 c->pools[v->pool].name, "used_bytes", (json_int_t)(usage.own_bytes + cat_snapshots_own(v)),
+			 "mapped_bytes", (json_int_t)usage.mapped_bytes, "own_bytes", (json_int_t)usage.own_bytes,
+			 "snapshots", (int)v->snapshot_count, "on_full",
+			 usage.settings.on_full == PST_ON_FULL_PAUSE ? "pause" : "fail", "reserved_bytes",
+			 (json_int_t)(usage.settings.reserved_blocks * PST_BLOCK_BYTES), "hosts",
 			 v->subsystem != NULL ? (int)pst_subsystem_host_count(v->subsystem) : 0, "addresses",
 			 c->addresses, "policy", pst_policy_to_json(&v->policy));
+	if (json != NULL && v->source[0] != '\0') {
+		pst_uuid_format(v->source_uuid, uuid);
+		json_object_set_new(json, "source", json_string(v->source));
+		json_object_set_new(json, "source_uuid", json_string(uuid));
+	}
 	if (json != NULL && v->error != PST_OK)
 		json_object_set_new(json, "error", json_string(pst_err_text(v->error)));
 	return json;
@@ -102,14 +116,21 @@ json_t *cat_volume_json(struct pst_catalog *c, const struct cat_volume *v)
 static json_t *volume_record(const struct cat_volume *v, const char *state)
 {
 	char uuid[37];
+	json_t *json;
 
 	pst_uuid_format(v->uuid, uuid);
-	return json_pack("{s:i s:s s:s s:s s:s s:i s:s s:s s:o}", "format", CAT_RECORD_FORMAT, "state", state, "uuid",
+	json = json_pack("{s:i s:s s:s s:s s:s s:i s:s s:s s:o}", "format", CAT_RECORD_FORMAT, "state", state, "uuid",
 			 uuid, "nqn", v->nqn, "serial", v->serial, "nsid", (int)v->nsid, "tenant", v->tenant->name,
 			 "profile", v->profile, "policy", pst_policy_to_json(&v->policy));
+	if (json != NULL && v->source[0] != '\0') {
+		pst_uuid_format(v->source_uuid, uuid);
+		json_object_set_new(json, "source", json_string(v->source));
+		json_object_set_new(json, "source_uuid", json_string(uuid));
+	}
+	return json;
 }
 
-static pst_err volume_state_parse(const char *text, enum cat_volume_state *ret_state)
+pst_err cat_state_parse(const char *text, enum cat_volume_state *ret_state)
 {
 	for (unsigned i = 0; i <= CAT_DELETING; i++)
 		if (strcmp(text, cat_state_names[i]) == 0) {
@@ -122,7 +143,7 @@ static pst_err volume_state_parse(const char *text, enum cat_volume_state *ret_s
 pst_err cat_volume_load(struct pst_catalog *c, unsigned pool, const char *name, json_t *record, char *message,
 			size_t message_bytes)
 {
-	const char *state_text, *uuid_text, *nqn, *serial, *tenant_name, *profile;
+	const char *state_text, *uuid_text, *nqn, *serial, *tenant_name, *profile, *source = "", *source_uuid = NULL;
 	struct pst_qos_policy policy = pst_policy_default;
 	enum cat_volume_state state;
 	struct cat_volume *v;
@@ -131,11 +152,12 @@ pst_err cat_volume_load(struct pst_catalog *c, unsigned pool, const char *name, 
 	int nsid;
 
 	snprintf(message, message_bytes, "its record is damaged");
-	if (json_unpack(record, "{s:s s:s s:s s:s s:i s:s s:s s:o}", "state", &state_text, "uuid", &uuid_text, "nqn",
-			&nqn, "serial", &serial, "nsid", &nsid, "tenant", &tenant_name, "profile", &profile, "policy",
-			&json) != 0 ||
-	    strlen(nqn) > PST_NQN_MAX || strlen(serial) >= sizeof(v->serial) || strlen(profile) > PST_NAME_MAX ||
-	    nsid < 1 || pst_uuid_parse(uuid_text, uuid) != PST_OK || volume_state_parse(state_text, &state) != PST_OK)
+	if (json_unpack(record, "{s:s s:s s:s s:s s:i s:s s:s s:o s?s s?s}", "state", &state_text, "uuid", &uuid_text,
+			"nqn", &nqn, "serial", &serial, "nsid", &nsid, "tenant", &tenant_name, "profile", &profile,
+			"policy", &json, "source", &source, "source_uuid", &source_uuid) != 0 ||
+	    strlen(source) > CAT_SNAPSHOT_NAME_MAX || strlen(nqn) > PST_NQN_MAX ||
+	    strlen(serial) >= sizeof(v->serial) || strlen(profile) > PST_NAME_MAX || nsid < 1 ||
+	    pst_uuid_parse(uuid_text, uuid) != PST_OK || cat_state_parse(state_text, &state) != PST_OK)
 		return PST_E_FORMAT;
 	if (pst_policy_from_json(&policy, json, message, message_bytes) != PST_OK)
 		return PST_E_FORMAT;
@@ -162,6 +184,9 @@ pst_err cat_volume_load(struct pst_catalog *c, unsigned pool, const char *name, 
 	snprintf(v->profile, sizeof(v->profile), "%s", profile);
 	v->nsid = (uint32_t)nsid;
 	v->policy = policy;
+	snprintf(v->source, sizeof(v->source), "%s", source);
+	if (source_uuid != NULL && pst_uuid_parse(source_uuid, v->source_uuid) != PST_OK)
+		memset(v->source_uuid, 0, sizeof(v->source_uuid));
 	return PST_OK;
 }
 
@@ -205,7 +230,58 @@ static void pool_step(struct pst_catalog *c, struct cat_volume *v, enum pst_pool
 static bool step_make(struct pst_catalog *c, struct cat_volume *v, pst_err *ret_err)
 {
 	(void)ret_err;
-	pool_step(c, v, PST_POOL_VOLUME_CREATE, v->create_blocks);
+	if (v->source[0] == '\0') {
+		pool_step(c, v, PST_POOL_VOLUME_CREATE, v->create_blocks);
+		return false;
+	}
+	c->pool_op = (struct pst_pool_op){ .kind = PST_POOL_CLONE };
+	memcpy(c->pool_op.uuid, v->source_uuid, sizeof(v->source_uuid));
+	memcpy(c->pool_op.other, v->uuid, sizeof(v->uuid));
+	cat_pool_step(c, v->pool, step_done);
+	return false;
+}
+
+static bool step_grow(struct pst_catalog *c, struct cat_volume *v, pst_err *ret_err)
+{
+	*ret_err = PST_OK;
+	if (v->source[0] == '\0' || v->create_blocks == v->source_blocks)
+		return true;
+	pool_step(c, v, PST_POOL_VOLUME_RESIZE, v->create_blocks);
+	return false;
+}
+
+static bool step_drop(struct pst_catalog *c, struct cat_volume *v, pst_err *ret_err)
+{
+	*ret_err = PST_OK;
+	if (pst_list_empty(&v->snapshots))
+		return true;
+	cat_snapshots_drop(c, v, step_done);
+	return false;
+}
+
+static bool step_back(struct pst_catalog *c, struct cat_volume *v, pst_err *ret_err)
+{
+	(void)ret_err;
+	c->pool_op = (struct pst_pool_op){ .kind = PST_POOL_ROLLBACK };
+	memcpy(c->pool_op.uuid, v->uuid, sizeof(v->uuid));
+	memcpy(c->pool_op.other, c->job.snapshot, sizeof(c->job.snapshot));
+	cat_pool_step(c, v->pool, step_done);
+	return false;
+}
+
+static void asked(struct pst_catalog *c, pst_err err)
+{
+	if (err == PST_OK)
+		cat_usage_take(c, &c->job.volume->usage, &c->pool_op.info);
+	step_done(c, PST_OK);
+}
+
+static bool step_ask(struct pst_catalog *c, struct cat_volume *v, pst_err *ret_err)
+{
+	(void)ret_err;
+	c->pool_op = (struct pst_pool_op){ .kind = PST_POOL_VOLUME_INFO };
+	memcpy(c->pool_op.uuid, v->uuid, sizeof(v->uuid));
+	cat_pool_step(c, v->pool, asked);
 	return false;
 }
 
@@ -310,30 +386,34 @@ static bool step_close(struct pst_catalog *c, struct cat_volume *v, pst_err *ret
 
 /* ---- Programs ---- */
 
-static const struct cat_step create_steps[] = { { step_intent }, { step_make },   { step_open },
-						{ step_serve },  { step_commit }, { NULL } };
-static const struct cat_step delete_steps[] = { { step_mark },         { step_unserve },      { step_close },
-						{ step_remove, true }, { step_forget, true }, { NULL } };
-static const struct cat_step undo_steps[] = {
-	{ step_unserve }, { step_close }, { step_remove, true }, { step_forget, true }, { NULL }
-};
+static const struct cat_step create_steps[] = { { step_intent }, { step_make },   { step_grow }, { step_open },
+						{ step_serve },  { step_commit }, { step_ask },  { NULL } };
+static const struct cat_step delete_steps[] = { { step_mark }, { step_unserve },      { step_close },
+						{ step_drop }, { step_remove, true }, { step_forget, true },
+						{ NULL } };
+static const struct cat_step undo_steps[] = { { step_unserve },      { step_close },        { step_drop },
+					      { step_remove, true }, { step_forget, true }, { NULL } };
 static const struct cat_step start_steps[] = { { step_open }, { step_serve }, { NULL } };
 static const struct cat_step stop_steps[] = { { step_unserve }, { step_close }, { NULL } };
-static const struct cat_step resize_steps[] = { { step_resize }, { NULL } };
+static const struct cat_step resize_steps[] = { { step_resize }, { step_ask }, { NULL } };
 static const struct cat_step store_steps[] = { { step_commit }, { NULL } };
+static const struct cat_step rollback_steps[] = { { step_unserve }, { step_close }, { step_back }, { step_open },
+						  { step_serve },   { step_ask },   { NULL } };
 
 static bool in_program(const struct cat_step *step, const struct cat_step *program, size_t bytes)
 {
 	return (const char *)step >= (const char *)program && (const char *)step < (const char *)program + bytes;
 }
 
-/* Where a failed step leads: a create is undone, a start is taken back, everything else ends. */
+/* Where a failed step leads: a create is undone, a start is taken back, a volume that is as it was is started again. */
 static const struct cat_step *after_failure(const struct cat_step *step)
 {
 	if (in_program(step, create_steps, sizeof(create_steps)))
 		return undo_steps;
 	if (in_program(step, start_steps, sizeof(start_steps)))
 		return stop_steps;
+	if (in_program(step, rollback_steps, sizeof(rollback_steps)))
+		return step->start == step_back ? start_steps : stop_steps;
 	return NULL;
 }
 
@@ -359,8 +439,11 @@ static bool job_next(struct pst_catalog *c, pst_err err)
 	if (job->err == PST_OK)
 		job->err = err;
 	else
-		/* Undoing failed too: the record is still there, and the next start or delete goes on. */
-		job->volume->state = CAT_DELETING;
+		/*
+		 * Undoing failed too: the record is still there, and the next start or delete goes on. Or a volume
+		 * could not be started again.
+		 */
+		job->volume->state = in_program(job->step, undo_steps, sizeof(undo_steps)) ? CAT_DELETING : CAT_FAILED;
 	job->step = after_failure(job->step);
 	return job->step != NULL;
 }
@@ -391,7 +474,7 @@ void cat_volume_job(struct pst_catalog *c, struct cat_volume *v, enum cat_progra
 		[CAT_PROGRAM_CREATE] = create_steps, [CAT_PROGRAM_DELETE] = delete_steps,
 		[CAT_PROGRAM_UNDO] = undo_steps,     [CAT_PROGRAM_START] = start_steps,
 		[CAT_PROGRAM_STOP] = stop_steps,     [CAT_PROGRAM_RESIZE] = resize_steps,
-		[CAT_PROGRAM_STORE] = store_steps,
+		[CAT_PROGRAM_STORE] = store_steps,   [CAT_PROGRAM_ROLLBACK] = rollback_steps,
 	};
 
 	pst_assert(c->job.volume == NULL);

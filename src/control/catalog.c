@@ -26,11 +26,20 @@ static void schedule(struct pst_catalog *c)
 	pst_env_post(c->env, &c->post);
 }
 
-static void op_text(struct pst_catalog_op *op, pst_err err, const char *hint, const char *fmt, va_list ap)
+static void vop_error(struct pst_catalog_op *op, pst_err err, const char *hint, const char *fmt, va_list ap)
 {
 	op->err = err;
 	vsnprintf(op->message, sizeof(op->message), fmt, ap);
 	snprintf(op->hint, sizeof(op->hint), "%s", hint != NULL ? hint : "");
+}
+
+void cat_op_error(struct pst_catalog_op *op, pst_err err, const char *hint, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vop_error(op, err, hint, fmt, ap);
+	va_end(ap);
 }
 
 void cat_fail(struct pst_catalog *c, pst_err err, const char *hint, const char *fmt, ...)
@@ -40,7 +49,7 @@ void cat_fail(struct pst_catalog *c, pst_err err, const char *hint, const char *
 
 	pst_assert(op != NULL && err != PST_OK);
 	va_start(ap, fmt);
-	op_text(op, err, hint, fmt, ap);
+	vop_error(op, err, hint, fmt, ap);
 	va_end(ap);
 	c->current = NULL;
 	schedule(c);
@@ -218,6 +227,7 @@ static void (*const changes[])(struct pst_catalog *c) = {
 	[PST_CATALOG_TENANT] = cat_tenant_change,
 	[PST_CATALOG_PROFILE] = cat_profile_change,
 	[PST_CATALOG_VOLUME] = cat_volume_change,
+	[PST_CATALOG_SNAPSHOT] = cat_snapshot_change,
 };
 
 static void take_turn(struct pst_post *post)
@@ -229,7 +239,7 @@ static void take_turn(struct pst_post *post)
 	pst_list_init(&reads);
 	pst_list_splice(&reads, &c->reads);
 	while ((node = pst_list_pop_front(&reads)) != NULL)
-		cat_answer_read(c, pst_container_of(node, struct pst_catalog_op, node));
+		cat_read(c, pst_container_of(node, struct pst_catalog_op, node));
 	if (c->current != NULL || pst_list_empty(&c->queue))
 		return;
 	c->current = pst_container_of(pst_list_pop_front(&c->queue), struct pst_catalog_op, node);
@@ -241,13 +251,14 @@ static void take_turn(struct pst_post *post)
 
 void pst_catalog_submit(struct pst_catalog *c, struct pst_catalog_op *op)
 {
-	bool read = op->kind == PST_CATALOG_LIST || op->kind == PST_CATALOG_SHOW;
+	bool read = op->kind < PST_CATALOG_CREATE;
 
 	pst_assert(op->done != NULL && c->closing == NULL);
 	pst_assert(read || changes[op->object] != NULL);
 	op->err = PST_OK;
 	op->message[0] = op->hint[0] = '\0';
 	op->result = NULL;
+	op->tick = ++c->tick;
 	pst_list_push_back(read ? &c->reads : &c->queue, &op->node);
 	schedule(c);
 }
@@ -283,14 +294,16 @@ static void add_record(void *ctx, const char *key, const void *value, uint32_t v
 			 "its record is of format %" JSON_INTEGER_FORMAT
 			 ", written by a newer Penstock; this one knows format %d",
 			 json_integer_value(format), CAT_RECORD_FORMAT);
-	else if (!json_is_integer(format) || !pst_name_ok(name))
+	else if (!json_is_integer(format) || (key[0] != 's' && !pst_name_ok(name)))
 		err = PST_E_FORMAT;
 	else if (key[0] == 't')
 		err = cat_tenant_load(c, pool, name, record);
 	else if (key[0] == 'p')
 		err = cat_profile_load(c, pool, name, record);
-	else
+	else if (key[0] == 'v')
 		err = cat_volume_load(c, pool, name, record, message, sizeof(message));
+	else
+		err = cat_snapshot_load(c, pool, name, record, message, sizeof(message));
 	json_decref(record);
 	if (err != PST_OK)
 		add_fail(c, err, "pool '%s': %.80s can't be loaded: %s", pool_name, key, message);
@@ -305,6 +318,32 @@ static struct cat_volume *next_to_load(struct pst_catalog *c)
 			return v;
 	}
 	return NULL;
+}
+
+/* Of those whose making or deletion was interrupted. */
+static struct cat_snapshot *next_to_resolve(struct pst_catalog *c)
+{
+	PST_LIST_EACH(n, &c->volumes) {
+		const struct cat_volume *v = pst_container_of(n, struct cat_volume, node);
+
+		if (v->pool != c->pool_count - 1)
+			continue;
+		PST_LIST_EACH(m, &v->snapshots) {
+			struct cat_snapshot *s = pst_container_of(m, struct cat_snapshot, node);
+
+			if ((s->state == CAT_CREATING || s->state == CAT_DELETING) && s->error == PST_OK)
+				return s;
+		}
+	}
+	return NULL;
+}
+
+static void snapshot_resolved(struct pst_catalog *c, pst_err err)
+{
+	if (err != PST_OK)
+		pst_env_log(c->env, PST_LOG_ERROR, "snapshot_failed pool=%s error=\"%s\"",
+			    c->pools[c->pool_count - 1].name, pst_err_text(err));
+	pst_env_post(c->env, &c->turn);
 }
 
 static void volume_loaded(struct pst_catalog *c, struct cat_volume *v, pst_err err)
@@ -327,11 +366,16 @@ static void add_next(struct pst_post *post)
 	struct pst_catalog *c = pst_container_of(post, struct pst_catalog, turn);
 	struct pst_catalog_pool_op *op = c->adding;
 	struct cat_volume *v = op->err == PST_OK ? next_to_load(c) : NULL;
+	struct cat_snapshot *s = op->err == PST_OK && v == NULL ? next_to_resolve(c) : NULL;
 
 	c->turn.fn = add_next;
 	if (v != NULL) {
 		snprintf(c->cursor, sizeof(c->cursor), "%s", v->name);
 		cat_volume_job(c, v, v->state == CAT_READY ? CAT_PROGRAM_START : CAT_PROGRAM_UNDO, volume_loaded);
+		return;
+	}
+	if (s != NULL) {
+		cat_snapshot_resolve(c, s, snapshot_resolved);
 		return;
 	}
 	c->adding = NULL;
@@ -364,6 +408,8 @@ void pst_catalog_add_pool(struct pst_catalog *c, struct pst_catalog_pool_op *op)
 		pst_pool_records(p->pool, "profile/", add_record, c);
 	if (op->err == PST_OK)
 		pst_pool_records(p->pool, "volume/", add_record, c);
+	if (op->err == PST_OK)
+		pst_pool_records(p->pool, "snapshot/", add_record, c);
 	if (op->err == PST_OK && cat_tenants_on_pool(c, c->pool_count - 1) != PST_OK)
 		add_fail(c, PST_E_NOMEM, "no memory for the tenants of pool '%s'", op->name);
 	/* Tenants of this pool on the pools that were there before. */
@@ -391,6 +437,7 @@ pst_err pst_catalog_new(struct pst_env *env, struct pst_target *target, struct p
 	pst_list_init(&c->volumes);
 	pst_list_init(&c->queue);
 	pst_list_init(&c->reads);
+	pst_list_init(&c->waiting);
 	err = cat_builtins(c);
 	if (err != PST_OK) {
 		cat_tenants_free(c);
@@ -456,6 +503,7 @@ static void close_next(struct pst_post *post)
 void pst_catalog_close(struct pst_catalog *c, struct pst_catalog_close_op *op)
 {
 	pst_assert(c->current == NULL && pst_list_empty(&c->queue) && pst_list_empty(&c->reads) && c->adding == NULL);
+	pst_assert(pst_list_empty(&c->waiting) && !c->walk.busy);
 	pst_assert(c->closing == NULL);
 	c->closing = op;
 	c->turn.fn = close_next;
@@ -468,18 +516,22 @@ bool pst_catalog_next_volume(struct pst_catalog *c, const char *after, struct ps
 {
 	PST_LIST_EACH(n, &c->volumes) {
 		const struct cat_volume *v = pst_container_of(n, struct cat_volume, node);
-		struct pst_volume_stats stats;
+		struct cat_usage usage;
 
 		if (v->subsystem == NULL || v->state != CAT_READY || strcmp(v->name, after) <= 0)
 			continue;
-		pst_volume_stats(v->volume, &stats);
+		cat_volume_usage(c, v, &usage);
 		*ret_info = (struct pst_catalog_volume_info){
 			.name = v->name,
 			.tenant = v->tenant->name,
 			.profile = v->profile,
 			.pool = c->pools[v->pool].name,
 			.size_bytes = cat_volume_bytes(v),
-			.used_bytes = stats.used_bytes,
+			.used_bytes = usage.own_bytes + cat_snapshots_own(v),
+			.mapped_bytes = usage.mapped_bytes,
+			.own_bytes = usage.own_bytes,
+			.snapshot_bytes = cat_snapshots_own(v),
+			.snapshots = v->snapshot_count,
 			.hosts = pst_subsystem_host_count(v->subsystem),
 			.subsystem = v->subsystem,
 			.flow = v->flow,

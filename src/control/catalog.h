@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The catalog: pools, tenants, volumes and profiles; what is stored in the pools' records, served by the target, and
- * changed by the API. Core code: one shard (the target's home shard, on which the pools live too), no system call.
- * Changes run one after the other; each leaves the records such that a crash at any point is completed or undone at the
- * next start. Reading never waits for a change.
+ * The catalog: pools, tenants, volumes, snapshots and profiles; what is stored in the pools' records, served by the
+ * target, and changed by the API. Core code: one shard (the target's home shard, on which the pools live too), no
+ * system call. Changes run one after the other; each leaves the records such that a crash at any point is completed or
+ * undone at the next start. Reading never waits for a change.
  *
- * Records: "tenant/NAME" and "profile/NAME" (in the first pool), "volume/NAME" (in the volume's pool): JSON objects
- * with a member "format" (1). docs/catalog.md describes them.
+ * Records: "tenant/NAME" and "profile/NAME" (in the first pool), "volume/NAME" and "snapshot/VOLUME@NAME" (in the
+ * volume's pool): JSON objects with a member "format" (1). docs/catalog.md describes them.
  */
 #ifndef PST_CONTROL_CATALOG_H
 #define PST_CONTROL_CATALOG_H
@@ -20,31 +20,46 @@
 #define PST_CATALOG_VOLUMES_MAX 4096u
 #define PST_CATALOG_TENANTS_MAX 1024u
 #define PST_CATALOG_PROFILES_MAX 256u /* site-defined ones */
+#define PST_CATALOG_SNAPSHOTS_MAX 16384u
 
 struct pst_catalog;
 
 enum pst_catalog_op_kind {
-	PST_CATALOG_LIST,   /* result: array of all objects of this kind, by name */
-	PST_CATALOG_SHOW,   /* result: one */
-	PST_CATALOG_CREATE, /* body; result: the new object */
-	PST_CATALOG_SET,    /* body: members to change; result: the object afterwards */
-	PST_CATALOG_DELETE, /* result: none */
+	PST_CATALOG_LIST,     /* result: array of all objects of this kind, by name */
+	PST_CATALOG_SHOW,     /* result: one */
+	PST_CATALOG_DIFF,     /* snapshots: from, offset_bytes; result: ranges that differ */
+	PST_CATALOG_REFRESH,  /* volumes: ask the pools what is used, for the metrics; no result */
+	PST_CATALOG_CREATE,   /* body; result: the new object (snapshots: an array) */
+	PST_CATALOG_SET,      /* body: members to change; result: the object afterwards */
+	PST_CATALOG_ROLLBACK, /* volumes: body; result: the volume afterwards */
+	PST_CATALOG_DELETE,   /* result: none */
 };
 
-enum pst_catalog_object { PST_CATALOG_POOL, PST_CATALOG_TENANT, PST_CATALOG_PROFILE, PST_CATALOG_VOLUME };
+enum pst_catalog_object {
+	PST_CATALOG_POOL,
+	PST_CATALOG_TENANT,
+	PST_CATALOG_PROFILE,
+	PST_CATALOG_VOLUME,
+	PST_CATALOG_SNAPSHOT, /* named VOLUME@NAME */
+};
 
 struct pst_catalog_op {
 	enum pst_catalog_op_kind kind;
 	enum pst_catalog_object object;
-	const char *name; /* SHOW, SET, DELETE; the caller's until done */
-	json_t *body;     /* CREATE, SET; the caller's reference; may be NULL, which is an error to report */
-	bool force;       /* volumes: delete, or shrink, also with hosts connected */
+	const char *name;      /* all but LIST and CREATE; the caller's until done */
+	json_t *body;          /* CREATE, SET; the caller's reference; may be NULL, which is an error to report */
+	bool force;            /* volumes: delete, shrink or roll back also with hosts connected */
+	bool with_snapshots;   /* volumes: delete their snapshots too */
+	const char *volume;    /* snapshots: list only those of this one; may be NULL */
+	const char *from;      /* diff: a snapshot, NAME or VOLUME@NAME; NULL: nothing */
+	uint64_t offset_bytes; /* diff: where to begin */
 	void (*done)(struct pst_catalog_op *op);
 	pst_err err;
 	char message[400]; /* on error: what, which object */
 	char hint[200];    /* the command to type next; may be empty */
 	json_t *result;    /* the caller's reference to release */
 	struct pst_list node;
+	uint64_t tick; /* the catalog's */
 };
 
 pst_err PST_MUST_USE pst_catalog_new(struct pst_env *env, struct pst_target *target, struct pst_catalog **ret_catalog);
@@ -81,8 +96,8 @@ void pst_catalog_close(struct pst_catalog *catalog, struct pst_catalog_close_op 
 
 struct pst_catalog_volume_info {
 	const char *name, *tenant, *profile, *pool;
-	uint64_t size_bytes, used_bytes;
-	uint32_t hosts;
+	uint64_t size_bytes, used_bytes, mapped_bytes, own_bytes, snapshot_bytes;
+	uint32_t hosts, snapshots;
 	struct pst_subsystem *subsystem;
 	struct pst_qos_flow *flow;
 };

@@ -106,8 +106,9 @@ struct pst_check {
 	bool data;    /* verify data too, not only metadata */
 	bool repair;  /* offline only */
 	bool cut_log; /* repair may end a damaged log where the damage begins: what was written after that is lost */
+	bool stop;    /* the caller may set it at any time: the check then ends soon, with PST_E_CANCELLED */
 	void (*finding)(void *ctx, bool repaired, const char *text);
-	void (*note)(void *ctx, const char *text);                      /* what is worth knowing and no damage, or NULL */
+	void (*note)(void *ctx, const char *text); /* what is worth knowing and no damage, or NULL */
 	void (*progress)(void *ctx, uint64_t done, uint64_t of_blocks); /* or NULL */
 	void *ctx;
 	uint64_t findings, repaired, lost_blocks;
