@@ -192,6 +192,8 @@ static void create_failed(struct pst_catalog *c)
 	struct cat_snapshot_job *j = &c->snap;
 	char hint[200] = "penstock pool list";
 
+	if (j->err == PST_E_UNSUPPORTED)
+		snprintf(hint, sizeof(hint), "pools on disk can: penstockd --pool DIR");
 	if (j->err == PST_E_NOSPACE)
 		snprintf(hint, sizeof(hint), "delete snapshots or volumes, or: penstock pool add-device %s PATH",
 			 c->pools[j->volume->pool].name);

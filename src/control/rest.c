@@ -15,6 +15,7 @@
 #include "control/rest-socket.h"
 #include "control/stats.h"
 
+#include <errno.h>
 #include <microhttpd.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -43,10 +44,10 @@ static const char *const method_names[METHODS] = { "GET", "POST", "PATCH", "DELE
 struct request;
 
 struct route {
-	const char *path; /* whole, or up to and with the last '/' */
-	bool named;       /* a name follows */
+	const char *path; /* {} stands for a name; at the end, for all that follows */
 	unsigned methods; /* bit mask */
 	enum pst_catalog_object object;
+	enum pst_catalog_op_kind kinds[METHODS];
 	enum MHD_Result (*run)(struct request *r, const struct route *route);
 	enum MHD_Result (*answer)(struct request *r);
 };
@@ -60,7 +61,8 @@ struct request {
 	bool too_large;
 	char *body;
 	size_t body_bytes;
-	char name[PST_NAME_MAX + 2]; /* one more, so that a longer one is not found instead of cut */
+	char names[2]
+		  [2 * PST_NAME_MAX + 3]; /* of the path; one more, so that a longer one is not found instead of cut */
 	struct pst_catalog_op op;
 	struct pst_stats_op stats;
 	struct pst_post post;
@@ -123,6 +125,8 @@ static unsigned status_of(pst_err err)
 	case PST_E_NOMEM:
 	case PST_E_AGAIN:
 		return MHD_HTTP_SERVICE_UNAVAILABLE;
+	case PST_E_UNSUPPORTED:
+		return MHD_HTTP_NOT_IMPLEMENTED;
 	default:
 		return MHD_HTTP_INTERNAL_SERVER_ERROR;
 	}
@@ -232,21 +236,59 @@ static bool parse_body(struct request *r, char *message, size_t message_bytes)
 	return r->op.body != NULL;
 }
 
+static const char *query(struct request *r, const char *name)
+{
+	return MHD_lookup_connection_value(r->connection, MHD_GET_ARGUMENT_KIND, name);
+}
+
+static bool query_bool(struct request *r, const char *name, bool *ret_value, char *message, size_t message_bytes)
+{
+	const char *text = query(r, name);
+
+	if (text == NULL)
+		return true;
+	*ret_value = strcmp(text, "true") == 0;
+	if (*ret_value || strcmp(text, "false") == 0)
+		return true;
+	snprintf(message, message_bytes, "%s must be true or false", name);
+	return false;
+}
+
+static bool query_u64(struct request *r, const char *name, uint64_t *ret_value, char *message, size_t message_bytes)
+{
+	const char *text = query(r, name);
+	char *end;
+
+	if (text == NULL)
+		return true;
+	errno = 0;
+	*ret_value = strtoull(text, &end, 10);
+	if (text[0] >= '0' && text[0] <= '9' && *end == '\0' && errno == 0 && *ret_value <= INT64_MAX)
+		return true;
+	snprintf(message, message_bytes, "%s must be a whole number of at least 0", name);
+	return false;
+}
+
+static bool parse_query(struct request *r, char *message, size_t message_bytes)
+{
+	r->op.volume = query(r, "volume");
+	r->op.from = query(r, "from");
+	return query_bool(r, "force", &r->op.force, message, message_bytes) &&
+	       query_bool(r, "with_snapshots", &r->op.with_snapshots, message, message_bytes) &&
+	       query_u64(r, "offset_bytes", &r->op.offset_bytes, message, message_bytes);
+}
+
 static enum MHD_Result run_catalog(struct request *r, const struct route *route)
 {
-	static const enum pst_catalog_op_kind kinds[METHODS] = { PST_CATALOG_SHOW, PST_CATALOG_CREATE, PST_CATALOG_SET,
-								 PST_CATALOG_DELETE };
-	const char *force = MHD_lookup_connection_value(r->connection, MHD_GET_ARGUMENT_KIND, "force");
 	char message[300];
 
-	if (force != NULL && strcmp(force, "true") != 0 && strcmp(force, "false") != 0)
-		return send_error(r, MHD_HTTP_BAD_REQUEST, PST_E_INVAL, "force must be true or false", "");
+	if (!parse_query(r, message, sizeof(message)))
+		return send_error(r, MHD_HTTP_BAD_REQUEST, PST_E_INVAL, message, "");
 	if ((r->method == POST || r->method == PATCH) && !parse_body(r, message, sizeof(message)))
 		return send_error(r, MHD_HTTP_BAD_REQUEST, PST_E_INVAL, message, "");
-	r->op.kind = r->method == GET && !route->named ? PST_CATALOG_LIST : kinds[r->method];
+	r->op.kind = route->kinds[r->method];
 	r->op.object = route->object;
-	r->op.name = r->name;
-	r->op.force = force != NULL && strcmp(force, "true") == 0;
+	r->op.name = r->names[0];
 	r->op.done = catalog_done;
 	r->post.fn = submit_there;
 	if (!post_begin(r))
@@ -273,7 +315,7 @@ static enum MHD_Result answer_catalog(struct request *r)
 	if (result == NULL)
 		return send_error(r, MHD_HTTP_SERVICE_UNAVAILABLE, PST_E_NOMEM, "done, but no memory for the answer",
 				  "read the object again");
-	return send_json(r, r->method == POST ? MHD_HTTP_CREATED : MHD_HTTP_OK, result);
+	return send_json(r, r->op.kind == PST_CATALOG_CREATE ? MHD_HTTP_CREATED : MHD_HTTP_OK, result);
 }
 
 /* Health is asked of the home shard: a daemon that can't turn does not answer. */
@@ -287,35 +329,69 @@ static enum MHD_Result answer_health(struct request *r)
 }
 
 #define M(method) (1u << (method))
+#define LIST                                                          \
+	{                                                             \
+		[GET] = PST_CATALOG_LIST, [POST] = PST_CATALOG_CREATE \
+	}
+#define ONE                                                                                        \
+	{                                                                                          \
+		[GET] = PST_CATALOG_SHOW, [PATCH] = PST_CATALOG_SET, [DELETE] = PST_CATALOG_DELETE \
+	}
 
+/* The first that fits counts. */
 static const struct route routes[] = {
-	{ "/healthz", false, M(GET), PST_CATALOG_POOL, run_catalog, answer_health },
-	{ "/metrics", false, M(GET), 0, run_stats, answer_metrics },
-	{ "/openapi.json", false, M(GET), 0, run_openapi, NULL },
-	{ "/v1/stats", false, M(GET), 0, run_stats, answer_stats },
-	{ "/v1/pools", false, M(GET), PST_CATALOG_POOL, run_catalog, answer_catalog },
-	{ "/v1/pools/", true, M(GET), PST_CATALOG_POOL, run_catalog, answer_catalog },
-	{ "/v1/tenants", false, M(GET) | M(POST), PST_CATALOG_TENANT, run_catalog, answer_catalog },
-	{ "/v1/tenants/", true, M(GET) | M(PATCH) | M(DELETE), PST_CATALOG_TENANT, run_catalog, answer_catalog },
-	{ "/v1/profiles", false, M(GET) | M(POST), PST_CATALOG_PROFILE, run_catalog, answer_catalog },
-	{ "/v1/profiles/", true, M(GET) | M(PATCH) | M(DELETE), PST_CATALOG_PROFILE, run_catalog, answer_catalog },
-	{ "/v1/volumes", false, M(GET) | M(POST), PST_CATALOG_VOLUME, run_catalog, answer_catalog },
-	{ "/v1/volumes/", true, M(GET) | M(PATCH) | M(DELETE), PST_CATALOG_VOLUME, run_catalog, answer_catalog },
+	{ "/healthz", M(GET), PST_CATALOG_POOL, LIST, run_catalog, answer_health },
+	{ "/metrics", M(GET), 0, LIST, run_stats, answer_metrics },
+	{ "/openapi.json", M(GET), 0, LIST, run_openapi, NULL },
+	{ "/v1/stats", M(GET), 0, LIST, run_stats, answer_stats },
+	{ "/v1/pools", M(GET), PST_CATALOG_POOL, LIST, run_catalog, answer_catalog },
+	{ "/v1/pools/{}", M(GET), PST_CATALOG_POOL, ONE, run_catalog, answer_catalog },
+	{ "/v1/tenants", M(GET) | M(POST), PST_CATALOG_TENANT, LIST, run_catalog, answer_catalog },
+	{ "/v1/tenants/{}", M(GET) | M(PATCH) | M(DELETE), PST_CATALOG_TENANT, ONE, run_catalog, answer_catalog },
+	{ "/v1/profiles", M(GET) | M(POST), PST_CATALOG_PROFILE, LIST, run_catalog, answer_catalog },
+	{ "/v1/profiles/{}", M(GET) | M(PATCH) | M(DELETE), PST_CATALOG_PROFILE, ONE, run_catalog, answer_catalog },
+	{ "/v1/volumes", M(GET) | M(POST), PST_CATALOG_VOLUME, LIST, run_catalog, answer_catalog },
+	{ "/v1/volumes/{}/rollback",
+	  M(POST),
+	  PST_CATALOG_VOLUME,
+	  { [POST] = PST_CATALOG_ROLLBACK },
+	  run_catalog,
+	  answer_catalog },
+	{ "/v1/volumes/{}", M(GET) | M(PATCH) | M(DELETE), PST_CATALOG_VOLUME, ONE, run_catalog, answer_catalog },
+	{ "/v1/snapshots", M(GET) | M(POST), PST_CATALOG_SNAPSHOT, LIST, run_catalog, answer_catalog },
+	{ "/v1/snapshots/{}/diff",
+	  M(GET),
+	  PST_CATALOG_SNAPSHOT,
+	  { [GET] = PST_CATALOG_DIFF },
+	  run_catalog,
+	  answer_catalog },
+	{ "/v1/snapshots/{}", M(GET) | M(DELETE), PST_CATALOG_SNAPSHOT, ONE, run_catalog, answer_catalog },
 };
+
+/* Does @url fit? Fills @names with what stands for {}: one part of the path each, or all the rest for the last. */
+static bool route_fits(const char *path, const char *url, char names[2][2 * PST_NAME_MAX + 3])
+{
+	for (unsigned n = 0; *path != '\0'; path++) {
+		if (*path == '{') {
+			size_t len = path[2] == '\0' ? strlen(url) : strcspn(url, "/");
+
+			if (len == 0)
+				return false;
+			snprintf(names[n++], sizeof(names[0]), "%.*s", (int)PST_MIN(len, sizeof(names[0])), url);
+			url += len;
+			path++;
+		} else if (*url++ != *path) {
+			return false;
+		}
+	}
+	return *url == '\0';
+}
 
 static const struct route *route_find(const char *url, struct request *r)
 {
-	for (size_t i = 0; i < PST_ARRAY_COUNT(routes); i++) {
-		const struct route *route = &routes[i];
-		size_t len = strlen(route->path);
-
-		if (!route->named && strcmp(url, route->path) == 0)
-			return route;
-		if (!route->named || strncmp(url, route->path, len) != 0 || url[len] == '\0')
-			continue;
-		snprintf(r->name, sizeof(r->name), "%s", url + len);
-		return route;
-	}
+	for (size_t i = 0; i < PST_ARRAY_COUNT(routes); i++)
+		if (route_fits(routes[i].path, url, r->names))
+			return &routes[i];
 	return NULL;
 }
 

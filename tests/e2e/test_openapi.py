@@ -65,6 +65,13 @@ def test_every_path_and_method(penstockd, document):
         call("PATCH", one, create["name"], change, 200)
         call("PATCH", one, "none", change, 404)
         call("PATCH", one, create["name"], {"nonsense": 1}, 400)
+    call("POST", "/v1/snapshots", body={"members": [{"volume": "v", "name": "s"}]}, expect=501)
+    call("POST", "/v1/snapshots", body={"members": []}, expect=400)
+    call("GET", "/v1/snapshots", expect=200)
+    call("GET", "/v1/snapshots/{name}", "v@s", expect=404)
+    call("DELETE", "/v1/snapshots/{name}", "v@s", expect=404)
+    call("GET", "/v1/snapshots/{name}/diff", "v@s", expect=404)
+    call("POST", "/v1/volumes/{name}/rollback", "v", {"snapshot": "v@s"}, expect=404)
     for path in ("/healthz", "/metrics", "/openapi.json", "/v1/stats", "/v1/pools"):
         call("GET", path, expect=200)
     call("GET", "/v1/pools/{name}", "ram", expect=200)

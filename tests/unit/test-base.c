@@ -106,12 +106,31 @@ static void list_keeps_order(void **state)
 	assert_null(pst_list_pop_front(&head));
 }
 
+/* Times are written as RFC 3339 has them: at the epoch, on a leap day, at the end of a century that has none. */
+static void times_are_rfc3339(void **state)
+{
+	static const struct {
+		uint64_t s;
+		const char *text;
+	} known[] = {
+		{ 0, "1970-01-01T00:00:00.007Z" },          { 951782399, "2000-02-28T23:59:59.007Z" },
+		{ 951782400, "2000-02-29T00:00:00.007Z" },  { 1709251199, "2024-02-29T23:59:59.007Z" },
+		{ 1798761599, "2026-12-31T23:59:59.007Z" }, { 4107542400, "2100-03-01T00:00:00.007Z" },
+	};
+	char buf[32];
+
+	(void)state;
+	for (unsigned i = 0; i < PST_ARRAY_COUNT(known); i++)
+		assert_string_equal(pst_format_time(known[i].s * 1000000000u + 7999999, buf), known[i].text);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(crc32c_matches_check_value), cmocka_unit_test(sizes_parse_as_typed),
-		cmocka_unit_test(rates_set_one_of_two),       cmocka_unit_test(histogram_error_is_bounded),
-		cmocka_unit_test(range_check_does_not_wrap),  cmocka_unit_test(list_keeps_order),
+		cmocka_unit_test(times_are_rfc3339),          cmocka_unit_test(crc32c_matches_check_value),
+		cmocka_unit_test(sizes_parse_as_typed),       cmocka_unit_test(rates_set_one_of_two),
+		cmocka_unit_test(histogram_error_is_bounded), cmocka_unit_test(range_check_does_not_wrap),
+		cmocka_unit_test(list_keeps_order),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
