@@ -125,6 +125,57 @@ static void print_training(json_t *report, FILE *to)
 	print_value(to, "real-time p99", realtime, "p99_ms", 1, " ms");
 }
 
+/* Names in one cell. */
+static void set_names(struct libscols_line *line, size_t column, json_t *names, const char *key)
+{
+	char text[240] = "";
+	json_t *one;
+	size_t i;
+
+	json_array_foreach(names, i, one)
+	{
+		const char *name = key != NULL ? text_of(one, key) : json_string_value(one);
+
+		if (i > 0)
+			strncat(text, ", ", sizeof(text) - strlen(text) - 1);
+		strncat(text, name != NULL ? name : "-", sizeof(text) - strlen(text) - 1);
+	}
+	scols_line_set_data(line, column, text[0] != '\0' ? text : "-");
+}
+
+static void print_versions(json_t *report, FILE *to)
+{
+	static const char *const heads[] = { "VERSION", "STATUS", "BY",          "READ BY", "MAPPED",
+					     "OWN",     "CLONES", "CLONE'S OWN", NULL };
+	json_t *versions = json_object_get(report, "versions"), *v, *sentence;
+	struct libscols_table *t;
+	size_t i;
+
+	if (json_array_size(versions) == 0)
+		return;
+	fputs("\nVersions of data\n", to);
+	t = new_table(to, heads);
+	json_array_foreach(versions, i, v)
+	{
+		struct libscols_line *line = t != NULL ? scols_table_new_line(t, NULL) : NULL;
+		json_t *clones = json_object_get(v, "clones");
+
+		if (line == NULL)
+			continue;
+		scols_line_set_data(line, 0, text_of(v, "name"));
+		scols_line_set_data(line, 1, text_of(v, "status"));
+		scols_line_set_data(line, 2, text_of(v, "step"));
+		set_names(line, 3, json_object_get(v, "read_by"), NULL);
+		set_size(line, 4, json_object_get(v, "mapped_bytes"));
+		set_size(line, 5, json_object_get(v, "own_bytes"));
+		set_names(line, 6, clones, "name");
+		set_size(line, 7, json_object_get(json_array_get(clones, 0), "own_bytes"));
+	}
+	print_table(t);
+	json_array_foreach(json_object_get(report, "lineage"), i, sentence)
+	    fprintf(to, "%s\n", json_string_value(sentence));
+}
+
 static void print_proof(json_t *report, FILE *to)
 {
 	static const char *const heads[] = { "CASE",   "IDLE %",         "SAMPLES/s", "READ MB/s",
@@ -164,5 +215,6 @@ void pst_report_print(json_t *report, FILE *to)
 		text_of(json_object_get(report, "summary"), "note"));
 	print_steps(report, to);
 	print_training(report, to);
+	print_versions(report, to);
 	print_proof(report, to);
 }

@@ -2,6 +2,8 @@
 /* report.json: steps, training and rollout as they follow from the run record's steps and events. */
 #include "pipeline/report.h"
 
+#include "base/units.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -44,6 +46,8 @@ static json_t *report_volume(json_t *volume, double seconds)
 
 	for (size_t i = 0; i < PST_ARRAY_COUNT(keys); i++)
 		copy(v, volume, keys[i]);
+	if (json_object_get(volume, "version") != NULL)
+		copy(v, volume, "version");
 	set_number(v, "iops", seconds > 0 ? requests / seconds : NAN);
 	return v;
 }
@@ -164,6 +168,77 @@ static json_t *report_training(json_t *run)
 	json_object_set_new(training, "checkpoint_write_s", t.checkpoints);
 	json_object_set_new(training, "link", json_string(link_name(run)));
 	return training;
+}
+
+/* ---- Versions: what was read, what was trained on it, what that cost ---- */
+
+static json_t *find_version(json_t *run, const char *uuid)
+{
+	json_t *version;
+	size_t i;
+
+	json_array_foreach(json_object_get(run, "versions"), i,
+			   version) if (strcmp(text_of(version, "uuid"), uuid) == 0) return version;
+	return NULL;
+}
+
+/* "Its clone train-data cost no copy: 0 B of 57 MiB are its own." */
+static void add_clone(json_t *sentences, json_t *version)
+{
+	json_t *clone;
+	size_t i;
+
+	json_array_foreach(json_object_get(version, "clones"), i, clone)
+	{
+		double own = number_of(clone, "own_bytes"), mapped = number_of(clone, "mapped_bytes");
+		char own_text[16], mapped_text[16];
+
+		if (!isfinite(own) || !isfinite(mapped))
+			continue;
+		pst_format_size((uint64_t)own, own_text);
+		pst_format_size((uint64_t)mapped, mapped_text);
+		json_array_append_new(sentences,
+				      json_sprintf("Volume %s is a clone of %s%s: %s of its %s are its own.",
+						   text_of(clone, "name"), text_of(version, "name"),
+						   own == 0 ? " and cost no copy" : "", own_text, mapped_text));
+	}
+}
+
+/* What was trained on which version, by what the runner attached to the step, not by what the step says of itself. */
+static json_t *report_lineage(json_t *run)
+{
+	json_t *sentences = json_array(), *registered = result_of(run, "register"), *volume, *version;
+	json_t *again = result_of(run, "recheck"), *one;
+	size_t i;
+
+	json_array_foreach(json_object_get(find_step(run, "train"), "volumes"), i, volume)
+	{
+		const char *name = text_of(volume, "version"), *uuid = text_of(volume, "version_uuid");
+
+		if (name[0] == '\0')
+			continue;
+		if (registered != NULL)
+			json_array_append_new(sentences, json_sprintf("Model %s %s was trained on %s (%s).",
+								      text_of(registered, "model"),
+								      text_of(registered, "version"), name, uuid));
+		else
+			json_array_append_new(sentences, json_sprintf("Step train read %s (%s).", name, uuid));
+		if ((version = find_version(run, uuid)) != NULL)
+			add_clone(sentences, version);
+	}
+	json_array_foreach(json_object_get(again, "versions"), i, one)
+	{
+		double accuracy = number_of(one, "accuracy");
+
+		if (isfinite(accuracy))
+			json_array_append_new(
+			    sentences,
+			    json_sprintf("Evaluated again when the volume had changed: accuracy %.4f on "
+					 "%s%s.",
+					 accuracy, text_of(one, "version"),
+					 json_is_true(json_object_get(one, "as_registered")) ? ", as registered" : ""));
+	}
+	return sentences;
 }
 
 /* ---- Rollout ---- */
@@ -290,6 +365,11 @@ json_t *pst_report_make(json_t *run, json_t *proof, double cost_per_hour, char *
 	json_object_set_new(report, "steps", report_steps(run));
 	json_object_set_new(report, "training", report_training(run));
 	json_object_set_new(report, "rollout", report_rollout(run));
+	json_object_set_new(report, "lineage", report_lineage(run));
+	if (json_is_array(json_object_get(run, "versions")))
+		copy(report, run, "versions");
+	else
+		json_object_set_new(report, "versions", json_array());
 	copy_result(report, "evaluation", result_of(run, "evaluate"));
 	if (cases != NULL)
 		json_object_set(report, "proof", cases);

@@ -176,15 +176,26 @@ static bool all_detached(struct run_step *s)
 
 /* ---- the command ---- */
 
-static char *upper_name(const char *volume)
+static char *upper_name(const char *prefix, const char *volume)
 {
 	char *name = NULL;
 
-	if (asprintf(&name, "PENSTOCK_VOLUME_%s", volume) < 0)
+	if (asprintf(&name, "%s%s", prefix, volume) < 0)
 		return NULL;
 	for (char *c = name; *c != '\0'; c++)
 		*c = *c == '-' ? '_' : (char)toupper((unsigned char)*c);
 	return name;
+}
+
+/* Of a clone: which version it is. */
+static void set_version(const struct run_volume *v)
+{
+	char *name = v->spec->source != SIZE_MAX ? upper_name("PENSTOCK_VERSION_", v->spec->name) : NULL, *value = NULL;
+
+	if (name != NULL && asprintf(&value, "%s %s", v->version, v->version_uuid) >= 0)
+		setenv(name, value, 1);
+	free(name);
+	free(value);
 }
 
 static void child_environment(struct runner *r, struct run_step *s)
@@ -202,11 +213,12 @@ static void child_environment(struct runner *r, struct run_step *s)
 	setenv("PENSTOCK_EVENTS", s->events_path, 1);
 	setenv("PENSTOCK_CONTROL", s->control_path, 1);
 	for (size_t i = 0; i < s->spec->uses_count; i++) {
-		char *name = upper_name(r->volumes[s->uses[i].volume].spec->name);
+		char *name = upper_name("PENSTOCK_VOLUME_", r->volumes[s->uses[i].volume].spec->name);
 
 		if (name != NULL)
 			setenv(name, s->uses[i].dir, 1);
 		free(name);
+		set_version(&r->volumes[s->uses[i].volume]);
 	}
 	if (r->options->python != NULL &&
 	    asprintf(&path, "%s%s%s", r->options->python, python != NULL && python[0] != '\0' ? ":" : "",

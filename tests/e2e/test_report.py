@@ -96,6 +96,50 @@ def test_tells_the_loss_in_one_sentence_and_in_money(make):
     assert "0.04, 1.00 and 0.08" in report["summary"]["sentence"]
 
 
+VERSION = {"name": "dataset@v1", "volume": "dataset", "snapshot": "v1", "uuid": "u-1", "status": "taken", "step": "prep",
+           "read_by": ["train"], "created": "2026-11-23T10:00:00Z", "size_bytes": 1 << 29, "mapped_bytes": 57 << 20,
+           "own_bytes": 8 << 20, "sha256": "0" * 64, "clones": [{"name": "train-data", "volume": "p-train-data",
+                                                                  "uuid": "u-2", "made": True, "written": False,
+                                                                  "mapped_bytes": 57 << 20, "own_bytes": 0}]}
+
+
+def versions_record():
+    record = run_record()
+    record["versions"] = [VERSION, dict(VERSION, name="dataset@v2", uuid="u-3", read_by=[], clones=[])]
+    record["steps"][0]["volumes"][0].update(version="dataset@v1", version_uuid="u-1")
+    record["events"] += [
+        {"t": 107.5, "event": "result", "step": "register", "stage": "register", "model": "m", "version": "v0003"},
+        {"t": 108.0, "event": "result", "step": "recheck", "stage": "recheck", "versions": [
+            {"version": "dataset@v1", "accuracy": 0.8912, "as_registered": True},
+            {"version": "dataset@v2", "accuracy": 0.7, "as_registered": False}]}]
+    return record
+
+
+def test_says_what_was_trained_on_which_version(make):
+    """Model, version, uuid, and what the clone cost: in the data, the page and the terminal."""
+    report, page, text = make(versions_record())
+    assert report["lineage"] == [
+        "Model m v0003 was trained on dataset@v1 (u-1).",
+        "Volume train-data is a clone of dataset@v1 and cost no copy: 0 B of its 57 MiB are its own.",
+        "Evaluated again when the volume had changed: accuracy 0.8912 on dataset@v1, as registered.",
+        "Evaluated again when the volume had changed: accuracy 0.7000 on dataset@v2."]
+    for sentence in report["lineage"]:
+        assert sentence in page and sentence in text
+    assert report["steps"][0]["volumes"][0]["version"] == "dataset@v1"
+    assert any(line.split()[:6] == ["dataset@v1", "taken", "prep", "train", "57", "MiB"] for line in text.splitlines())
+
+
+def test_clone_that_was_written_says_so(make):
+    """A clone with blocks of its own does not claim to be free, and an unknown figure claims nothing."""
+    record = versions_record()
+    record["versions"][0] = dict(VERSION, clones=[dict(VERSION["clones"][0], own_bytes=1 << 20)])
+    report, _, _ = make(record)
+    assert "Volume train-data is a clone of dataset@v1: 1 MiB of its 57 MiB are its own." in report["lineage"]
+    record["versions"][0] = dict(VERSION, clones=[dict(VERSION["clones"][0], own_bytes=None)])
+    report, _, _ = make(record)
+    assert not any("clone" in sentence for sentence in report["lineage"])
+
+
 def test_missing_figures_are_null_and_said(make):
     """Without events and proof nothing is invented."""
     record = run_record()
@@ -129,7 +173,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 @pytest.mark.parametrize("full", [True, False])
 def test_page_draws_without_errors(make, tmp_path, scheme, full):
     """In a browser, dark and light, with every figure and with hardly any: no script error, nothing undefined."""
-    record, proof = run_record(), proof_record()
+    record, proof = versions_record(), proof_record()
     if full:
         record["timeline"] = [{"t": 99.0 + t, "cpu_busy": 0.5, "steal": None, "volumes": {"dataset": {"read_mb_s": 1}}}
                               for t in range(8)]

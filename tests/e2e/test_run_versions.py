@@ -20,7 +20,7 @@ steps:
   - {name: prep, command: [/bin/sh, prep.sh], volumes: {dataset: rw}, snapshots: {dataset: v1}}
   - {name: edit, command: [/bin/sh, edit.sh], needs: [prep], volumes: {dataset: rw}, snapshots: {dataset: v2}}
   - name: train
-    command: "cat $PENSTOCK_VOLUME_TRAIN_DATA/* > $PENSTOCK_VOLUME_OUT/model; cat $PENSTOCK_VOLUME_OUT/model"
+    command: "cat $PENSTOCK_VOLUME_TRAIN_DATA/* > $PENSTOCK_VOLUME_OUT/model; echo $PENSTOCK_VERSION_TRAIN_DATA; cat $PENSTOCK_VOLUME_OUT/model"
     needs: [edit]
     volumes: {train-data: ro, out: rw}
     inputs: ["dataset@v1:/"]
@@ -75,6 +75,7 @@ def test_pinned_version_stays_while_its_volume_changes(world, path):
     v = versions(world)
     assert v["dataset@v1"]["status"] == v["dataset@v2"]["status"] == "taken"
     assert v["dataset@v1"]["step"] == "prep" and v["dataset@v1"]["read_by"] == ["train"]
+    assert world.log("train").splitlines()[-2] == "dataset@v1 " + v["dataset@v1"]["uuid"]
     assert v["dataset@v1"]["uuid"] != v["dataset@v2"]["uuid"] and len(v["dataset@v1"]["sha256"]) == 64
     (clone,) = v["dataset@v1"]["clones"]
     assert clone["volume"] == "v-train-data" and clone["own_bytes"] == 0 and clone["mapped_bytes"] > 0

@@ -176,7 +176,8 @@ function proofSection() {
 
 function volumeName(v) {
   const cell = element("span", v.name);
-  if (v.profile && v.profile !== v.name) cell.append(element("span", ` ${v.profile}`, "soft"));
+  if (v.version) cell.append(element("span", ` ${v.version}`, "soft"));
+  else if (v.profile && v.profile !== v.name) cell.append(element("span", ` ${v.profile}`, "soft"));
   return cell;
 }
 
@@ -200,6 +201,19 @@ function stepsSection() {
   report.steps.filter((step) => step.error).forEach((step) =>
     $("step-errors").append(element("p", `${step.name} failed: ${step.error}`, "failed")));
   opens.forEach((open, i) => { if (open) body.rows[i].className = "opens"; });
+}
+
+function versionsSection() {
+  const versions = report.versions || [];
+  if (!versions.length) { $("versions-section").remove(); return; }
+  (report.lineage || []).forEach((sentence) => $("lineage").append(element("p", sentence)));
+  const rows = versions.flatMap((v) => (v.clones.length ? v.clones : [null]).map((c, i) => {
+    const name = element("span", i ? "" : v.name);
+    name.title = v.uuid;
+    return [name, i ? "" : v.status + (v.step ? ` by ${v.step}` : ""), i ? "" : v.read_by.join(", ") || "–", i ? "" : v.created || missing,
+      i ? "" : bytes(v.mapped_bytes), i ? "" : bytes(v.own_bytes), c ? c.name : "–", c ? bytes(c.own_bytes) : "–"];
+  }));
+  table("versions-table", ["version", "status", "read by", "created", "mapped", "own", "clone", "clone's own"], rows, [0, 1, 2, 3, 6]);
 }
 
 function trainingSection() {
@@ -343,6 +357,7 @@ chartDefaults();
 headline();
 proofSection();
 stepsSection();
+versionsSection();
 trainingSection();
 rolloutSection();
 nodeSection();
