@@ -3,6 +3,7 @@
 BUILD ?= build
 PREFIX ?= /usr/local
 SEED ?= 1
+COUNT ?= 1
 SECONDS ?= 60
 
 .DEFAULT_GOAL := build
@@ -51,11 +52,11 @@ fuzz: ## every fuzzer, SECONDS in all (60): make fuzz SECONDS=600
 	@tools/install-packages build check
 	@tools/check --only fuzz --fuzz-seconds $(SECONDS)
 
-sim: ## the simulator with one seed: make sim SEED=42
+sim: ## the simulator with one seed or COUNT, on all cores: make sim SEED=42 COUNT=1000
 	@tools/install-packages build
 	@$(MAKE) --no-print-directory configure
 	@ninja -C $(BUILD)
-	@tools/sim --build $(BUILD) $(SEED)
+	@tools/sim --build $(BUILD) $(SEED) $(COUNT)
 
 install: build ## install to PREFIX (/usr/local); DESTDIR is honoured
 	@meson install -C $(BUILD) --no-rebuild

@@ -31,6 +31,7 @@
 #define PST_MUTANT 0
 #endif
 enum {
+	PST_MUTANT_ROOT_UNFLUSHED = 8, /* a checkpoint ends before its root is durable */
 	PST_MUTANT_FLUSH_NOTHING = 1,
 	PST_MUTANT_COMPLETE_EARLY = 2,
 	PST_MUTANT_REUSE_EARLY = 3,
