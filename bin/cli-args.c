@@ -79,11 +79,61 @@ static const char *const examples[] = {
 	[CLI_ARG_WEIGHT] = "a whole number from 1 to 10000",
 	[CLI_ARG_BURST] = "a duration such as 500ms",
 	[CLI_ARG_DURATION] = "a duration such as 2s",
+	[CLI_ARG_BYTES_PER_S] = "a rate such as 100MB/s",
 };
 
-static bool take_value(const struct cli_arg *a, const char *text)
+static bool set_text(json_t **object, const char *member, const char *text)
+{
+	if (*object == NULL)
+		*object = json_object();
+	return json_object_set_new(*object, member, json_string(text)) == 0;
+}
+
+static bool take_number(json_t **body, const struct cli_arg *a, const char *text)
+{
+	uint64_t value = 0, iops = UINT64_MAX;
+	pst_err err = PST_OK;
+
+	if (a->kind == CLI_ARG_SIZE)
+		err = pst_parse_size(text, &value);
+	else if (strcmp(text, "0") != 0 && strcmp(text, "none") != 0)
+		err = pst_parse_rate(text, &iops, &value);
+	return err == PST_OK && iops == UINT64_MAX && policy_set(body, a->member, value);
+}
+
+/* The value of an option that is sent: into the body, its policy, or the query. */
+static bool send_value(struct cli_common *common, const struct cli_arg *a, const char *text)
+{
+	json_t *policy;
+	bool ok;
+
+	if (a->member[0] == '?')
+		return set_text(&common->query, a->member + 1, a->kind == CLI_ARG_FLAG ? "true" : text);
+	if (a->kind == CLI_ARG_TEXT)
+		return set_text(&common->body, a->member, text);
+	if (a->kind == CLI_ARG_SIZE || a->kind == CLI_ARG_BYTES_PER_S)
+		return take_number(&common->body, a, text);
+	if (common->body == NULL)
+		common->body = json_object();
+	if (a->kind == CLI_ARG_FLAG)
+		return json_object_set_new(common->body, a->member, json_true()) == 0;
+	policy = json_incref(json_object_get(common->body, "policy"));
+	ok = a->kind == CLI_ARG_RESERVE  ? take_rate(&policy, "reserve", text)
+	     : a->kind == CLI_ARG_LIMIT  ? take_rate(&policy, "limit", text)
+	     : a->kind == CLI_ARG_WEIGHT ? take_weight(&policy, text)
+					 : take_burst(&policy, text);
+	if (ok)
+		json_object_set(common->body, "policy", policy);
+	json_decref(policy);
+	return ok;
+}
+
+static bool take_value(struct cli_common *common, const struct cli_arg *a, const char *text)
 {
 	struct cli_size *size = a->to;
+
+	if (a->to == NULL)
+		return send_value(common, a, text);
 
 	switch (a->kind) {
 	case CLI_ARG_FLAG:
@@ -95,22 +145,16 @@ static bool take_value(const struct cli_arg *a, const char *text)
 	case CLI_ARG_SIZE:
 		size->given = true;
 		return pst_parse_size(text, &size->bytes) == PST_OK;
-	case CLI_ARG_RESERVE:
-		return take_rate(a->to, "reserve", text);
-	case CLI_ARG_LIMIT:
-		return take_rate(a->to, "limit", text);
-	case CLI_ARG_WEIGHT:
-		return take_weight(a->to, text);
-	case CLI_ARG_BURST:
-		return take_burst(a->to, text);
 	case CLI_ARG_DURATION:
 		return pst_parse_duration(text, a->to) == PST_OK;
+	default:
+		return false; /* only into a body */
 	}
-	return false;
 }
 
 /* How many of argv it took; 0: not an option of @args; negative: reported. */
-static int take_option(const struct cli_verb *v, const struct cli_arg *args, int argc, char **argv)
+static int take_option(const struct cli_verb *v, struct cli_common *common, const struct cli_arg *args, int argc,
+		       char **argv)
 {
 	for (const struct cli_arg *a = args; a->name != NULL; a++) {
 		size_t len = strlen(a->name);
@@ -123,7 +167,7 @@ static int take_option(const struct cli_verb *v, const struct cli_arg *args, int
 			text = argv[1];
 			used = 2;
 		}
-		if ((a->value != NULL) != (text != NULL) || !take_value(a, text)) {
+		if ((a->value != NULL) != (text != NULL) || !take_value(common, a, text)) {
 			char hint[80];
 
 			snprintf(hint, sizeof(hint), "penstock %s %s --help", v->command, v->verb);
@@ -144,18 +188,23 @@ static int usage_error(const struct cli_verb *v, const char *what, const char *w
 	return CLI_USAGE;
 }
 
-bool cli_parse(const struct cli_verb *v, int argc, char **argv, struct cli_common *common, const char **ret_name,
-	       int *ret_exit)
+void cli_common_done(struct cli_common *common)
+{
+	json_decref(common->body);
+	json_decref(common->query);
+	common->body = common->query = NULL;
+}
+
+static bool parse_all(const struct cli_verb *v, int argc, char **argv, struct cli_common *common, int *ret_exit)
 {
 	const struct cli_arg own[] = { { "--json", NULL, CLI_ARG_FLAG, &common->json, "" },
 				       { "--api", "unix:PATH", CLI_ARG_TEXT, &common->api, "" },
 				       { NULL } };
-	const char *name = NULL;
+	unsigned names_max = v->names == NULL ? 0 : strstr(v->names, "...") != NULL ? CLI_NAMES_MAX : 1;
 	bool only_names = false;
 
-	*ret_exit = CLI_USAGE;
 	for (int i = 1; i < argc;) {
-		int used = 0;
+		int used = 1;
 
 		if (!only_names && (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)) {
 			print_usage(v);
@@ -164,69 +213,107 @@ bool cli_parse(const struct cli_verb *v, int argc, char **argv, struct cli_commo
 		}
 		if (!only_names && strcmp(argv[i], "--") == 0) {
 			only_names = true;
-			i++;
-			continue;
-		}
-		if (!only_names && argv[i][0] == '-') {
-			used = take_option(v, v->args, argc - i, argv + i);
+		} else if (!only_names && argv[i][0] == '-') {
+			used = take_option(v, common, v->args, argc - i, argv + i);
 			if (used == 0)
-				used = take_option(v, own, argc - i, argv + i);
+				used = take_option(v, common, own, argc - i, argv + i);
 			if (used == 0)
 				usage_error(v, "unknown option ", argv[i]);
 			if (used <= 0)
 				return false;
-		} else if (v->names == NULL || name != NULL) {
+		} else if (common->name_count == names_max) {
 			usage_error(v, "unexpected argument ", argv[i]);
 			return false;
 		} else {
-			name = argv[i];
-			used = 1;
+			common->names[common->name_count++] = argv[i];
 		}
 		i += used;
 	}
-	if (v->names != NULL && name == NULL) {
+	if (names_max > 0 && common->name_count == 0 && v->names[0] != '[') {
 		usage_error(v, "missing ", v->names);
 		return false;
 	}
-	if (ret_name != NULL)
-		*ret_name = name;
+	return true;
+}
+
+bool cli_parse(const struct cli_verb *v, int argc, char **argv, struct cli_common *common, int *ret_exit)
+{
+	*ret_exit = CLI_USAGE;
+	if (!parse_all(v, argc, argv, common, ret_exit)) {
+		cli_common_done(common);
+		return false;
+	}
 	*ret_exit = CLI_OK;
 	return true;
 }
 
-bool cli_call(const struct cli_common *common, const char *method, const char *path, json_t *body, json_t **ret_json,
-	      int *ret_exit)
-{
-	struct pst_api_error error;
-	pst_err err = pst_api_call(common->api, method, path, body, ret_json, &error);
-
-	*ret_exit = cli_exit_for(err);
-	if (err == PST_OK)
-		return true;
-	cli_error(error.hint, "%s", error.message);
-	return false;
-}
-
-char *cli_path(const char *collection, const char *name, bool force)
+/* Appends @text, percent-encoded. */
+static size_t encode(char *to, const char *text)
 {
 	static const char digits[] = "0123456789ABCDEF";
-	size_t bytes = strlen(collection) + 3 * strlen(name) + 32, n;
+	size_t n = 0;
+
+	for (const unsigned char *p = (const unsigned char *)text; *p != '\0'; p++) {
+		if ((*p >= 'a' && *p <= 'z') || (*p >= '0' && *p <= '9') || strchr("._-@", *p) != NULL) {
+			to[n++] = (char)*p;
+		} else {
+			to[n++] = '%';
+			to[n++] = digits[*p >> 4];
+			to[n++] = digits[*p & 15];
+		}
+	}
+	to[n] = '\0';
+	return n;
+}
+
+char *cli_path(const char *collection, const char *name, const char *more)
+{
+	size_t bytes = strlen(collection) + 3 * strlen(name) + (more != NULL ? strlen(more) : 0) + 8, n;
 	char *path = malloc(bytes);
 
 	if (path == NULL)
 		return NULL;
 	n = (size_t)snprintf(path, bytes, "/v1/%s/", collection);
-	for (const unsigned char *p = (const unsigned char *)name; *p != '\0'; p++) {
-		if ((*p >= 'a' && *p <= 'z') || (*p >= '0' && *p <= '9') || strchr("._-", *p) != NULL) {
-			path[n++] = (char)*p;
-		} else {
-			path[n++] = '%';
-			path[n++] = digits[*p >> 4];
-			path[n++] = digits[*p & 15];
-		}
-	}
-	snprintf(path + n, bytes - n, "%s", force ? "?force=true" : "");
+	n += encode(path + n, name);
+	if (more != NULL)
+		snprintf(path + n, bytes - n, "/%s", more);
 	return path;
+}
+
+/* @path and the query; malloced. */
+static char *with_query(const char *path, json_t *query)
+{
+	size_t bytes = strlen(path) + 1, n = strlen(path);
+	const char *key;
+	json_t *value;
+	char *text;
+
+	json_object_foreach(query, key, value) bytes += strlen(key) + 3 * json_string_length(value) + 2;
+	text = malloc(bytes);
+	if (text == NULL)
+		return NULL;
+	memcpy(text, path, n + 1);
+	json_object_foreach(query, key, value)
+	{
+		n += (size_t)snprintf(text + n, bytes - n, "%c%s=", strchr(text, '?') == NULL ? '?' : '&', key);
+		n += encode(text + n, json_string_value(value));
+	}
+	return text;
+}
+
+bool cli_call(const struct cli_common *common, const char *method, const char *path, json_t *body, json_t **ret_json,
+	      int *ret_exit)
+{
+	char *text = with_query(path, common->query);
+	struct pst_api_error error = { .message = "no memory" };
+	pst_err err = text != NULL ? pst_api_call(common->api, method, text, body, ret_json, &error) : PST_E_NOMEM;
+
+	free(text);
+	*ret_exit = cli_exit_for(err);
+	if (err == PST_OK)
+		return true;
+	cli_error(error.hint, "%s", error.message);
+	return false;
 }
 
 int cli_print_json(json_t *json)

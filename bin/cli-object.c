@@ -13,7 +13,7 @@ int cli_object_run(const struct cli_object *o, int argc, char **argv)
 
 	for (const struct cli_object_verb *v = o->verbs; argc > 1 && v->name != NULL; v++)
 		if (strcmp(argv[1], v->name) == 0)
-			return v->run(o, argc - 1, argv + 1);
+			return v->run(o, v, argc - 1, argv + 1);
 	snprintf(hint, sizeof(hint), "penstock %s --help", o->word);
 	if (argc > 1 && strcmp(argv[1], "--help") != 0 && strcmp(argv[1], "-h") != 0) {
 		cli_error(hint, "%s: unknown verb '%s'", o->word, argv[1]);
@@ -21,110 +21,140 @@ int cli_object_run(const struct cli_object *o, int argc, char **argv)
 	}
 	printf("usage: penstock %s VERB [ARGUMENTS]\n\n%s\n\nVerbs:\n", o->word, o->summary);
 	for (const struct cli_object_verb *v = o->verbs; v->name != NULL; v++)
-		printf("  %-8s %s\n", v->name, v->summary);
+		printf("  %-10s %s\n", v->name, v->summary);
 	printf("\n`penstock %s VERB --help` tells more.\n", o->word);
 	return argc > 1 ? CLI_OK : CLI_USAGE;
 }
 
-int cli_object_list(const struct cli_object *o, int argc, char **argv)
+bool cli_object_parse(const struct cli_object *o, const struct cli_object_verb *v, const char *names, int argc,
+		      char **argv, struct cli_common *common, int *ret_exit)
 {
-	const struct cli_verb verb = { o->word, "list", NULL, "Lists what there is.", no_args };
-	struct cli_common common = { 0 };
-	char path[64];
-	json_t *list;
-	int rc;
+	const struct cli_verb verb = { o->word, v->name, names, v->text != NULL ? v->text : v->summary,
+				       v->args != NULL ? v->args : no_args };
 
-	snprintf(path, sizeof(path), "/v1/%s", o->collection);
-	if (!cli_parse(&verb, argc, argv, &common, NULL, &rc) || !cli_call(&common, "GET", path, NULL, &list, &rc))
-		return rc;
-	if (common.json)
-		rc = cli_print_json(list);
-	else if (json_array_size(list) == 0)
-		printf("no %s yet; try: %s\n", o->collection, o->empty);
-	else
-		rc = cli_print_table(list, o->columns);
+	return cli_parse(&verb, argc, argv, common, ret_exit);
+}
+
+int cli_object_print_list(const struct cli_common *common, json_t *list, const struct cli_column *columns)
+{
+	int rc = common->json ? cli_print_json(list) : cli_print_table(list, columns);
+
 	json_decref(list);
 	return rc;
 }
 
-static int print_object(const struct cli_common *common, json_t *object)
+int cli_object_list(const struct cli_object *o, const struct cli_object_verb *v, int argc, char **argv)
 {
-	int rc = common->json ? cli_print_json(object) : cli_print_card(object);
-
-	json_decref(object);
-	return rc;
-}
-
-int cli_object_show(const struct cli_object *o, int argc, char **argv)
-{
-	const struct cli_verb verb = { o->word, "show", "NAME", "Shows one.", no_args };
 	struct cli_common common = { 0 };
-	const char *name;
-	json_t *object;
-	char *path;
+	char path[64];
+	json_t *list;
 	int rc;
 	bool ok;
 
-	if (!cli_parse(&verb, argc, argv, &common, &name, &rc))
+	if (!cli_object_parse(o, v, NULL, argc, argv, &common, &rc))
 		return rc;
-	path = cli_path(o->collection, name, false);
-	ok = path != NULL && cli_call(&common, "GET", path, NULL, &object, &rc);
-	free(path);
-	return ok ? print_object(&common, object) : rc;
+	snprintf(path, sizeof(path), "/v1/%s", o->collection);
+	ok = cli_call(&common, "GET", path, NULL, &list, &rc);
+	cli_common_done(&common);
+	if (!ok)
+		return rc;
+	if (common.json || json_array_size(list) > 0)
+		return cli_object_print_list(&common, list, o->columns);
+	printf("no %s yet; try: %s\n", o->collection, o->empty);
+	json_decref(list);
+	return CLI_OK;
 }
 
-int cli_object_delete(const struct cli_object *o, int argc, char **argv)
+int cli_object_call(struct cli_common *common, const char *method, char *path)
 {
-	bool force = false;
-	const struct cli_arg force_args[] = {
-		{ "--force", NULL, CLI_ARG_FLAG, &force, "also with hosts connected: their I/O fails" }, { NULL }
-	};
-	const struct cli_verb verb = { o->word, "delete", "NAME", "Deletes one, and what it holds.",
-				       o->forceable ? force_args : no_args };
-	struct cli_common common = { 0 };
-	const char *name;
-	char *path;
-	int rc;
-	bool ok;
-
-	if (!cli_parse(&verb, argc, argv, &common, &name, &rc))
-		return rc;
-	path = cli_path(o->collection, name, force);
-	ok = path != NULL && cli_call(&common, "DELETE", path, NULL, NULL, &rc);
-	free(path);
-	if (ok && common.json)
-		printf("{\"deleted\": \"%s\"}\n", name);
-	else if (ok)
-		printf("deleted %s %s\n", o->word, name);
-	return rc;
-}
-
-int cli_object_send(const struct cli_object *o, const struct cli_common *common, const char *name, bool force,
-		    json_t *body)
-{
-	char collection[64];
-	char *path = NULL;
 	json_t *object;
 	int rc = CLI_FAILED;
-	bool ok;
 
-	snprintf(collection, sizeof(collection), "/v1/%s", o->collection);
-	if (name != NULL)
-		path = cli_path(o->collection, name, force);
-	ok = body != NULL && (name == NULL || path != NULL) &&
-	     cli_call(common, name != NULL ? "PATCH" : "POST", name != NULL ? path : collection, body, &object, &rc);
+	if (path != NULL && cli_call(common, method, path, common->body, &object, &rc)) {
+		rc = common->json ? cli_print_json(object) : cli_print_card(object);
+		json_decref(object);
+	}
 	free(path);
-	json_decref(body);
-	return ok ? print_object(common, object) : rc;
+	cli_common_done(common);
+	return rc;
 }
 
-json_t *cli_object_body(const char *name, json_t *policy)
+int cli_object_show(const struct cli_object *o, const struct cli_object_verb *v, int argc, char **argv)
 {
-	json_t *body = json_object();
+	struct cli_common common = { 0 };
+	int rc;
 
-	if (name != NULL)
-		json_object_set_new(body, "name", json_string(name));
-	if (policy != NULL)
-		json_object_set_new(body, "policy", policy);
-	return body;
+	if (!cli_object_parse(o, v, "NAME", argc, argv, &common, &rc))
+		return rc;
+	return cli_object_call(&common, "GET", cli_path(o->collection, common.names[0], NULL));
+}
+
+/* False after reporting that a needed option is missing. */
+static bool has_needed(const struct cli_object *o, const struct cli_object_verb *v, struct cli_common *common)
+{
+	const struct cli_arg *a = v->args;
+
+	if (v->needs == NULL || json_object_get(common->body, v->needs) != NULL)
+		return true;
+	while (a->member == NULL || strcmp(a->member, v->needs) != 0)
+		a++;
+	cli_error(v->how, "%s %s: %s is missing", o->word, v->name, a->name);
+	cli_common_done(common);
+	return false;
+}
+
+int cli_object_create(const struct cli_object *o, const struct cli_object_verb *v, int argc, char **argv)
+{
+	struct cli_common common = { 0 };
+	char path[64];
+	int rc;
+
+	if (!cli_object_parse(o, v, "NAME", argc, argv, &common, &rc))
+		return rc;
+	if (!has_needed(o, v, &common))
+		return CLI_USAGE;
+	if (common.body == NULL)
+		common.body = json_object();
+	json_object_set_new(common.body, "name", json_string(common.names[0]));
+	snprintf(path, sizeof(path), "/v1/%s", o->collection);
+	return cli_object_call(&common, "POST", strdup(path));
+}
+
+int cli_object_set(const struct cli_object *o, const struct cli_object_verb *v, int argc, char **argv)
+{
+	struct cli_common common = { 0 };
+	char hint[64];
+	int rc;
+
+	if (!cli_object_parse(o, v, "NAME", argc, argv, &common, &rc))
+		return rc;
+	if (!has_needed(o, v, &common))
+		return CLI_USAGE;
+	if (common.body == NULL) {
+		snprintf(hint, sizeof(hint), "penstock %s %s --help", o->word, v->name);
+		cli_error(hint, "%s %s: nothing to change was given", o->word, v->name);
+		cli_common_done(&common);
+		return CLI_USAGE;
+	}
+	return cli_object_call(&common, "PATCH", cli_path(o->collection, common.names[0], NULL));
+}
+
+int cli_object_delete(const struct cli_object *o, const struct cli_object_verb *v, int argc, char **argv)
+{
+	struct cli_common common = { 0 };
+	char *path;
+	int rc;
+	bool ok;
+
+	if (!cli_object_parse(o, v, "NAME", argc, argv, &common, &rc))
+		return rc;
+	path = cli_path(o->collection, common.names[0], NULL);
+	ok = path != NULL && cli_call(&common, "DELETE", path, NULL, NULL, &rc);
+	free(path);
+	cli_common_done(&common);
+	if (ok && common.json)
+		printf("{\"deleted\": \"%s\"}\n", common.names[0]);
+	else if (ok)
+		printf("deleted %s %s\n", o->word, common.names[0]);
+	return rc;
 }

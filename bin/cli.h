@@ -38,6 +38,7 @@ int cmd_tenant(int argc, char **argv);
 int cmd_top(int argc, char **argv);
 int cmd_volume(int argc, char **argv);
 int cmd_run(int argc, char **argv);
+int cmd_snapshot(int argc, char **argv);
 int cmd_umount(int argc, char **argv);
 
 /* "penstock: MESSAGE" and, if not NULL, a second line "  try: HINT" on stderr. */

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cli-object.h"
 
-#include <string.h>
-
 static const struct cli_column columns[] = {
 	{ "NAME", "name" },
 	{ "BUILTIN", "builtin" },
@@ -13,50 +11,20 @@ static const struct cli_column columns[] = {
 	{ NULL },
 };
 
-static int change(const struct cli_object *o, int argc, char **argv, bool is_new)
-{
-	const char *name, *summary = NULL;
-	json_t *policy = NULL, *body;
-	const struct cli_arg args[] = {
-		{ "--summary", "TEXT", CLI_ARG_TEXT, &summary, "what it is for, in one line" },
-		CLI_POLICY_ARGS(&policy),
-		{ NULL },
-	};
-	const struct cli_verb verb = { "profile", is_new ? "create" : "set", "NAME",
-				       is_new ? "Defines a profile of this site."
-					      : "Changes a profile of this site, for volumes created from now on.",
-				       args };
-	struct cli_common common = { 0 };
-	int rc;
-
-	if (!cli_parse(&verb, argc, argv, &common, &name, &rc)) {
-		json_decref(policy);
-		return rc;
-	}
-	if (!is_new && policy == NULL && summary == NULL) {
-		cli_error("penstock profile set --help", "profile set: nothing to change was given");
-		return CLI_USAGE;
-	}
-	body = cli_object_body(is_new ? name : NULL, policy);
-	if (summary != NULL)
-		json_object_set_new(body, "summary", json_string(summary));
-	return cli_object_send(o, &common, is_new ? NULL : name, false, body);
-}
-
-static int create(const struct cli_object *o, int argc, char **argv)
-{
-	return change(o, argc, argv, true);
-}
-
-static int set(const struct cli_object *o, int argc, char **argv)
-{
-	return change(o, argc, argv, false);
-}
+static const struct cli_arg args[] = {
+	{ "--summary", "TEXT", CLI_ARG_TEXT, NULL, "what it is for, in one line", "summary" },
+	CLI_POLICY_ARGS,
+	{ NULL },
+};
 
 static const struct cli_object_verb verbs[] = {
-	{ "create", "define a profile of this site", create },   { "list", "list profiles", cli_object_list },
-	{ "show", "show one profile", cli_object_show },         { "set", "change one of this site", set },
-	{ "delete", "delete an unused one", cli_object_delete }, { NULL },
+	{ "create", "define a profile of this site", cli_object_create, "Defines a profile of this site.", args },
+	{ "list", "list profiles", cli_object_list },
+	{ "show", "show one profile", cli_object_show },
+	{ "set", "change one of this site", cli_object_set,
+	  "Changes a profile of this site, for volumes created from now on.", args },
+	{ "delete", "delete an unused one", cli_object_delete },
+	{ NULL },
 };
 
 static const struct cli_object object = {

@@ -249,7 +249,7 @@ int cmd_top(int argc, char **argv)
 	json_t *before, *now;
 	int rc;
 
-	if (!cli_parse(&verb, argc, argv, &common, NULL, &rc))
+	if (!cli_parse(&verb, argc, argv, &common, &rc))
 		return rc;
 	if (interval_ns < 100000000 || interval_ns > 3600000000000) {
 		cli_error("penstock top --interval 2s", "--interval must be from 100ms to 1h");

@@ -7,6 +7,7 @@ static const struct cli_column columns[] = {
 	{ "NAME", "name" },
 	{ "SIZE", "size_bytes", true, cli_format_size },
 	{ "USED", "used_bytes", true, cli_format_size },
+	{ "SNAPSHOTS", "snapshots", true },
 	{ "TENANT", "tenant" },
 	{ "PROFILE", "profile" },
 	{ "HOSTS", "hosts", true },
@@ -16,97 +17,73 @@ static const struct cli_column columns[] = {
 	{ NULL },
 };
 
-static int create(const struct cli_object *o, int argc, char **argv)
+#define OWNER_ARGS                                                                                                     \
+	{ "--tenant", "NAME", CLI_ARG_TEXT, NULL, "whose quota and policy it is under (default: default)", "tenant" }, \
+	{                                                                                                              \
+		"--profile", "NAME", CLI_ARG_TEXT, NULL, "the policy it begins with (default: general)", "profile"     \
+	}
+
+static const struct cli_arg create_args[] = {
+	{ "--size", "SIZE", CLI_ARG_SIZE, NULL, "500Gi and the like; space is taken as data is written", "size_bytes" },
+	OWNER_ARGS,
+	{ "--pool", "NAME", CLI_ARG_TEXT, NULL, "default: the daemon's first", "pool" },
+	CLI_POLICY_ARGS,
+	{ NULL },
+};
+
+static const struct cli_arg clone_args[] = {
+	{ "--size", "SIZE", CLI_ARG_SIZE, NULL, "larger than the snapshot (default: as large)", "size_bytes" },
+	OWNER_ARGS,
+	CLI_POLICY_ARGS,
+	{ NULL },
+};
+
+static const struct cli_arg set_args[] = { CLI_POLICY_ARGS, { NULL } };
+
+static const struct cli_arg resize_args[] = {
+	{ "--size", "SIZE", CLI_ARG_SIZE, NULL, "the new size", "size_bytes" },
+	CLI_FLAG_QUERY("--force", "force", "shrink also with hosts connected"),
+	{ NULL },
+};
+
+static const struct cli_arg delete_args[] = {
+	CLI_FLAG_QUERY("--force", "force", "also with hosts connected: their I/O fails"),
+	CLI_FLAG_QUERY("--with-snapshots", "with_snapshots", "its snapshots too; clones of them go on"),
+	{ NULL },
+};
+
+static int clone(const struct cli_object *o, const struct cli_object_verb *v, int argc, char **argv)
 {
-	struct cli_size size = { 0 };
-	const char *name, *tenant = NULL, *profile = NULL, *pool = NULL;
-	json_t *policy = NULL, *body;
-	const struct cli_arg args[] = {
-		{ "--size", "SIZE", CLI_ARG_SIZE, &size, "500Gi and the like; space is taken as data is written" },
-		{ "--tenant", "NAME", CLI_ARG_TEXT, &tenant, "whose quota and policy it is under (default: default)" },
-		{ "--profile", "NAME", CLI_ARG_TEXT, &profile, "the policy it begins with (default: general)" },
-		{ "--pool", "NAME", CLI_ARG_TEXT, &pool, "default: the daemon's first" },
-		CLI_POLICY_ARGS(&policy),
-		{ NULL },
-	};
-	const struct cli_verb verb = { "volume", "create", "NAME", "Creates a volume and serves it at once.", args };
 	struct cli_common common = { 0 };
 	int rc;
 
-	if (!cli_parse(&verb, argc, argv, &common, &name, &rc)) {
-		json_decref(policy);
+	if (!cli_object_parse(o, v, "VOLUME@NAME NEW...", argc, argv, &common, &rc))
 		return rc;
-	}
-	if (!size.given) {
-		json_decref(policy);
-		cli_error("penstock volume create NAME --size 10Gi", "volume create: --size is missing");
+	if (common.name_count != 2) {
+		cli_error("penstock volume clone VOLUME@NAME NEW", "volume clone: a snapshot and the name of one new "
+								   "volume are needed");
+		cli_common_done(&common);
 		return CLI_USAGE;
 	}
-	body = cli_object_body(name, policy);
-	json_object_set_new(body, "size_bytes", json_integer((json_int_t)size.bytes));
-	if (tenant != NULL)
-		json_object_set_new(body, "tenant", json_string(tenant));
-	if (profile != NULL)
-		json_object_set_new(body, "profile", json_string(profile));
-	if (pool != NULL)
-		json_object_set_new(body, "pool", json_string(pool));
-	return cli_object_send(o, &common, NULL, false, body);
-}
-
-static int set(const struct cli_object *o, int argc, char **argv)
-{
-	json_t *policy = NULL;
-	const struct cli_arg args[] = { CLI_POLICY_ARGS(&policy), { NULL } };
-	const struct cli_verb verb = { "volume", "set", "NAME", "Changes a volume's policy, in force at once.", args };
-	struct cli_common common = { 0 };
-	const char *name;
-	int rc;
-
-	if (!cli_parse(&verb, argc, argv, &common, &name, &rc)) {
-		json_decref(policy);
-		return rc;
-	}
-	if (policy == NULL) {
-		cli_error("penstock volume set --help", "volume set: nothing to change was given");
-		return CLI_USAGE;
-	}
-	return cli_object_send(o, &common, name, false, cli_object_body(NULL, policy));
-}
-
-static int resize(const struct cli_object *o, int argc, char **argv)
-{
-	struct cli_size size = { 0 };
-	bool force = false;
-	const struct cli_arg args[] = {
-		{ "--size", "SIZE", CLI_ARG_SIZE, &size, "the new size" },
-		{ "--force", NULL, CLI_ARG_FLAG, &force, "shrink also with hosts connected" },
-		{ NULL },
-	};
-	const struct cli_verb verb = { "volume", "resize", "NAME",
-				       "Grows a volume, or shrinks it where it holds no data; hosts are told.", args };
-	struct cli_common common = { 0 };
-	const char *name;
-	json_t *body;
-	int rc;
-
-	if (!cli_parse(&verb, argc, argv, &common, &name, &rc))
-		return rc;
-	if (!size.given) {
-		cli_error("penstock volume resize NAME --size 20Gi", "volume resize: --size is missing");
-		return CLI_USAGE;
-	}
-	body = cli_object_body(NULL, NULL);
-	json_object_set_new(body, "size_bytes", json_integer((json_int_t)size.bytes));
-	return cli_object_send(o, &common, name, force, body);
+	if (common.body == NULL)
+		common.body = json_object();
+	json_object_set_new(common.body, "source", json_string(common.names[0]));
+	json_object_set_new(common.body, "name", json_string(common.names[1]));
+	return cli_object_call(&common, "POST", strdup("/v1/volumes"));
 }
 
 static const struct cli_object_verb verbs[] = {
-	{ "create", "create a volume", create },
+	{ "create", "create a volume", cli_object_create, "Creates a volume and serves it at once.", create_args,
+	  "size_bytes", "penstock volume create NAME --size 10Gi" },
+	{ "clone", "create one that begins as a snapshot", clone,
+	  "Creates a volume that begins as a snapshot, and serves it at once. Nothing is copied.", clone_args },
 	{ "list", "list volumes", cli_object_list },
 	{ "show", "show one volume", cli_object_show },
-	{ "set", "change its policy", set },
-	{ "resize", "grow or shrink it", resize },
-	{ "delete", "delete it and its data", cli_object_delete },
+	{ "set", "change its policy", cli_object_set, "Changes a volume's policy, in force at once.", set_args },
+	{ "resize", "grow or shrink it", cli_object_set,
+	  "Grows a volume, or shrinks it where it holds no data; hosts are told.", resize_args, "size_bytes",
+	  "penstock volume resize NAME --size 20Gi" },
+	{ "delete", "delete it and its data", cli_object_delete, "Deletes a volume and its data.", delete_args },
 	{ NULL },
 };
 
@@ -117,7 +94,6 @@ static const struct cli_object object = {
 	.verbs = verbs,
 	.columns = columns,
 	.empty = "penstock volume create NAME --size 10Gi",
-	.forceable = true,
 };
 
 int cmd_volume(int argc, char **argv)

@@ -7,7 +7,8 @@
 
 /* In the order of --help. */
 static const struct cli_command commands[] = {
-	{ "volume", "create, list, show, change, resize and delete volumes", cmd_volume },
+	{ "volume", "create, clone, list, show, change, resize and delete volumes", cmd_volume },
+	{ "snapshot", "take, list, compare, roll back to and delete snapshots", cmd_snapshot },
 	{ "tenant", "create, list, show, change and delete tenants", cmd_tenant },
 	{ "profile", "named policies that volumes begin with", cmd_profile },
 	{ "pool", "list and show pools", cmd_pool },

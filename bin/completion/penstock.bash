@@ -4,7 +4,7 @@
 # _penstock_names COLLECTION: one name per line; nothing when no daemon answers.
 _penstock_names()
 {
-	penstock "$1" list --json 2>/dev/null | sed -n 's/^    "name": "\([a-z0-9._-]*\)".*/\1/p'
+	penstock "$1" list --json 2>/dev/null | sed -n 's/^    "name": "\([a-z0-9._@-]*\)".*/\1/p'
 }
 
 _penstock()
@@ -19,13 +19,17 @@ _penstock()
 	--size | --quota | --reserve | --limit | --weight | --burst | --interval | --summary | --api) return ;;
 	*)
 		if [ "$COMP_CWORD" = 1 ]; then
-			words=$(penstock --help 2>/dev/null | sed -n 's/^  \([a-z]*\) .*/\1/p')
+			words=$(penstock --help 2>/dev/null | sed -n 's/^  \([a-z-]*\) .*/\1/p')
 		elif [[ $cur == -* ]]; then
 			words=$(penstock "$command" ${verb:+$([[ $verb != -* ]] && echo "$verb")} --help 2>/dev/null |
 				sed -n 's/^  \(--[a-z-]*\).*/\1/p')
-		elif [[ $command == volume || $command == tenant || $command == profile || $command == pool ]]; then
+		elif [[ $command == volume && $verb == clone || $command == snapshot && $COMP_CWORD -gt 2 && $verb != create && $verb != list ]]; then
+			words=$(_penstock_names snapshot)
+		elif [[ $command == snapshot && $COMP_CWORD -gt 2 ]]; then
+			words=$(_penstock_names volume)
+		elif [[ $command == snapshot || $command == volume || $command == tenant || $command == profile || $command == pool ]]; then
 			if [ "$COMP_CWORD" = 2 ]; then
-				words=$(penstock "$command" --help 2>/dev/null | sed -n 's/^  \([a-z]*\) .*/\1/p')
+				words=$(penstock "$command" --help 2>/dev/null | sed -n 's/^  \([a-z-]*\) .*/\1/p')
 			elif [[ $verb != create && $verb != list ]]; then
 				words=$(_penstock_names "$command")
 			fi

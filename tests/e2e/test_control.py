@@ -62,6 +62,15 @@ def test_tables_for_people(penstockd):
     (["volume", "show", "a", "b"], 2, "unexpected argument"),
     (["volume", "show"], 2, "missing NAME"),
     (["volume", "show", "a/../b?force=true"], 4, "no volume"),
+    (["volume", "clone", "a@b"], 2, "one new volume"),
+    (["volume", "clone", "none@v", "new"], 4, "no snapshot 'none@v'"),
+    (["snapshot", "create", "v"], 2, "VOLUME@NAME"),
+    (["snapshot", "create", "none@v"], 4, "no volume 'none'"),
+    (["snapshot", "show", "none@v"], 4, "no snapshot 'none@v'"),
+    (["snapshot", "list", "none"], 4, "no volume 'none'"),
+    (["snapshot", "rollback", "none@v"], 4, "no snapshot 'none@v'"),
+    (["snapshot", "diff", "none@v", "--from", "w"], 4, "no snapshot 'none@v'"),
+    (["snapshot", "delete", "none@v"], 4, "no snapshot 'none@v'"),
     (["tenant", "delete", "default"], 2, "always exists"),
     (["profile", "set", "dataset", "--weight", "7"], 2, "built in"),
 ])
@@ -238,7 +247,8 @@ def test_top(penstockd):
 
 def test_help_everywhere(penstockd):
     """Every command and verb explains itself."""
-    for word, verbs in {"volume": "create list show set resize delete", "tenant": "create list show set delete",
+    for word, verbs in {"volume": "create clone list show set resize delete",
+                        "snapshot": "create list show diff rollback delete", "tenant": "create list show set delete",
                         "profile": "create list show set delete", "pool": "list show"}.items():
         assert penstockd.cli(word, "--help").returncode == 0
         for verb in verbs.split():
