@@ -243,16 +243,12 @@ static pst_err replay(struct ck *ck, const struct pst_log_record *r)
 
 /* ---- Rules between versions ---- */
 
-static void judge(struct ck *ck, struct ck_version *v)
+/* The version at the top of its family; NULL: its parents make no sense (told). */
+static const struct ck_version *top(struct ck *ck, const struct ck_version *v)
 {
-	char place[CK_PLACE_BYTES];
 	const struct ck_version *up = v;
+	char place[CK_PLACE_BYTES];
 
-	for (uint32_t i = 0; i < ck->version_count; i++)
-		if (&ck->versions[i] < v && memcmp(ck->versions[i].disk.uuid, v->disk.uuid, 16) == 0 &&
-		    (ck->versions[i].disk.flags & v->disk.flags & PST_VOLUME_DELETING) == 0)
-			ck_finding(ck, "%s: slots %u and %u have one uuid: only one of them can be found",
-				   ck_place(ck, v->disk.slot, 0, 1, place), ck->versions[i].disk.slot, v->disk.slot);
 	for (uint32_t steps = 0; up->disk.parent != 0; steps++) {
 		const struct ck_version *parent = ck_version_find(ck, up->disk.parent);
 
@@ -260,23 +256,53 @@ static void judge(struct ck *ck, struct ck_version *v)
 			ck_finding(ck, "%s: its chain of parents %s slot %u: what it shares can't be told",
 				   ck_place(ck, v->disk.slot, 0, 1, place),
 				   parent == NULL ? "ends at the missing" : "never ends, at", up->disk.parent);
-			return;
+			return NULL;
 		}
 		up = parent;
 	}
+	return up;
 }
 
+static int by_uuid(const void *a, const void *b)
+{
+	const struct ck_version *const *x = a, *const *y = b;
+
+	return memcmp((*x)->disk.uuid, (*y)->disk.uuid, 16);
+}
+
+static pst_err uuids(struct ck *ck)
+{
+	struct ck_version **sorted = calloc(PST_MAX(ck->version_count, 1u), sizeof(*sorted));
+	uint32_t count = 0;
+
+	if (sorted == NULL)
+		return PST_E_NOMEM;
+	for (uint32_t i = 0; i < ck->version_count; i++)
+		if ((ck->versions[i].disk.flags & PST_VOLUME_DELETING) == 0)
+			sorted[count++] = &ck->versions[i];
+	qsort(sorted, count, sizeof(*sorted), by_uuid);
+	for (uint32_t i = 1; i < count; i++)
+		if (memcmp(sorted[i - 1]->disk.uuid, sorted[i]->disk.uuid, 16) == 0)
+			ck_finding(ck, "catalog: slots %u and %u have one uuid: only one of them can be found",
+				   sorted[i - 1]->disk.slot, sorted[i]->disk.slot);
+	free(sorted);
+	return PST_OK;
+}
+
+/* A chain that makes no sense is cut: each of its versions stands for itself. */
 static void families(struct ck *ck)
 {
 	for (uint32_t i = 0; i < ck->version_count; i++)
-		judge(ck, &ck->versions[i]);
+		if (top(ck, &ck->versions[i]) == NULL)
+			ck->versions[i].disk.parent = 0;
 	for (uint32_t i = 0; i < ck->version_count; i++) {
-		struct ck_version *parent = ck_version_find(ck, ck->versions[i].disk.parent);
+		struct ck_version *v = &ck->versions[i], *first = v;
 
-		if (ck->versions[i].disk.parent == 0 || parent == NULL)
-			continue;
-		parent->children++;
-		parent->many = ck->versions[i].many = true;
+		for (uint32_t steps = 0; first->disk.parent != 0 && steps <= ck->version_count; steps++)
+			first = ck_version_find(ck, first->disk.parent);
+		v->family = (uint32_t)(first - ck->versions);
+		if (first != v)
+			first->many = v->many = true;
 	}
 }
 
@@ -300,6 +326,8 @@ pst_err ck_catalog(struct ck *ck)
 	}
 	if (err == PST_OK)
 		families(ck);
+	if (err == PST_OK)
+		err = uuids(ck);
 	ck_part_close(ck);
 	return err;
 }

@@ -41,14 +41,17 @@ struct ck_event {
 
 struct ck_version {
 	struct pst_version_disk disk;
-	uint32_t children;
-	bool many; /* its family has more than one version */
+	uint32_t family; /* the one at the top: its place among the versions */
+	bool many;       /* its family has more than one version */
+	/* Of the one at the top, for the partition at work: what the family has, and what it says it has. */
+	uint64_t blocks, own;
+	bool own_unknown;
 };
 
-/* A pointer that can't be followed, or data that does not verify: repair replaces it by PST_PTR_LOST. */
-struct ck_bad {
-	uint32_t partition, block;
-	uint32_t crc;
+#define CK_CACHE_NODES 128u
+struct ck_cached {
+	struct pst_node_disk node;
+	struct pst_ptr ptr; /* 0: empty */
 };
 
 /* The partition at work. */
@@ -62,11 +65,13 @@ struct ck_part {
 	size_t item_count;
 	struct ck_event *events;
 	size_t event_count;
+	uint64_t *touched;         /* bitmap: slots that events speak of */
 	uint64_t *reached, *nodes; /* bitmaps: blocks that the root reaches; those of them that are nodes */
 	uint64_t *owned;           /* data blocks of the last state */
 	uint64_t reached_count;
 	struct pst_node_disk *path[PST_NODE_LEVELS], *other[PST_NODE_LEVELS]; /* one node of each level */
 	uint32_t orphan;                                                      /* the last slot told to have no volume */
+	struct ck_cached *cache;                                              /* nodes read last, by block */
 	bool broken; /* something could not be read: leaks can't be told from what is below it */
 };
 
@@ -125,6 +130,8 @@ void ck_part_close(struct ck *ck);
 size_t ck_items_of(const struct ck_part *p, uint64_t leaf, size_t *ret_end);
 /* Is anything in [leaf, leaf + count)? */
 bool ck_items_any(const struct ck_part *p, uint64_t leaf, uint64_t count);
+/* Do events of this log speak of the slot? */
+bool ck_slot_touched(const struct ck_part *p, uint32_t slot);
 void ck_item_apply(const struct ck_item *item, struct pst_ptr entry[PST_NODE_FANOUT]);
 
 /* ---- check-catalog.c ---- */
@@ -135,7 +142,12 @@ struct ck_version *ck_version_find(const struct ck *ck, uint32_t slot);
 extern const uint64_t ck_span[PST_NODE_LEVELS + 1];
 pst_err PST_MUST_USE ck_node_read(struct ck *ck, struct pst_ptr ptr, unsigned level, uint64_t index,
 				  struct pst_node_disk *node, const char **ret_why);
+/* The same, from memory where it was read lately. */
+pst_err PST_MUST_USE ck_node_cached(struct ck *ck, struct pst_ptr ptr, unsigned level, uint64_t index,
+				    struct pst_node_disk *node, const char **ret_why);
 void ck_tree(struct ck *ck);
+/* May blocks of this slot be another's too? Then check-family.c judges its last state. */
+bool ck_slot_shares(const struct ck *ck, uint32_t slot);
 /* An entry of the last state: does its volume exist, and reach so far? */
 void ck_entry_last(struct ck *ck, uint32_t slot, uint64_t local);
 void ck_lost(struct ck *ck, uint32_t slot, uint64_t local, uint64_t count);

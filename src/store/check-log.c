@@ -132,6 +132,20 @@ static pst_err chain(struct ck *ck)
 
 /* ---- Records ---- */
 
+bool ck_slot_touched(const struct ck_part *p, uint32_t slot)
+{
+	return slot < PST_SLOTS_MAX && ck_bit(p->touched, slot);
+}
+
+static void touch(struct ck_part *p, const struct pst_log_record *r)
+{
+	const struct pst_log_merge *merge = pst_log_record_body(r);
+
+	ck_set(p->touched, r->slot);
+	ck_set(p->touched, r->kind == PST_LOG_MERGE ? merge->child : (uint32_t)r->lba);
+	ck_set(p->touched, r->kind == PST_LOG_MERGE ? merge->parent : r->slot);
+}
+
 static int by_leaf(const void *a, const void *b)
 {
 	const struct ck_item *x = a, *y = b;
@@ -217,6 +231,7 @@ static void record_enter(struct ck *ck, const struct pst_log_record *r, uint64_t
 			item_verify(ck, item);
 	} else if (r->kind == PST_LOG_SNAPSHOT || r->kind == PST_LOG_CLONE || r->kind == PST_LOG_MERGE) {
 		p->events[p->event_count++] = (struct ck_event){ order, r };
+		touch(p, r);
 	}
 }
 
@@ -310,7 +325,9 @@ static bool memory(struct ck_part *p)
 	p->reached = calloc(words, sizeof(uint64_t));
 	p->nodes = calloc(words, sizeof(uint64_t));
 	p->owned = calloc(words, sizeof(uint64_t));
-	if (p->reached == NULL || p->nodes == NULL || p->owned == NULL)
+	p->touched = calloc(pst_div_round_up(PST_SLOTS_MAX, 64), sizeof(uint64_t));
+	p->cache = calloc(CK_CACHE_NODES, sizeof(p->cache[0]));
+	if (p->reached == NULL || p->nodes == NULL || p->owned == NULL || p->touched == NULL || p->cache == NULL)
 		return false;
 	for (unsigned i = 0; i < PST_NODE_LEVELS; i++) {
 		p->path[i] = aligned_alloc(PST_BLOCK_BYTES, PST_BLOCK_BYTES);
@@ -345,6 +362,8 @@ void ck_part_close(struct ck *ck)
 		free(p->path[i]);
 		free(p->other[i]);
 	}
+	free(p->touched);
+	free(p->cache);
 	free(p->log);
 	free(p->items);
 	free(p->events);

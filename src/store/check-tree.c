@@ -66,6 +66,23 @@ pst_err ck_node_read(struct ck *ck, struct pst_ptr ptr, unsigned level, uint64_t
 	return PST_OK;
 }
 
+pst_err ck_node_cached(struct ck *ck, struct pst_ptr ptr, unsigned level, uint64_t index, struct pst_node_disk *node,
+		       const char **ret_why)
+{
+	struct ck_cached *c = &ck->part.cache[pst_ptr_block(ptr) % CK_CACHE_NODES];
+	pst_err err;
+
+	if (c->ptr.block == pst_ptr_block(ptr) && c->ptr.crc == ptr.crc && c->node.level == level &&
+	    index_fits(ck, &c->node, level, index)) {
+		*node = c->node;
+		return PST_OK;
+	}
+	err = ck_node_read(ck, ptr, level, index, node, ret_why);
+	if (err == PST_OK)
+		*c = (struct ck_cached){ *node, plain(ptr) };
+	return err;
+}
+
 /* ---- Data ---- */
 
 void ck_own(struct ck *ck, uint32_t slot, uint64_t local, struct pst_ptr ptr)
@@ -176,11 +193,16 @@ struct sums {
 	bool known; /* nothing below was unreadable */
 };
 
+bool ck_slot_shares(const struct ck *ck, uint32_t slot)
+{
+	const struct ck_version *v = ck_version_find(ck, slot);
+
+	return (v != NULL && v->many) || ck_slot_touched(&ck->part, slot);
+}
+
 static bool shares(const struct ck *ck, uint64_t leaf)
 {
-	const struct ck_version *v = ck_version_find(ck, (uint32_t)(leaf / ck_span[PST_NODE_LEVEL_VOLUME]));
-
-	return v != NULL && v->many;
+	return ck_slot_shares(ck, (uint32_t)(leaf / ck_span[PST_NODE_LEVEL_VOLUME]));
 }
 
 static void mark(struct ck *ck, uint32_t block, bool node)
@@ -258,12 +280,18 @@ static struct sums entries(struct ck *ck, unsigned level, uint64_t index, const 
 static void judge_counts(struct ck *ck, unsigned level, uint64_t index, const struct pst_node_disk *node, struct sums s)
 {
 	char place[CK_PLACE_BYTES];
-	bool counts_data = level <= PST_NODE_LEVEL_VOLUME || node->format == 0;
+	const struct ck_version *v =
+	    ck_version_find(ck, (uint32_t)(index * ck_span[level] / ck_span[PST_NODE_LEVEL_VOLUME]));
+	/* What is being deleted is not counted any more. */
+	bool going = v == NULL || (v->disk.flags & (PST_VOLUME_DELETING | PST_VOLUME_PENDING)) != 0;
+	bool counts_data = level <= PST_NODE_LEVEL_VOLUME ? !going || index == PST_SLOT_CATALOG
+							  : node->format == 0 && ck->sb.version == PST_SB_VERSION_OLD;
 
 	if (s.used != node->used)
 		ck_finding(ck, "%s: its node of level %u says %u entries and has %u: it can't be loaded",
 			   ck_node_place(ck, level, index, place), level, node->used, s.used);
-	if (s.used == 0 && level < PST_NODE_LEVELS - 1)
+	/* A version that is being made has its node before anything is in it. */
+	if (s.used == 0 && level < PST_NODE_LEVEL_VOLUME)
 		ck_finding(ck, "%s: its node of level %u is empty: it only takes space",
 			   ck_node_place(ck, level, index, place), level);
 	if (s.known && counts_data && s.data != node->data_blocks)
@@ -272,6 +300,18 @@ static void judge_counts(struct ck *ck, unsigned level, uint64_t index, const st
 		    "%s: its node of level %u counts %llu data blocks below it, there are %llu: usage is shown wrong",
 		    ck_node_place(ck, level, index, place), level, (unsigned long long)node->data_blocks,
 		    (unsigned long long)s.data);
+}
+
+/* A version that shares with none owns all that it has. */
+static void judge_own(struct ck *ck, uint64_t index, const struct pst_node_disk *node, struct sums s)
+{
+	char place[CK_PLACE_BYTES];
+
+	if (s.known && node->format != 0 && node->own_blocks != s.data &&
+	    !shares(ck, index * ck_span[PST_NODE_LEVEL_VOLUME]))
+		ck_finding(ck, "%s: says it owns %llu blocks of partition %u, there are %llu: usage is shown wrong",
+			   ck_place(ck, (uint32_t)index, 0, 1, place), (unsigned long long)node->own_blocks,
+			   ck->part.index, (unsigned long long)s.data);
 }
 
 static struct sums walk(struct ck *ck, unsigned level, uint64_t index, struct pst_ptr ptr)
@@ -306,6 +346,8 @@ static struct sums walk(struct ck *ck, unsigned level, uint64_t index, struct ps
 	ck_progress(ck, 1);
 	s = entries(ck, level, index, node);
 	judge_counts(ck, level, index, node, s);
+	if (level == PST_NODE_LEVEL_VOLUME)
+		judge_own(ck, index, node, s);
 	if (level == 0 && !shares(ck, index))
 		leaf_last(ck, index, node->entry);
 	return s;
