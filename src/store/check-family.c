@@ -165,6 +165,7 @@ static void entry_judge(struct ck *ck, struct ck_version *v, uint64_t local, str
 	if (same)
 		return;
 	ck->versions[v->family].blocks++;
+	v->owned++;
 	ck_entry_last(ck, v->disk.slot, local);
 	ck_own(ck, v->disk.slot, local, mine);
 }
@@ -313,7 +314,7 @@ static void own_add(struct ck *ck, const struct ck_version *v)
 
 	if (ck_slot_touched(&ck->part, v->disk.slot) ||
 	    ck_items_any(&ck->part, of_slot(v->disk.slot, 0, 0), ck_span[PST_NODE_LEVEL_VOLUME]))
-		first->own_unknown = true;
+		first->own_exact = false;
 	else if (base_node(ck, v->disk.slot, PST_NODE_LEVEL_VOLUME, 0, ck->part.other[4], &inherited))
 		first->own += node->format == 0 ? node->data_blocks : node->own_blocks;
 }
@@ -322,7 +323,8 @@ void ck_families(struct ck *ck)
 {
 	for (uint32_t i = 0; i < ck->version_count; i++) {
 		ck->versions[i].blocks = ck->versions[i].own = 0;
-		ck->versions[i].own_unknown = false;
+		ck->versions[i].own_exact = true;
+		ck->versions[i].owned = 0;
 	}
 	for (uint32_t i = 0; i < ck->version_count; i++) {
 		struct ck_version *v = &ck->versions[i];
@@ -335,7 +337,7 @@ void ck_families(struct ck *ck)
 	for (uint32_t i = 0; i < ck->version_count; i++) {
 		const struct ck_version *v = &ck->versions[i];
 
-		if (v->own_unknown || ck->part.broken || v->own == v->blocks)
+		if (!v->own_exact || ck->part.broken || v->own == v->blocks)
 			continue;
 		ck_finding(
 		    ck,

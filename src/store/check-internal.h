@@ -45,7 +45,8 @@ struct ck_version {
 	bool many;       /* its family has more than one version */
 	/* Of the one at the top, for the partition at work: what the family has, and what it says it has. */
 	uint64_t blocks, own;
-	bool own_unknown;
+	bool own_exact; /* the log says nothing of any of them */
+	uint64_t owned; /* of each: blocks that it has and no version above it */
 };
 
 #define CK_CACHE_NODES 128u
@@ -72,6 +73,7 @@ struct ck_part {
 	struct pst_node_disk *path[PST_NODE_LEVELS], *other[PST_NODE_LEVELS]; /* one node of each level */
 	uint32_t orphan;                                                      /* the last slot told to have no volume */
 	struct ck_cached *cache;                                              /* nodes read last, by block */
+	bool log_damaged;
 	bool broken; /* something could not be read: leaks can't be told from what is below it */
 };
 
@@ -83,7 +85,8 @@ struct ck {
 	uint64_t sb_bad; /* where the copy lies that is damaged; 0 with no sb_damaged */
 	bool sb_damaged;
 	bool same_boot;
-	bool quiet;                  /* what is found now has been told, or will be */
+	bool told;                   /* what is found now has been told before */
+	bool again;                  /* the look after the repair */
 	bool no_catalog;             /* it can't be read: nobody knows which slots there should be */
 	struct ck_version *versions; /* by slot */
 	uint32_t version_count, version_capacity;
@@ -161,5 +164,10 @@ void ck_families(struct ck *ck);
 void ck_space(struct ck *ck);
 /* The page that counts, and which copy it is; -1: neither can be read. */
 int ck_page_read(struct ck *ck, uint32_t index, struct pst_space_page *ret_page);
+void ck_page_seal(struct pst_space_page *page);
+
+/* ---- check-repair.c: after the look at it; each is durable when it returns ---- */
+pst_err PST_MUST_USE ck_repair_superblock(struct ck *ck);
+pst_err PST_MUST_USE ck_repair_partition(struct ck *ck);
 
 #endif

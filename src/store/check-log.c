@@ -116,7 +116,8 @@ static pst_err chain(struct ck *ck)
 			break;
 		p->log_count++;
 	}
-	if (gap_is_damage(ck, p->root.log_seq + p->log_count - 1))
+	p->log_damaged = gap_is_damage(ck, p->root.log_seq + p->log_count - 1);
+	if (p->log_damaged)
 		ck_finding(ck,
 			   "partition %u: log block %llu: damaged or unreadable, and later blocks prove that it was "
 			   "durable: the pool can't be opened; what was written from there on can't be told (--cut-log "

@@ -11,30 +11,34 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool page_intact(const struct ck *ck, const struct pst_space_page *page, uint32_t index)
+static uint32_t page_crc(const struct pst_space_page *page)
 {
 	static const uint8_t zero[4];
 	uint32_t crc = pst_crc32c(page, offsetof(struct pst_space_page, crc));
 
 	crc = pst_crc32c_more(crc, zero, sizeof(zero));
-	crc = pst_crc32c_more(crc, &page->partition, sizeof(*page) - offsetof(struct pst_space_page, partition));
+	return pst_crc32c_more(crc, &page->partition, sizeof(*page) - offsetof(struct pst_space_page, partition));
+}
+
+void ck_page_seal(struct pst_space_page *page)
+{
+	page->crc = page_crc(page);
+}
+
+static bool page_intact(const struct ck *ck, const struct pst_space_page *page, uint32_t index)
+{
 	return page->magic == PST_SPACE_MAGIC && page->partition == ck->part.index && page->index == index &&
-	       page->crc == crc;
+	       page->crc == page_crc(page);
 }
 
 /* As it is before the first checkpoint that changes it. */
 static void page_blank(const struct ck *ck, struct pst_space_page *page, uint32_t index)
 {
-	static const uint8_t zero[4];
-	uint32_t crc;
-
 	memset(page, 0, sizeof(*page));
 	page->magic = PST_SPACE_MAGIC;
 	page->partition = ck->part.index;
 	page->index = index;
-	crc = pst_crc32c(page, offsetof(struct pst_space_page, crc));
-	crc = pst_crc32c_more(crc, zero, sizeof(zero));
-	page->crc = pst_crc32c_more(crc, &page->partition, sizeof(*page) - offsetof(struct pst_space_page, partition));
+	ck_page_seal(page);
 }
 
 int ck_page_read(struct ck *ck, uint32_t index, struct pst_space_page *ret_page)

@@ -17,16 +17,17 @@
 
 void ck_finding(struct ck *ck, const char *fmt, ...)
 {
-	char text[TEXT_BYTES];
+	char text[TEXT_BYTES] = "still there: ";
+	size_t used = ck->again ? strlen(text) : 0;
 	va_list ap;
 
-	if (ck->quiet)
+	if (ck->told)
 		return;
 	ck->check->findings++;
 	if (ck->check->finding == NULL)
 		return;
 	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
+	vsnprintf(text + used, sizeof(text) - used, fmt, ap);
 	va_end(ap);
 	ck->check->finding(ck->check->ctx, false, text);
 }
@@ -36,8 +37,8 @@ void ck_note(struct ck *ck, const char *fmt, ...)
 	char text[TEXT_BYTES];
 	va_list ap;
 
-	if (ck->check->note == NULL)
-		return;
+	if (ck->check->note == NULL || (ck->check->repair && !ck->again && ck->check->findings > 0))
+		return; /* told with the second look */
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
@@ -163,33 +164,67 @@ static pst_err superblocks(struct ck *ck)
 
 /* ---- The check ---- */
 
-static pst_err partition(struct ck *ck, uint32_t index)
+static pst_err partition(struct ck *ck, uint32_t index, bool repair)
 {
+	uint64_t before = ck->check->findings;
 	pst_err err;
 
-	ck->quiet = index == 0; /* the catalog has been read from there */
+	ck->told = index == 0; /* the catalog has been read from there */
 	err = ck_part_open(ck, index);
-	ck->quiet = false;
+	ck->told = false;
 	if (err == PST_OK) {
 		ck_tree(ck);
 		ck_families(ck);
 		ck_space(ck);
 		ck->check->blocks_used += ck->part.reached_count;
+		if (repair && (ck->check->findings > before || index == 0))
+			err = ck_repair_partition(ck);
 	}
 	ck_part_close(ck);
 	return err == PST_E_CHECKSUM ? PST_OK : err;
 }
 
-static pst_err run(struct ck *ck)
+static void forget(struct ck *ck)
 {
-	pst_err err = superblocks(ck);
+	pst_records_done(&ck->records);
+	free(ck->versions);
+	ck->versions = NULL;
+	ck->version_count = ck->version_capacity = 0;
+	ck->no_catalog = false;
+}
 
+static pst_err look(struct ck *ck, bool repair)
+{
+	pst_err err;
+
+	ck->check->findings = ck->check->lost_blocks = ck->check->blocks_used = 0;
+	err = superblocks(ck);
+	ck->progress_done = ck->progress_total = 0;
 	for (uint32_t i = 0; err == PST_OK && i < ck->sb.partition_count; i++)
 		ck->progress_total += ck->sb.partitions[i].blocks;
+	if (err == PST_OK && repair)
+		err = ck_repair_superblock(ck);
 	if (err == PST_OK)
 		err = ck_catalog(ck);
 	for (uint32_t i = 0; err == PST_OK && i < ck->sb.partition_count; i++)
-		err = partition(ck, i);
+		err = partition(ck, i, repair);
+	forget(ck);
+	return err;
+}
+
+/* Look; repair what was found, partition by partition; look again, to see what is left. */
+static pst_err run(struct ck *ck)
+{
+	uint64_t found;
+	pst_err err = look(ck, ck->check->repair);
+
+	ck->check->left = found = ck->check->findings;
+	if (err != PST_OK || !ck->check->repair || found == 0)
+		return err;
+	ck->again = true;
+	err = look(ck, false);
+	ck->check->left = ck->check->findings;
+	ck->check->findings = found;
 	return err;
 }
 
@@ -198,7 +233,7 @@ pst_err pst_check_pool(const struct pst_check_io *io, struct pst_check *check, c
 	struct ck *ck = calloc(1, sizeof(*ck));
 	pst_err err = PST_E_NOMEM;
 
-	check->findings = check->repaired = check->lost_blocks = 0;
+	check->findings = check->repaired = check->left = check->lost_blocks = 0;
 	check->blocks_used = check->nodes_read = check->data_read = 0;
 	detail[0] = '\0';
 	if (ck == NULL)
@@ -211,8 +246,8 @@ pst_err pst_check_pool(const struct pst_check_io *io, struct pst_check *check, c
 		err = run(ck);
 	if (err == PST_E_NOMEM && detail[0] == '\0')
 		snprintf(detail, PST_DETAIL_BYTES, "out of memory");
-	pst_records_done(&ck->records);
-	free(ck->versions);
+	else if (err != PST_OK && detail[0] == '\0')
+		snprintf(detail, PST_DETAIL_BYTES, "%s", pst_err_text(err));
 	free(ck->chunk);
 	free(ck);
 	return err;

@@ -111,7 +111,9 @@ struct pst_check {
 	void (*note)(void *ctx, const char *text); /* what is worth knowing and no damage, or NULL */
 	void (*progress)(void *ctx, uint64_t done, uint64_t of_blocks); /* or NULL */
 	void *ctx;
-	uint64_t findings, repaired, lost_blocks;
+	uint64_t findings, repaired; /* lines of each kind */
+	uint64_t left;               /* findings that are still there after a repair */
+	uint64_t lost_blocks;        /* of volumes: reads of them fail until they are written */
 	uint64_t blocks_used, nodes_read, data_read;
 };
 
