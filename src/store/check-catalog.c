@@ -185,8 +185,7 @@ static pst_err image_read(struct ck *ck)
 	for (uint32_t i = 0; i < blocks; i++) {
 		uint8_t *to = image + (size_t)i * PST_BLOCK_BYTES;
 
-		if (ck_block_ok(&ck->part, leaf->entry[i].block) &&
-		    ck_read(ck, leaf->entry[i].block, 1, to) == PST_OK &&
+		if (ck_block_ok(ck, leaf->entry[i].block) && ck_read(ck, leaf->entry[i].block, to) == PST_OK &&
 		    pst_crc32c(to, PST_BLOCK_BYTES) == leaf->entry[i].crc)
 			continue;
 		ck_finding(

@@ -72,14 +72,39 @@ static bool base_node(struct ck *ck, uint32_t slot, unsigned level, uint64_t ind
 	}
 }
 
+static void inherit_all(struct pst_ptr entry[PST_NODE_FANOUT])
+{
+	for (uint32_t i = 0; i < PST_NODE_FANOUT; i++)
+		if (entry[i].block != 0)
+			entry[i].block |= PST_PTR_INHERITED;
+}
+
+/* A snapshot of @slot in [from, upto). */
+static bool snapshot_between(const struct ck_part *p, uint32_t slot, uint64_t from, uint64_t upto)
+{
+	for (size_t i = 0; i < p->event_count; i++)
+		if (p->events[i].record->kind == PST_LOG_SNAPSHOT && p->events[i].record->lba == slot &&
+		    p->events[i].order >= from && p->events[i].order < upto)
+			return true;
+	return false;
+}
+
 static void apply_items(struct ck *ck, uint32_t slot, uint64_t leaf, uint64_t from, uint64_t upto,
 			struct pst_ptr entry[PST_NODE_FANOUT])
 {
-	size_t end, at = ck_items_of(&ck->part, of_slot(slot, 0, leaf), &end);
+	const struct ck_part *p = &ck->part;
+	size_t end, at = ck_items_of(p, of_slot(slot, 0, leaf), &end);
+	bool marked = ck_slot_touched(p, slot);
 
-	for (; at < end; at++)
-		if (ck->part.items[at].order >= from && ck->part.items[at].order < upto)
-			ck_item_apply(&ck->part.items[at], entry);
+	for (; at < end; at++) {
+		if (p->items[at].order < from || p->items[at].order >= upto)
+			continue;
+		/* A move asks whether the block is still the version's own. */
+		if (marked && snapshot_between(p, slot, from, p->items[at].order))
+			inherit_all(entry);
+		from = p->items[at].order;
+		ck_item_apply(&p->items[at], entry);
+	}
 }
 
 /*
@@ -95,15 +120,16 @@ static void content(struct ck *ck, uint32_t slot, uint64_t leaf, uint64_t upto, 
 
 	if (made != NULL && made->order >= from) {
 		content(ck, (uint32_t)made->record->lba, leaf, made->order, entry);
+		if (made->record->kind == PST_LOG_CLONE)
+			inherit_all(entry);
 		apply_items(ck, slot, leaf, made->order, upto, entry);
 		return;
 	}
 	memset(entry, 0, PST_NODE_FANOUT * sizeof(entry[0]));
 	if (from == 0 && base_node(ck, slot, 0, leaf, node, &inherited)) {
 		memcpy(entry, node->entry, PST_NODE_FANOUT * sizeof(entry[0]));
-		for (uint32_t i = 0; inherited && i < PST_NODE_FANOUT; i++)
-			if (entry[i].block != 0)
-				entry[i].block |= PST_PTR_INHERITED;
+		if (inherited)
+			inherit_all(entry);
 	}
 	apply_items(ck, slot, leaf, from, upto, entry);
 }

@@ -3,6 +3,7 @@
  * The parts of the checker.
  *
  *   check.c           superblocks; one partition after the other; findings as text
+ *   check-read.c      where blocks lie
  *   check-log.c       roots and log of a partition; which records count
  *   check-catalog.c   the versions (volumes, snapshots, clones) as they are at the end of the log
  *   check-tree.c      the map as its root says, and leaves as the log leaves them
@@ -19,6 +20,7 @@
 #include "store/check.h"
 #include "store/format.h"
 #include "store/logfmt.h"
+#include "store/region.h"
 #include "store/superblock.h"
 #include "volume/records.h"
 
@@ -59,6 +61,7 @@ struct ck_cached {
 struct ck_part {
 	uint32_t index;
 	struct pst_sb_partition geo;
+	uint32_t blocks; /* with all that was added */
 	struct pst_root root;
 	struct pst_log_block *log;
 	uint32_t log_count;
@@ -91,6 +94,8 @@ struct ck {
 	struct ck_version *versions; /* by slot */
 	uint32_t version_count, version_capacity;
 	struct pst_records records;
+	struct pst_region regions[PST_REGIONS_MAX];
+	uint64_t header_bad[PST_REGIONS_MAX]; /* block of a damaged copy; 0: none */
 	struct ck_part part;
 	uint8_t *chunk;
 	uint64_t progress_done, progress_total;
@@ -100,9 +105,7 @@ struct ck {
 void ck_finding(struct ck *ck, const char *fmt, ...) PST_PRINTF(2, 3);
 void ck_note(struct ck *ck, const char *fmt, ...) PST_PRINTF(2, 3);
 void ck_progress(struct ck *ck, uint64_t blocks);
-/* Blocks of the partition at work. */
-pst_err ck_read(struct ck *ck, uint64_t block, uint32_t count, void *buf);
-pst_err ck_write(struct ck *ck, uint64_t block, uint32_t count, const void *buf);
+void ck_repaired(struct ck *ck, const char *fmt, ...) PST_PRINTF(2, 3);
 
 #define CK_PLACE_BYTES 160u
 /* "volume UUID LBA 17 to 42": @count local LBAs of @slot from @local on. */
@@ -120,10 +123,14 @@ static inline void ck_set(uint64_t *bits, uint32_t b)
 	bits[b / 64] |= (uint64_t)1 << (b % 64);
 }
 
-static inline bool ck_block_ok(const struct ck_part *p, uint64_t block)
-{
-	return block >= p->geo.data_start && block < p->geo.blocks;
-}
+/* ---- check-read.c ---- */
+pst_err PST_MUST_USE ck_regions(struct ck *ck);
+pst_err PST_MUST_USE ck_repair_regions(struct ck *ck);
+/* Of the partition at work. Is the block one for nodes and data? */
+bool ck_block_ok(const struct ck *ck, uint64_t block);
+uint32_t ck_page_block(const struct ck *ck, uint32_t page, uint32_t copy);
+pst_err ck_read(struct ck *ck, uint64_t block, void *buf);
+pst_err ck_write(struct ck *ck, uint64_t block, const void *buf);
 
 /* ---- check-log.c ---- */
 /* Roots and log; PST_E_CHECKSUM: the partition can't be looked at (told). */

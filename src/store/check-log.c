@@ -33,7 +33,7 @@ static pst_err roots(struct ck *ck)
 	const struct pst_root *root;
 
 	for (uint32_t i = 0; i < PST_ROOT_SLOTS; i++)
-		if (ck_read(ck, i, 1, &slots[i]) != PST_OK)
+		if (ck_read(ck, i, &slots[i]) != PST_OK)
 			memset(&slots[i], 0xff, sizeof(slots[i]));
 	root = pst_root_choose(slots, ck->sb.uuid, p->index);
 	if (root == NULL) {
@@ -51,7 +51,7 @@ static pst_err roots(struct ck *ck)
 	}
 	p->root = *root;
 	if (root->log_seq == 0 || root->catalog_bytes > PST_CATALOG_BYTES_MAX ||
-	    (root->map.block != 0 && !ck_block_ok(p, root->map.block))) {
+	    (root->map.block != 0 && !ck_block_ok(ck, root->map.block))) {
 		ck_finding(ck,
 			   "partition %u: its root makes no sense (log %llu, map in block %u): the pool can't be "
 			   "opened",
@@ -76,8 +76,7 @@ static bool gap_is_damage(struct ck *ck, uint64_t end_seq)
 		uint32_t count = PST_MIN(CK_CHUNK_BLOCKS, p->geo.log_blocks - at);
 
 		for (uint32_t i = 0; i < count; i++)
-			if (ck_read(ck, p->geo.log_start + at + i, 1, ck->chunk + (size_t)i * PST_BLOCK_BYTES) !=
-			    PST_OK)
+			if (ck_read(ck, p->geo.log_start + at + i, ck->chunk + (size_t)i * PST_BLOCK_BYTES) != PST_OK)
 				memset(ck->chunk + (size_t)i * PST_BLOCK_BYTES, 0, PST_BLOCK_BYTES);
 		for (uint32_t i = 0; i < count; i++) {
 			if (b[i].seq <= end_seq || b[i].seq > end_seq + p->geo.log_blocks ||
@@ -110,7 +109,7 @@ static pst_err chain(struct ck *ck)
 				return PST_E_NOMEM;
 			p->log = log;
 		}
-		err = ck_read(ck, p->geo.log_start + seq % p->geo.log_blocks, 1, &p->log[p->log_count]);
+		err = ck_read(ck, p->geo.log_start + seq % p->geo.log_blocks, &p->log[p->log_count]);
 		if (err != PST_OK ||
 		    !pst_log_block_follows(&p->log[p->log_count], p->index, p->root.incarnation, seq, prev))
 			break;
@@ -163,7 +162,7 @@ static void item_verify(struct ck *ck, struct ck_item *item)
 	const uint32_t *crc = pst_log_record_body(r);
 
 	for (uint32_t i = 0; i < r->count; i++) {
-		pst_err err = ck_read(ck, r->block + i, 1, ck->chunk);
+		pst_err err = ck_read(ck, r->block + i, ck->chunk);
 
 		if (err != PST_OK || pst_crc32c(ck->chunk, PST_BLOCK_BYTES) != crc[i])
 			item->bad[i / 8] |= (uint8_t)(1u << (i % 8));
@@ -200,6 +199,11 @@ static bool log_has_aborts(const struct ck_part *p)
 	return false;
 }
 
+static bool writes(const struct pst_log_record *r)
+{
+	return r->kind == PST_LOG_WRITE || r->kind == PST_LOG_MOVE;
+}
+
 static uint64_t proven(const struct ck *ck)
 {
 	uint64_t seq = 0;
@@ -216,19 +220,20 @@ static void record_enter(struct ck *ck, const struct pst_log_record *r, uint64_t
 {
 	struct ck_part *p = &ck->part;
 
-	if (r->kind == PST_LOG_WRITE || r->kind == PST_LOG_DISCARD) {
+	if (writes(r) || r->kind == PST_LOG_DISCARD) {
 		struct ck_item *item = &p->items[p->item_count++];
 
 		*item = (struct ck_item){ .leaf = (r->slot * PST_SLOT_SPAN + r->lba) / PST_NODE_FANOUT,
 					  .order = order,
 					  .record = r };
-		if (r->kind == PST_LOG_WRITE &&
-		    (r->block < p->geo.data_start || !pst_range_ok(r->block, r->count, p->geo.blocks)))
+		if (r->kind == PST_LOG_DISCARD)
+			return;
+		if (!ck_block_ok(ck, r->block) || !ck_block_ok(ck, (uint64_t)r->block + r->count - 1))
 			ck_finding(ck,
 				   "partition %u: log block %llu names blocks %u and on, which are no data blocks: the "
 				   "pool can't be opened",
 				   p->index, (unsigned long long)seq, r->block);
-		else if (r->kind == PST_LOG_WRITE && verify)
+		else if (verify)
 			item_verify(ck, item);
 	} else if (r->kind == PST_LOG_SNAPSHOT || r->kind == PST_LOG_CLONE || r->kind == PST_LOG_MERGE) {
 		p->events[p->event_count++] = (struct ck_event){ order, r };
@@ -255,7 +260,7 @@ static pst_err records(struct ck *ck)
 		bool bad = false;
 
 		for (; (r = pst_log_block_next(b, &at, &bad)) != NULL; number++, order++)
-			if (!aborts || r->kind != PST_LOG_WRITE || !aborted(p, b->seq, number))
+			if (!aborts || !writes(r) || !aborted(p, b->seq, number))
 				record_enter(ck, r, b->seq, order, b->seq > sure);
 		if (bad || number != b->record_count)
 			ck_finding(
@@ -312,7 +317,8 @@ void ck_item_apply(const struct ck_item *item, struct pst_ptr entry[PST_NODE_FAN
 
 		if (r->kind == PST_LOG_DISCARD)
 			*e = (struct pst_ptr){ 0 };
-		else if ((item->bad[i / 8] >> (i % 8) & 1) == 0)
+		else if ((item->bad[i / 8] >> (i % 8) & 1) == 0 &&
+			 (r->kind == PST_LOG_WRITE || (e->block == crc[r->count + i] && e->crc == crc[i])))
 			*e = (struct pst_ptr){ r->block + i, crc[i] };
 	}
 }
@@ -321,7 +327,7 @@ void ck_item_apply(const struct ck_item *item, struct pst_ptr entry[PST_NODE_FAN
 
 static bool memory(struct ck_part *p)
 {
-	size_t words = (size_t)pst_div_round_up(p->geo.blocks, 64);
+	size_t words = (size_t)pst_div_round_up(p->blocks, 64);
 
 	p->reached = calloc(words, sizeof(uint64_t));
 	p->nodes = calloc(words, sizeof(uint64_t));
@@ -345,6 +351,9 @@ pst_err ck_part_open(struct ck *ck, uint32_t index)
 	pst_err err;
 
 	*p = (struct ck_part){ .index = index, .geo = ck->sb.partitions[index] };
+	p->blocks = p->geo.blocks;
+	for (uint32_t i = 0; i < ck->sb.region_count; i++)
+		p->blocks += ck->regions[i].segments[index].blocks;
 	if (!memory(p))
 		return PST_E_NOMEM;
 	err = roots(ck);

@@ -18,7 +18,6 @@
 
 #include "base/crc32c.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,21 +39,6 @@ struct rebuild {
 	pst_err err;
 };
 
-static void repaired(struct ck *ck, const char *fmt, ...) PST_PRINTF(2, 3);
-static void repaired(struct ck *ck, const char *fmt, ...)
-{
-	char text[512];
-	va_list ap;
-
-	ck->check->repaired++;
-	if (ck->check->finding == NULL)
-		return;
-	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
-	va_end(ap);
-	ck->check->finding(ck->check->ctx, true, text);
-}
-
 static pst_err flush(struct ck *ck)
 {
 	return ck->io->flush(ck->io->ctx);
@@ -68,12 +52,12 @@ pst_err ck_repair_superblock(struct ck *ck)
 
 	if (!ck->sb_damaged)
 		return PST_OK;
-	err = ck->io->write(ck->io->ctx, ck->sb_bad, 1, &ck->sb);
+	err = ck->io->write(ck->io->ctx, 0, ck->sb_bad, &ck->sb);
 	if (err == PST_OK)
 		err = flush(ck);
 	if (err == PST_OK)
-		repaired(ck, "superblock, copy in block %llu: written again from the other",
-			 (unsigned long long)ck->sb_bad);
+		ck_repaired(ck, "superblock, copy in block %llu: written again from the other",
+			    (unsigned long long)ck->sb_bad);
 	return err;
 }
 
@@ -85,14 +69,14 @@ static pst_err repair_roots(struct ck *ck)
 	for (uint32_t i = 0; err == PST_OK && i < PST_ROOT_SLOTS; i++) {
 		const struct pst_root *root = (const void *)ck->chunk;
 
-		if (ck_read(ck, i, 1, ck->chunk) == PST_OK &&
+		if (ck_read(ck, i, ck->chunk) == PST_OK &&
 		    (pst_root_intact(root, ck->sb.uuid, p->index) || root->magic == 0))
 			continue;
-		err = ck_write(ck, i, 1, &p->root);
+		err = ck_write(ck, i, &p->root);
 		if (err == PST_OK)
 			err = flush(ck);
 		if (err == PST_OK)
-			repaired(ck, "partition %u: root copy in block %u: written again from another", p->index, i);
+			ck_repaired(ck, "partition %u: root copy in block %u: written again from another", p->index, i);
 	}
 	return err;
 }
@@ -110,16 +94,16 @@ static pst_err cut_log(struct ck *ck)
 	pst_err err = PST_OK;
 
 	for (uint32_t at = 0; err == PST_OK && at < p->geo.log_blocks; at++) {
-		if (ck_read(ck, p->geo.log_start + at, 1, ck->chunk) == PST_OK &&
+		if (ck_read(ck, p->geo.log_start + at, ck->chunk) == PST_OK &&
 		    (b->magic != PST_LOG_MAGIC || b->incarnation != p->root.incarnation || b->seq < end))
 			continue;
-		err = ck_write(ck, p->geo.log_start + at, 1, zero);
+		err = ck_write(ck, p->geo.log_start + at, zero);
 		count++;
 	}
 	if (err == PST_OK)
 		err = flush(ck);
 	if (err == PST_OK)
-		repaired(
+		ck_repaired(
 		    ck,
 		    "partition %u: its log ends before block %llu now; %u blocks of it are given up: what was written, "
 		    "discarded, made or deleted there after that is lost, flushed or not",
@@ -131,7 +115,8 @@ static pst_err cut_log(struct ck *ck)
 
 static void take_log_blocks(struct rebuild *r)
 {
-	const struct ck_part *p = &r->ck->part;
+	const struct ck *ck = r->ck;
+	const struct ck_part *p = &ck->part;
 
 	for (uint32_t i = 0; i < p->log_count; i++) {
 		const struct pst_log_record *rec;
@@ -139,8 +124,9 @@ static void take_log_blocks(struct rebuild *r)
 		bool bad = false;
 
 		while ((rec = pst_log_block_next(&p->log[i], &at, &bad)) != NULL)
-			for (uint32_t b = 0; rec->kind == PST_LOG_WRITE && b < rec->count; b++)
-				if (ck_block_ok(p, (uint64_t)rec->block + b))
+			for (uint32_t b = 0;
+			     (rec->kind == PST_LOG_WRITE || rec->kind == PST_LOG_MOVE) && b < rec->count; b++)
+				if (ck_block_ok(ck, (uint64_t)rec->block + b))
 					ck_set(r->taken, rec->block + b);
 	}
 }
@@ -149,8 +135,8 @@ static uint32_t take_block(struct rebuild *r)
 {
 	const struct ck_part *p = &r->ck->part;
 
-	for (; r->next < p->geo.blocks; r->next++) {
-		if (ck_bit(r->taken, r->next))
+	for (; r->next < p->blocks; r->next++) {
+		if (ck_bit(r->taken, r->next) || !ck_block_ok(r->ck, r->next))
 			continue;
 		ck_set(r->taken, r->next);
 		return r->next++;
@@ -179,7 +165,7 @@ static struct pst_ptr node_write(struct rebuild *r, struct pst_node_disk *node)
 		return ptr;
 	node->generation = r->ck->part.root.generation + 1;
 	ptr.crc = pst_crc32c(node, sizeof(*node));
-	r->err = ck_write(r->ck, ptr.block, 1, node);
+	r->err = ck_write(r->ck, ptr.block, node);
 	reach(r, ptr.block);
 	return ptr;
 }
@@ -223,11 +209,11 @@ static bool data_good(struct rebuild *r, uint64_t leaf, uint32_t i, struct pst_p
 {
 	struct ck *ck = r->ck;
 
-	if (!ck_block_ok(&ck->part, pst_ptr_block(ptr)))
+	if (!ck_block_ok(ck, pst_ptr_block(ptr)))
 		return false;
 	if (!ck->check->data || leaf < ck_span[PST_NODE_LEVEL_VOLUME] || superseded(&ck->part, leaf, i))
 		return true;
-	return ck_read(ck, pst_ptr_block(ptr), 1, ck->chunk) == PST_OK &&
+	return ck_read(ck, pst_ptr_block(ptr), ck->chunk) == PST_OK &&
 	       pst_crc32c(ck->chunk, PST_BLOCK_BYTES) == ptr.crc;
 }
 
@@ -297,8 +283,8 @@ static struct pst_ptr entry_build(struct rebuild *r, unsigned level, uint64_t in
 	if (ptr.block == 0 || pst_ptr_block(ptr) == PST_PTR_LOST)
 		return ptr;
 	if (orphan(r, level, child)) {
-		repaired(r->ck, "partition %u: slot %llu, of no volume: dropped, its blocks are free",
-			 r->ck->part.index, (unsigned long long)child);
+		ck_repaired(r->ck, "partition %u: slot %llu, of no volume: dropped, its blocks are free",
+			    r->ck->part.index, (unsigned long long)child);
 		return (struct pst_ptr){ 0 };
 	}
 	if (level > 0) {
@@ -311,8 +297,8 @@ static struct pst_ptr entry_build(struct rebuild *r, unsigned level, uint64_t in
 		*ret_data = 1;
 		return ptr;
 	}
-	repaired(r->ck, "%s: given up: reads of it fail until it is written",
-		 ck_place(r->ck, (uint32_t)(child / PST_SLOT_SPAN), child % PST_SLOT_SPAN, 1, place));
+	ck_repaired(r->ck, "%s: given up: reads of it fail until it is written",
+		    ck_place(r->ck, (uint32_t)(child / PST_SLOT_SPAN), child % PST_SLOT_SPAN, 1, place));
 	return (struct pst_ptr){ .block = PST_PTR_LOST };
 }
 
@@ -371,7 +357,7 @@ static struct built build(struct rebuild *r, unsigned level, uint64_t index, str
 	if (moved != NULL) /* another version's too, and written anew */
 		ptr = (struct pst_ptr){ moved->to.block | (ptr.block & PST_PTR_INHERITED), moved->to.crc };
 	if (ck_node_read(ck, ptr, level, index, node, &why) != PST_OK) {
-		repaired(
+		ck_repaired(
 		    ck,
 		    "%s: given up with its node of level %u in block %u of partition %u: reads of it fail until it is "
 		    "written",
@@ -411,7 +397,7 @@ static bool page_make(struct rebuild *r, uint32_t index, struct pst_space_page *
 	bool changed = false;
 
 	for (uint32_t i = 0; i < PST_SPACE_BITS; i++) {
-		bool want = first + i < p->geo.blocks && ck_bit(r->reached, (uint32_t)(first + i));
+		bool want = first + i < p->blocks && ck_bit(r->reached, (uint32_t)(first + i));
 
 		if (want == ck_bit(page->bits, i))
 			continue;
@@ -431,21 +417,21 @@ static bool space_write(struct rebuild *r, uint32_t *ret_digest)
 	bool any = false;
 
 	*ret_digest = 0;
-	for (uint32_t i = 0; i < p->geo.space_pages && r->err == PST_OK; i++) {
+	for (uint32_t i = 0; i < pst_div_round_up(p->blocks, PST_SPACE_BITS) && r->err == PST_OK; i++) {
 		int copy = ck_page_read(ck, i, page);
 
 		if (page_make(r, i, page, &freed, &taken) || copy < 0) {
 			page->generation = p->root.generation + 1;
 			ck_page_seal(page);
-			r->err = ck_write(ck, p->geo.space_start + 2 * (uint64_t)i + (copy == 0), 1, page);
+			r->err = ck_write(ck, ck_page_block(ck, i, copy == 0), page);
 			any = true;
 		}
 		*ret_digest = pst_crc32c_more(*ret_digest, &page->crc, sizeof(page->crc));
 	}
 	if (any && r->err == PST_OK)
-		repaired(ck,
-			 "partition %u: space map written anew from what is reached: %llu blocks freed, %llu entered",
-			 p->index, (unsigned long long)freed, (unsigned long long)taken);
+		ck_repaired(
+		    ck, "partition %u: space map written anew from what is reached: %llu blocks freed, %llu entered",
+		    p->index, (unsigned long long)freed, (unsigned long long)taken);
 	return any;
 }
 
@@ -460,9 +446,10 @@ static void root_write(struct rebuild *r, struct pst_ptr map, uint32_t digest)
 	root->map = map;
 	root->space_digest = digest;
 	root->used_blocks = r->reached_count;
+	root->space_pages = (uint32_t)pst_div_round_up(ck->part.blocks, PST_SPACE_BITS);
 	pst_root_seal(root);
 	for (uint32_t copy = 0; copy < 2 && r->err == PST_OK; copy++)
-		r->err = ck_write(ck, root->generation % 2 * 2 + copy, 1, root);
+		r->err = ck_write(ck, root->generation % 2 * 2 + copy, root);
 	if (r->err == PST_OK)
 		r->err = flush(ck);
 }
@@ -486,8 +473,8 @@ static void rebuild(struct rebuild *r)
 		return;
 	root_write(r, map, digest);
 	if (r->err == PST_OK && r->counts > 0)
-		repaired(ck, "partition %u: counts put right in %llu nodes", ck->part.index,
-			 (unsigned long long)r->counts);
+		ck_repaired(ck, "partition %u: counts put right in %llu nodes", ck->part.index,
+			    (unsigned long long)r->counts);
 }
 
 /* ---- A partition ---- */
@@ -495,7 +482,7 @@ static void rebuild(struct rebuild *r)
 pst_err ck_repair_partition(struct ck *ck)
 {
 	struct ck_part *p = &ck->part;
-	size_t words = (size_t)pst_div_round_up(p->geo.blocks, 64);
+	size_t words = (size_t)pst_div_round_up(p->blocks, 64);
 	struct rebuild r = { .ck = ck, .next = p->geo.data_start };
 
 	r.err = repair_roots(ck);

@@ -48,7 +48,7 @@ int ck_page_read(struct ck *ck, uint32_t index, struct pst_space_page *ret_page)
 	int best = -1;
 
 	for (int c = 0; c < 2; c++) {
-		if (ck_read(ck, ck->part.geo.space_start + 2 * (uint64_t)index + (uint64_t)c, 1, &copies[c]) != PST_OK)
+		if (ck_read(ck, ck_page_block(ck, index, (uint32_t)c), &copies[c]) != PST_OK)
 			memset(&copies[c], 0xff, sizeof(copies[c]));
 		blank = blank || (copies[c].magic == 0 && copies[c].generation == 0);
 		if (page_intact(ck, &copies[c], index) && copies[c].generation <= ck->part.root.generation &&
@@ -66,7 +66,7 @@ int ck_page_read(struct ck *ck, uint32_t index, struct pst_space_page *ret_page)
 static void differences(struct ck *ck, const struct pst_space_page *page, uint64_t first, bool set)
 {
 	struct ck_part *p = &ck->part;
-	uint64_t limit = PST_MIN(first + PST_SPACE_BITS, p->geo.blocks), run = 0;
+	uint64_t limit = PST_MIN(first + PST_SPACE_BITS, p->blocks), run = 0;
 
 	for (uint64_t b = first; b <= limit; b++) {
 		bool in_map = b < limit && ck_bit(page->bits, (uint32_t)(b - first));
@@ -101,7 +101,7 @@ static void outside(struct ck *ck, const struct pst_space_page *page, uint64_t f
 	const struct ck_part *p = &ck->part;
 
 	for (uint32_t i = 0; i < PST_SPACE_BITS; i++)
-		if (ck_bit(page->bits, i) && first + i >= p->geo.blocks) {
+		if (ck_bit(page->bits, i) && first + i >= p->blocks) {
 			ck_finding(
 			    ck,
 			    "partition %u: its space map has bits beyond the partition's end: the pool can't be opened",
@@ -115,9 +115,11 @@ void ck_space(struct ck *ck)
 	struct ck_part *p = &ck->part;
 	struct pst_space_page *page = (void *)p->other[0];
 	uint32_t digest = 0;
+	uint32_t pages = (uint32_t)pst_div_round_up(p->blocks, PST_SPACE_BITS);
+	uint32_t known = p->root.space_pages != 0 ? p->root.space_pages : p->geo.space_pages;
 	bool damaged = false;
 
-	for (uint32_t i = 0; i < p->geo.space_pages; i++) {
+	for (uint32_t i = 0; i < pages; i++) {
 		if (ck_page_read(ck, i, page) < 0) {
 			ck_finding(ck,
 				   "partition %u: both copies of page %u of its space map are damaged: the pool can't "
@@ -130,7 +132,8 @@ void ck_space(struct ck *ck)
 			differences(ck, page, (uint64_t)i * PST_SPACE_BITS, false);
 			outside(ck, page, (uint64_t)i * PST_SPACE_BITS);
 		}
-		digest = pst_crc32c_more(digest, &page->crc, sizeof(page->crc));
+		if (i < known) /* space that was added since the root is blank */
+			digest = pst_crc32c_more(digest, &page->crc, sizeof(page->crc));
 		ck_progress(ck, 2);
 	}
 	if (!damaged && digest != p->root.space_digest)

@@ -44,11 +44,11 @@ pst_err ck_node_read(struct ck *ck, struct pst_ptr ptr, unsigned level, uint64_t
 {
 	pst_err err;
 
-	if (!ck_block_ok(&ck->part, pst_ptr_block(ptr))) {
+	if (!ck_block_ok(ck, pst_ptr_block(ptr))) {
 		*ret_why = "is no data block";
 		return PST_E_FORMAT;
 	}
-	err = ck_read(ck, pst_ptr_block(ptr), 1, node);
+	err = ck_read(ck, pst_ptr_block(ptr), node);
 	ck->check->nodes_read++;
 	if (err != PST_OK) {
 		*ret_why = "can't be read";
@@ -92,7 +92,7 @@ void ck_own(struct ck *ck, uint32_t slot, uint64_t local, struct pst_ptr ptr)
 	uint32_t block = pst_ptr_block(ptr);
 	pst_err err;
 
-	if (!ck_block_ok(p, block))
+	if (!ck_block_ok(ck, block))
 		return; /* told by the one who found it */
 	if (ck_bit(p->owned, block))
 		ck_finding(ck, "%s: its block %u of partition %u is used twice: a write to one will free it for both",
@@ -101,7 +101,7 @@ void ck_own(struct ck *ck, uint32_t slot, uint64_t local, struct pst_ptr ptr)
 	if (!ck->check->data)
 		return;
 	ck->check->data_read++;
-	err = ck_read(ck, block, 1, ck->chunk);
+	err = ck_read(ck, block, ck->chunk);
 	if (err != PST_OK || pst_crc32c(ck->chunk, PST_BLOCK_BYTES) != ptr.crc)
 		ck_finding(ck, "%s: block %u of partition %u %s: reads of it fail; write it anew from a copy",
 			   ck_place(ck, slot, local, 1, place), block, p->index,
@@ -222,7 +222,7 @@ static void data_entry(struct ck *ck, uint64_t leaf, uint32_t i, struct pst_ptr 
 	uint64_t local = leaf % ck_span[PST_NODE_LEVEL_VOLUME] * PST_NODE_FANOUT + i;
 	char place[CK_PLACE_BYTES];
 
-	if (!ck_block_ok(p, block)) {
+	if (!ck_block_ok(ck, block)) {
 		ck_finding(ck, "%s: points to block %u of partition %u, which is no data block: reads of it fail",
 			   ck_place(ck, slot, local, 1, place), block, p->index);
 		return;
@@ -368,7 +368,7 @@ static void nodes_overwritten(struct ck *ck)
 {
 	struct ck_part *p = &ck->part;
 
-	for (uint64_t w = 0; w < pst_div_round_up(p->geo.blocks, 64); w++) {
+	for (uint64_t w = 0; w < pst_div_round_up(p->blocks, 64); w++) {
 		uint64_t both = p->owned[w] & p->nodes[w];
 
 		for (; both != 0; both &= both - 1)

@@ -32,6 +32,20 @@ void ck_finding(struct ck *ck, const char *fmt, ...)
 	ck->check->finding(ck->check->ctx, false, text);
 }
 
+void ck_repaired(struct ck *ck, const char *fmt, ...)
+{
+	char text[TEXT_BYTES];
+	va_list ap;
+
+	ck->check->repaired++;
+	if (ck->check->finding == NULL)
+		return;
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	ck->check->finding(ck->check->ctx, true, text);
+}
+
 void ck_note(struct ck *ck, const char *fmt, ...)
 {
 	char text[TEXT_BYTES];
@@ -107,18 +121,6 @@ char *ck_node_place(const struct ck *ck, unsigned level, uint64_t index, char bu
 	return buf;
 }
 
-/* ---- Reading ---- */
-
-pst_err ck_read(struct ck *ck, uint64_t block, uint32_t count, void *buf)
-{
-	return ck->io->read(ck->io->ctx, ck->part.geo.start + block, count, buf);
-}
-
-pst_err ck_write(struct ck *ck, uint64_t block, uint32_t count, const void *buf)
-{
-	return ck->io->write(ck->io->ctx, ck->part.geo.start + block, count, buf);
-}
-
 /* ---- Superblocks ---- */
 
 /*
@@ -137,11 +139,11 @@ static pst_err superblocks(struct ck *ck)
 		snprintf(ck->detail, PST_DETAIL_BYTES, "not a Penstock pool (it is empty or tiny)");
 		return PST_E_FORMAT;
 	}
-	if (ck->io->read(ck->io->ctx, 0, 1, &copies[0]) != PST_OK)
+	if (ck->io->read(ck->io->ctx, 0, 0, &copies[0]) != PST_OK)
 		memset(&copies[0], 0, sizeof(copies[0]));
-	if (pst_sb_intact(&copies[0]) && copies[0].blocks >= 2 && copies[0].blocks <= ck->io->blocks)
-		last = copies[0].blocks - 1;
-	if (ck->io->read(ck->io->ctx, last, 1, &copies[1]) != PST_OK)
+	if (pst_sb_intact(&copies[0]) && copies[0].blocks >= 2 && pst_sb_mirror(&copies[0]) < ck->io->blocks)
+		last = pst_sb_mirror(&copies[0]);
+	if (ck->io->read(ck->io->ctx, 0, last, &copies[1]) != PST_OK)
 		memset(&copies[1], 0, sizeof(copies[1]));
 	err = pst_sb_choose(&copies[0], &copies[1], ck->io->blocks, &best, &one_bad, ck->detail);
 	if (err != PST_OK)
@@ -191,6 +193,7 @@ static void forget(struct ck *ck)
 	ck->versions = NULL;
 	ck->version_count = ck->version_capacity = 0;
 	ck->no_catalog = false;
+	memset(ck->header_bad, 0, sizeof(ck->header_bad));
 }
 
 static pst_err look(struct ck *ck, bool repair)
@@ -200,10 +203,12 @@ static pst_err look(struct ck *ck, bool repair)
 	ck->check->findings = ck->check->lost_blocks = ck->check->blocks_used = 0;
 	err = superblocks(ck);
 	ck->progress_done = ck->progress_total = 0;
-	for (uint32_t i = 0; err == PST_OK && i < ck->sb.partition_count; i++)
-		ck->progress_total += ck->sb.partitions[i].blocks;
+	if (err == PST_OK)
+		err = ck_regions(ck);
 	if (err == PST_OK && repair)
 		err = ck_repair_superblock(ck);
+	if (err == PST_OK && repair)
+		err = ck_repair_regions(ck);
 	if (err == PST_OK)
 		err = ck_catalog(ck);
 	for (uint32_t i = 0; err == PST_OK && i < ck->sb.partition_count; i++)

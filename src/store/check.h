@@ -16,19 +16,21 @@
 
 #include "volume/pool.h"
 
-/* The pool, in blocks of PST_BLOCK_BYTES. */
+/* The pool's devices, one block of PST_BLOCK_BYTES after the other. Device 0 is the one that it was made on. */
 struct pst_check_io {
 	void *ctx;
-	uint64_t blocks;
-	pst_err (*read)(void *ctx, uint64_t block, uint32_t count, void *buf);
-	pst_err (*write)(void *ctx, uint64_t block, uint32_t count, const void *buf); /* repair only, else NULL */
-	pst_err (*flush)(void *ctx);                                                  /* repair only, else NULL */
+	uint32_t devices;
+	uint64_t blocks; /* of device 0 */
+	pst_err (*read)(void *ctx, uint32_t device, uint64_t block, void *buf);
+	pst_err (*write)(void *ctx, uint32_t device, uint64_t block, const void *buf); /* repair only, else NULL */
+	pst_err (*flush)(void *ctx);                                                   /* all devices; as write */
 	const char *boot_id; /* of this machine now, to tell a crash of the process from one of the machine; or NULL */
 };
 
 /*
  * PST_OK: the check came to its end; check->findings says what it found. Else it could not be made, and @detail (200
- * bytes) says why: PST_E_FORMAT (no pool, or of a newer program), PST_E_NOMEM, PST_E_IO (repair could not write).
+ * bytes) says why: PST_E_FORMAT (no pool, or of a newer program), PST_E_NOTFOUND (a device is missing), PST_E_NOMEM,
+ * PST_E_NOSPACE (no room to repair), PST_E_IO (repair could not write).
  */
 pst_err PST_MUST_USE pst_check_pool(const struct pst_check_io *io, struct pst_check *check, char detail[200]);
 

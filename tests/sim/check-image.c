@@ -11,14 +11,11 @@ struct image {
 	char *why;
 };
 
-static pst_err image_read(void *ctx, uint64_t block, uint32_t count, void *buf)
+static pst_err image_read(void *ctx, uint32_t device, uint64_t block, void *buf)
 {
 	struct image *im = ctx;
 
-	for (uint32_t i = 0; i < count; i++)
-		if (!im->read(im->ctx, block + i, (char *)buf + (size_t)i * PST_BLOCK_BYTES))
-			return PST_E_IO;
-	return PST_OK;
+	return device == 0 && im->read(im->ctx, block, buf) ? PST_OK : PST_E_IO;
 }
 
 static void finding(void *ctx, bool repaired, const char *text)
@@ -34,7 +31,7 @@ bool check_image(check_image_read_fn *read, void *ctx, uint64_t blocks, const ch
 {
 	struct image im = { read, ctx, why };
 	struct pst_check check = { .data = true, .finding = finding, .ctx = &im };
-	struct pst_check_io io = { .ctx = &im, .blocks = blocks, .read = image_read, .boot_id = boot_id };
+	struct pst_check_io io = { .ctx = &im, .devices = 1, .blocks = blocks, .read = image_read, .boot_id = boot_id };
 	char detail[200] = "";
 	pst_err err;
 
