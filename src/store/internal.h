@@ -470,8 +470,11 @@ void io_start(struct store *st);                                                
 uint64_t part_local(const struct store *st, uint32_t part_index, uint64_t lba); /* local LBAs below volume LBA @lba */
 uint64_t part_lba(const struct store *st, uint32_t part_index, uint64_t local); /* the volume's LBA of a local one */
 void io_complete(struct store *st, struct pst_io *io, pst_err err);
-/* May another record begin on this partition now? PST_E_AGAIN: @w is queued. Space in the pool apart. */
-pst_err PST_MUST_USE part_admit(struct part *p, struct waiter *w);
+/*
+ * May another record begin on this partition now? PST_E_AGAIN: @w is queued. Space in the pool apart. @reading: the
+ * caller is in store.reads, so it must not wait for blocks that only become free when it ends.
+ */
+pst_err PST_MUST_USE part_admit(struct part *p, bool reading, struct waiter *w);
 pst_err PST_MUST_USE part_space_wait(struct part *p, struct waiter *w, uint64_t *since);
 
 /* ---- volume.c ---- */

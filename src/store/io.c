@@ -334,11 +334,11 @@ pst_err part_space_wait(struct part *p, struct waiter *w, uint64_t *since)
 	return PST_OK;
 }
 
-pst_err part_admit(struct part *p, struct waiter *w)
+pst_err part_admit(struct part *p, bool reading, struct waiter *w)
 {
 	struct store *st = p->store;
 	bool log_full = !journal_room(p), cache_full = st->cache.dirty > st->cache.capacity / 4;
-	bool freed_full = p->freed.count - p->freed.head > FREED_MAX;
+	bool freed_full = !reading && p->freed.count - p->freed.head > FREED_MAX;
 
 	if (st->failed != PST_OK)
 		return PST_E_IO;
@@ -361,7 +361,7 @@ pst_err part_admit(struct part *p, struct waiter *w)
 
 static enum step admit(struct req *r, struct part *p)
 {
-	pst_err err = part_admit(p, &r->wait);
+	pst_err err = part_admit(p, false, &r->wait);
 
 	if (err == PST_E_AGAIN)
 		return STEP_WAIT;

@@ -59,6 +59,21 @@ static void finish(struct move *m, pst_err err)
 	m->done(m);
 }
 
+/* It ends without a record: nothing speaks of the new blocks. */
+static void cancel(struct move *m, pst_err err)
+{
+	if (m->block != 0)
+		pst_alloc_release(&m->part->alloc, m->block, m->count);
+	m->part->space_wake = true;
+	finish(m, err);
+}
+
+/* More than the checkpoint needs must be left, and users' overwrites come first. */
+static uint64_t floor_blocks(const struct part *p)
+{
+	return checkpoint_need(p) + (uint64_t)p->reserve;
+}
+
 /* ---- Read ---- */
 
 static void mismatch(struct move *m, uint32_t i)
@@ -122,6 +137,18 @@ static void read_more(struct move *m)
 	store_wake(m->store, &m->wait);
 }
 
+pst_err move_room(struct part *p, uint32_t count, struct waiter *w, uint64_t *since)
+{
+	pst_err err;
+
+	if (p->alloc.free_count > floor_blocks(p) + count) {
+		*since = 0;
+		return PST_OK;
+	}
+	err = part_space_wait(p, w, since);
+	return err == PST_OK ? PST_E_AGAIN : err;
+}
+
 void move_begin(struct move *m, struct part *p, uint32_t slot, uint64_t local, const struct node *leaf, uint32_t count,
 		uint8_t *buffer)
 {
@@ -138,7 +165,6 @@ void move_begin(struct move *m, struct part *p, uint32_t slot, uint64_t local, c
 	m->buffer = buffer;
 	m->read_at = m->reading_count = 0;
 	m->block = 0;
-	m->space_checkpoint = 0;
 	pst_list_init(&m->wait.node);
 	pst_list_init(&m->reading.node);
 	for (uint32_t i = 0; i < count; i++) {
@@ -148,6 +174,9 @@ void move_begin(struct move *m, struct part *p, uint32_t slot, uint64_t local, c
 	}
 	for (unsigned i = 0; i < MOVE_READS; i++)
 		m->reads[i].move = NULL;
+	/* Taken now, so that moves that go on side by side get their blocks in the order of their beginning. */
+	if (p->alloc.free_count > floor_blocks(p) + count)
+		pst_alloc_take_run(&p->alloc, count, &m->block);
 	reading_begin(p->store, &m->reading);
 	read_more(m);
 }
@@ -206,37 +235,34 @@ static void write_done(struct pst_file_op *op)
 	store_schedule(m->store);
 }
 
-/*
- * Nodes, and blocks to write to: more than the checkpoint needs must be left, and users' overwrites come first.
- * PST_E_AGAIN: it waits.
- */
-static pst_err room(struct move *m)
+/* Blocks to write to, if they were not there at the beginning. */
+static pst_err take_blocks(struct move *m)
 {
-	struct part *p = m->part;
-	uint64_t floor = checkpoint_need(p) + (uint64_t)p->reserve;
 	uint32_t want = m->count, got = 0;
-	pst_err err;
 
-	if (!cache_room(m->store, PST_NODE_LEVELS)) {
-		pst_list_push_back(&m->store->cache.waiters, &m->wait.node);
-		checkpoint_want(p, NULL);
-		return PST_E_AGAIN;
-	}
-	if (p->alloc.free_count <= floor + want) {
-		err = part_space_wait(p, &m->wait, &m->space_checkpoint);
-		return err == PST_OK ? PST_E_AGAIN : err;
-	}
-	for (; got == 0 && want > 0; want /= 2) {
-		got = pst_alloc_take_run(&p->alloc, want, &m->block);
-		if (m->whole)
-			break;
-	}
+	for (; got == 0 && want > 0 && want >= PST_MIN(m->run_min, m->count); want /= 2)
+		got = pst_alloc_take_run(&m->part->alloc, want, &m->block);
 	if (got == 0)
 		return PST_E_NOSPACE;
 	for (uint32_t i = 0; got < m->count && i < got; i++) /* the two halves of the body come closer */
 		m->body[got + i] = m->body[m->count + i];
 	m->count = got;
 	return PST_OK;
+}
+
+/* PST_E_AGAIN: it waits. */
+static pst_err room(struct move *m)
+{
+	struct part *p = m->part;
+
+	if (!cache_room(m->store, PST_NODE_LEVELS)) {
+		pst_list_push_back(&m->store->cache.waiters, &m->wait.node);
+		checkpoint_want(p, NULL);
+		return PST_E_AGAIN;
+	}
+	if (p->alloc.free_count <= floor_blocks(p) + (m->block == 0 ? m->count : 0))
+		return PST_E_NOSPACE; /* it must not wait for what may wait for its own reads to end */
+	return m->block == 0 ? take_blocks(m) : PST_OK;
 }
 
 static void log_and_write(struct move *m)
@@ -276,18 +302,18 @@ static void move_write(struct waiter *w)
 	pst_err err = m->err;
 
 	if (err == PST_OK)
-		err = part_admit(p, w);
+		err = part_admit(p, true, w);
 	if (err == PST_E_AGAIN)
 		return;
 	if (err != PST_OK) {
-		finish(m, err);
+		cancel(m, err);
 		return;
 	}
 	got = map_get(p, 0, map_leaf_index(m->slot, m->local), false, w, &m->leaf);
 	if (got == MAP_WAIT)
 		return;
 	if (got == MAP_ERROR || got == MAP_HOLE || !anything_left(m)) {
-		finish(m, got == MAP_ERROR ? w->err : PST_OK);
+		cancel(m, got == MAP_ERROR ? w->err : PST_OK);
 		return;
 	}
 	map_pin(m->leaf);
@@ -297,5 +323,5 @@ static void move_write(struct waiter *w)
 	else
 		map_unpin(m->leaf);
 	if (err != PST_OK && err != PST_E_AGAIN)
-		finish(m, err);
+		cancel(m, err);
 }

@@ -24,10 +24,10 @@ struct move_read {
 struct move {
 	/* The caller's. */
 	void (*done)(struct move *m); /* in the pool's turn, never inside move_begin */
-	bool whole;                   /* the new place must be one run; else what a shorter one takes is moved */
+	uint32_t run_min; /* if no run is free for all, what fits in a shorter one is moved, down to this; else NOSPACE */
 
 	/* Result. */
-	uint32_t count; /* blocks that it was about: the first ones, if there was no run for all (see whole) */
+	uint32_t count; /* blocks that it was about: the first ones, if there was no run for all */
 	uint32_t moved; /* blocks that lie elsewhere now */
 	pst_err err;    /* PST_E_CHECKSUM, PST_E_IO; PST_E_NOSPACE: no place to move to */
 
@@ -40,7 +40,6 @@ struct move {
 	struct node *leaf; /* pinned while logged */
 	struct reading reading;
 	uint32_t block, read_at, reading_count;
-	uint64_t space_checkpoint; /* see struct req */
 	struct move_read reads[MOVE_READS];
 	struct pst_file_op op;
 	struct iovec iov;
@@ -54,6 +53,12 @@ struct move {
  * own, for whatever reason. 0: nothing that could be moved.
  */
 uint32_t move_old(const struct node *leaf, uint32_t i);
+
+/*
+ * Is there space for @count more blocks, of what users' overwrites may take? PST_E_AGAIN: @w is queued, and run when
+ * there may be; PST_E_NOSPACE: waiting won't help. @since: 0 at first, then as it was left.
+ */
+pst_err PST_MUST_USE move_room(struct part *p, uint32_t count, struct waiter *w, uint64_t *since);
 
 /*
  * Begin to move @count blocks (1 to PST_PIECE_BLOCKS_MAX) of version @slot from local LBA @local on: all in @leaf,

@@ -26,7 +26,7 @@
 #define PAUSE_FACTOR 4u
 
 static const struct task_ops *const kinds[PST_TASK_KINDS] = {
-	NULL,
+	[PST_TASK_STRAIGHTEN] = &straighten_task_ops,
 };
 
 /* The value of a task's record. */
@@ -46,9 +46,9 @@ static const uint8_t no_uuid[16];
 
 static void task_run(struct waiter *w);
 
-static bool of_volume(const struct task *t)
+bool task_of_pool(const struct task *t)
 {
-	return memcmp(t->uuid, no_uuid, 16) != 0;
+	return memcmp(t->uuid, no_uuid, 16) == 0;
 }
 
 struct svol *task_volume(const struct task *t)
@@ -62,7 +62,7 @@ static void record_key(const struct task *t, char key[TASK_KEY_BYTES])
 {
 	char uuid[37];
 
-	if (of_volume(t))
+	if (!task_of_pool(t))
 		snprintf(key, TASK_KEY_BYTES, "%ctask/%s/%s", STORE_KEY_RESERVED, t->ops->name,
 			 store_uuid_text(t->uuid, uuid));
 	else
@@ -182,7 +182,7 @@ static void settle(struct task *t)
 		free(ts->memory);
 		ts->memory = NULL;
 	}
-	if ((t->ops->flags & TASK_INTERNAL) != 0 || (of_volume(t) && task_volume(t) == NULL)) {
+	if ((t->ops->flags & TASK_INTERNAL) != 0 || (!task_of_pool(t) && task_volume(t) == NULL)) {
 		record_drop(t);
 		task_free(t);
 	}
@@ -343,7 +343,8 @@ static bool stepped(struct task *t, enum task_step step)
 	default:
 		store_event(t->store, PST_LOG_ERROR,
 			    "task_failed task=%s volume=%s error=%s: start it again when the cause is gone",
-			    t->ops->name, of_volume(t) ? store_uuid_text(t->uuid, uuid) : "all", pst_err_name(t->err));
+			    t->ops->name, !task_of_pool(t) ? store_uuid_text(t->uuid, uuid) : "all",
+			    pst_err_name(t->err));
 		task_stop(t, TASK_STOPPED);
 		return false;
 	}
@@ -569,7 +570,7 @@ void tasks_volume_gone(struct store *st)
 	PST_LIST_EACH(l, &st->tasks->all) {
 		struct task *t = pst_container_of(l, struct task, node);
 
-		if (of_volume(t) && task_volume(t) == NULL && (t->ops->flags & TASK_INTERNAL) == 0)
+		if (!task_of_pool(t) && task_volume(t) == NULL && (t->ops->flags & TASK_INTERNAL) == 0)
 			task_stop(t, TASK_STOPPED);
 	}
 }

@@ -33,7 +33,7 @@ struct task;
 enum task_step {
 	TASK_MORE,   /* call step() again, as soon as rate and foreground allow */
 	TASK_WAIT,   /* task.wait is in a list, or a buffer is out: called again then */
-	TASK_DONE,   /* nothing is left to do; buffers that are still out are waited for */
+	TASK_DONE,   /* nothing is left to do. With buffers out: said again when they are back */
 	TASK_FAILED, /* task.err says why */
 };
 
@@ -103,6 +103,8 @@ void task_charge(struct task *t, uint64_t bytes);
 /* Run step() again (after an event of its own; task_give does it by itself). */
 void task_wake(struct task *t);
 
+bool task_of_pool(const struct task *t);
+
 /* The volume that it is about; never NULL inside step() of a TASK_OF_VOLUME: such tasks vanish with their volume. */
 struct svol *task_volume(const struct task *t);
 
@@ -111,6 +113,10 @@ struct svol *task_volume(const struct task *t);
  * that it must be started again. PST_E_EXISTS: it runs already; PST_E_NOMEM.
  */
 pst_err PST_MUST_USE task_start_internal(struct store *st, enum pst_pool_task_kind kind, const uint8_t uuid[16]);
+
+/* ---- The kinds ---- */
+
+extern const struct task_ops straighten_task_ops;
 
 /* ---- For the rest of the store ---- */
 
