@@ -281,6 +281,8 @@ static const struct {
 	{ "device_flushes_total", "counter", "Flushes of the device", offsetof(struct pst_pool_stats, device_flushes) },
 	{ "checksum_errors_total", "counter", "Blocks that failed their checksum",
 	  offsetof(struct pst_pool_stats, checksum_errors) },
+	{ "bad_blocks", "gauge", "Blocks known to be bad and not overwritten since, in each version that holds them",
+	  offsetof(struct pst_pool_stats, bad_blocks) },
 };
 
 static void write_pools(FILE *f, const struct pst_stats *s)

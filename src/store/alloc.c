@@ -324,6 +324,14 @@ void pst_alloc_hold(struct pst_alloc *a, uint32_t block)
 		make_busy(a, block);
 }
 
+bool pst_alloc_page_ok(const struct pst_alloc *a, uint32_t index, const struct pst_space_page *page)
+{
+	if (a->used[index]->generation == 0) /* never written */
+		return true;
+	return page->magic == PST_SPACE_MAGIC && page->partition == a->partition && page->index == index &&
+	       page->crc == page_crc(page) && page->crc == a->page_crc[index];
+}
+
 pst_err pst_alloc_shadow_get(struct pst_alloc *a)
 {
 	if (a->shadow == NULL)

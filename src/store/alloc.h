@@ -95,6 +95,9 @@ bool pst_alloc_is_busy(const struct pst_alloc *a, uint32_t block);
 /* Make one block busy if it is not (recovery). */
 void pst_alloc_hold(struct pst_alloc *a, uint32_t block);
 
+/* Is @page what the disk should have as page @index by the last checkpoint? */
+bool pst_alloc_page_ok(const struct pst_alloc *a, uint32_t index, const struct pst_space_page *page);
+
 /* Memory for the shadow, before a freeze, and the end of it. Pages that are not dirty are never touched. */
 pst_err PST_MUST_USE pst_alloc_shadow_get(struct pst_alloc *a);
 void pst_alloc_shadow_put(struct pst_alloc *a);

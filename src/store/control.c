@@ -5,7 +5,7 @@
  *
  *   check and gather (steps of its own) -> room -> log -> applied: memory changes -> flush -> done
  */
-#include "store/internal.h"
+#include "store/bad.h"
 #include "store/task.h"
 
 #include <string.h>
@@ -477,6 +477,7 @@ static void control_stats(struct pst_pool *pool, struct pst_pool_stats *ret_stat
 	struct store *st = pst_container_of(pool, struct store, pool);
 
 	*ret_stats = st->stats;
+	ret_stats->bad_blocks = bad_known(st);
 	ret_stats->size_bytes = devices_bytes(st);
 	ret_stats->devices = st->device_count;
 	ret_stats->metadata_cache_bytes = (uint64_t)st->cache.page_count * PST_BLOCK_BYTES;

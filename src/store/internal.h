@@ -373,6 +373,8 @@ struct store {
 	struct tasks *tasks;          /* task.h */
 	uint64_t foreground_ios;      /* requests of volumes, ever */
 	uint32_t foreground_inflight; /* and now */
+
+	struct bad *bad; /* bad.h */
 };
 
 /* ---- store.c ---- */

@@ -10,7 +10,7 @@
  *
  * A read's blocks can't be handed out again while it is under way: it is in store.reads, see commit.c.
  */
-#include "store/internal.h"
+#include "store/bad.h"
 
 #include "base/crc32c.h"
 #include "volume/iov.h"
@@ -222,19 +222,17 @@ static void req_piece_done(struct req *r, struct piece *piece, pst_err err)
 
 /* ---- Read ---- */
 
-static void read_mismatch(struct piece *piece, uint32_t i)
+/* Block @i of the piece, and never data for it. */
+static void read_bad(struct piece *piece, uint32_t i, pst_err err)
 {
 	struct req *r = piece->req;
-	struct store *st = r->store;
-	char uuid[37];
+	struct part *p = piece->logged.part;
+	uint64_t lba = r->io->lba + piece->io_block + i, local;
+	uint32_t count;
 
-	st->stats.checksum_errors++;
-	store_event(st, PST_LOG_ERROR,
-		    "checksum_error volume=%s lba=%llu partition=%u block=%u: restore this block from a copy",
-		    store_uuid_text(r->vol->volume.uuid, uuid), (unsigned long long)(r->io->lba + piece->io_block + i),
-		    piece->logged.part->index, piece->block + i);
-	pst_iov_zero(piece->iov, 0, (uint64_t)piece->count * PST_BLOCK_BYTES);
-	piece->err = PST_E_CHECKSUM;
+	locate(r->store, lba, 1, &local, &count);
+	bad_found(p, r->vol->disk.slot, local, piece->block + i, err, false);
+	piece->err = err;
 }
 
 static void read_done(struct pst_file_op *op)
@@ -246,12 +244,16 @@ static void read_done(struct pst_file_op *op)
 
 	st->outstanding--;
 	reading_end(&piece->reading);
-	piece->err = op->err;
-	for (uint32_t i = 0; piece->err == PST_OK && i < piece->count; i++) {
-		if (crc_next(&at, &offset) != piece->crc[i] && PST_MUTANT != PST_MUTANT_SKIP_CRC)
-			read_mismatch(piece, i);
+	piece->err = PST_OK;
+	for (uint32_t i = 0; i < piece->count; i++) {
+		if (op->err != PST_OK)
+			read_bad(piece, i, op->err);
+		else if (crc_next(&at, &offset) != piece->crc[i] && PST_MUTANT != PST_MUTANT_SKIP_CRC)
+			read_bad(piece, i, PST_E_CHECKSUM);
 	}
-	if (piece->err == PST_OK && piece->bounce != NULL)
+	if (piece->err != PST_OK)
+		pst_iov_zero(piece->iov, 0, (uint64_t)piece->count * PST_BLOCK_BYTES);
+	else if (piece->bounce != NULL)
 		pst_iov_copy_to(piece->iov, 0, piece->bounce, (size_t)piece->count * PST_BLOCK_BYTES);
 	req_piece_done(piece->req, piece, piece->err);
 	piece_put(st, piece);
@@ -421,6 +423,7 @@ static void write_apply(struct logged *l)
 	}
 	if (damaged)
 		store_fail(st, PST_E_CHECKSUM, "space_map_damaged");
+	bad_overwritten(p, r->vol->disk.slot, l->record.lba, piece->count);
 	st->unflushed_blocks += piece->count;
 	map_unpin(piece->leaf);
 	req_piece_done(r, piece, PST_OK);
@@ -551,6 +554,7 @@ static void discard_apply(struct logged *l)
 	}
 	if (damaged)
 		store_fail(st, PST_E_CHECKSUM, "space_map_damaged");
+	bad_overwritten(p, r->vol->disk.slot, l->record.lba, piece->count);
 	map_unpin(piece->leaf);
 	req_piece_done(r, piece, st->failed != PST_OK ? PST_E_IO : PST_OK);
 	piece_put(st, piece);

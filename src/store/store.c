@@ -4,7 +4,7 @@
  * the turn; the turn then does, in this order: apply what the log allows, release space, run who waits, start requests,
  * build log writes, drive checkpoints and the committer, and complete requests. It runs once per batch of events.
  */
-#include "store/internal.h"
+#include "store/bad.h"
 #include "store/task.h"
 
 #include <stdarg.h>
@@ -262,6 +262,8 @@ pst_err store_new(struct pst_env *env, const struct pst_store_config *config, st
 	if (err == PST_OK)
 		err = pools_init(st, config->io_depth_max > 0 ? config->io_depth_max : IO_DEPTH_DEFAULT);
 	if (err == PST_OK)
+		err = bad_init(st);
+	if (err == PST_OK)
 		err = tasks_init(st);
 	if (err != PST_OK) {
 		store_free(st);
@@ -341,6 +343,7 @@ void store_free(struct store *st)
 	tasks_free(st);
 	while (!pst_list_empty(&st->volumes))
 		svol_free(pst_container_of(st->volumes.next, struct svol, node));
+	bad_free(st);
 	pst_records_done(&st->records);
 	cache_done(&st->cache);
 	devices_close(st);

@@ -14,6 +14,8 @@
  */
 #include "store/task.h"
 
+#include "store/scrub.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,6 +29,7 @@
 
 static const struct task_ops *const kinds[PST_TASK_KINDS] = {
 	[PST_TASK_STRAIGHTEN] = &straighten_task_ops,
+	[PST_TASK_SCRUB] = &scrub_task,
 };
 
 /* The value of a task's record. */

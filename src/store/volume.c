@@ -5,7 +5,7 @@
  * be missing, and says so at the first flush. A deleted volume keeps its slot, marked DELETING, until a background
  * discard over all of it is durable in every partition.
  */
-#include "store/internal.h"
+#include "store/bad.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -31,6 +31,7 @@ struct svol *svol_new(struct store *st, const struct pst_version_disk *disk)
 
 void svol_free(struct svol *v)
 {
+	bad_version_gone(v->store, v->disk.slot);
 	pst_list_remove(&v->node);
 	free(v);
 }

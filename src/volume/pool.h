@@ -149,7 +149,8 @@ struct pst_pool_stats {
 	uint64_t size_bytes, used_bytes, free_bytes;
 	uint64_t metadata_cache_bytes;
 	uint64_t device_read_bytes, device_written_bytes, device_flushes;
-	uint64_t checksum_errors;
+	uint64_t checksum_errors; /* detections, ever */
+	uint64_t bad_blocks;      /* known now: not yet overwritten. Counted for each version that holds them */
 	uint32_t devices;
 	uint64_t reserved_bytes; /* promised to volumes and not yet used by them */
 };
@@ -157,7 +158,7 @@ struct pst_pool_stats {
 /* Called once per record, for pst_pool_records; pointers are valid during the call. */
 typedef void pst_record_fn(void *ctx, const char *key, const void *value, uint32_t value_bytes);
 
-/* Called on the pool's shard for what operators must know ("checksum_error volume=... lba=..."). */
+/* Called on the pool's shard for what operators must know ("bad_block volume=... lba=..."). */
 typedef void pst_pool_event_fn(void *ctx, enum pst_log_level level, const char *text);
 
 struct pst_pool_ops {
