@@ -12,7 +12,7 @@
  * Failed writes are tried again with the same content for as long as it takes; meanwhile those who wait for the log or
  * for space get the error (cp.err). Nothing is undone: the old root stays valid until the new one is durable.
  */
-#include "store/internal.h"
+#include "store/space.h"
 
 #include "base/crc32c.h"
 
@@ -101,6 +101,7 @@ void node_freeze(struct node *n)
 	pst_assert(pst_alloc_take(&p->alloc, 1, &n->block) == 1); /* checkpoint_need */
 	pst_assert(pst_alloc_use(&p->alloc, n->block));
 	n->data->generation = p->generation;
+	space_node(n);
 	ptr = (struct pst_ptr){ n->block, pst_crc32c(n->data, sizeof(*n->data)) };
 	if (n->parent != NULL)
 		n->parent->data->entry[n->index % PST_NODE_FANOUT] = ptr;

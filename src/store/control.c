@@ -6,6 +6,7 @@
  *   check and gather (steps of its own) -> room -> log -> applied: memory changes -> flush -> done
  */
 #include "store/bad.h"
+#include "store/space.h"
 #include "store/task.h"
 
 #include <string.h>
@@ -90,6 +91,7 @@ static void control_applied(struct logged *l)
 			pst_list_push_back(&st->volumes, &c->vol->node);
 		memcpy(&c->vol->disk, c->body, sizeof(c->vol->disk));
 		c->vol->volume.block_count = c->vol->disk.block_count;
+		space_volume_changed(c->vol);
 		catalog_changed(st);
 	} else if (err == PST_OK) {
 		err = catalog_replay(st, &c->logged.record, c->body);
@@ -148,10 +150,11 @@ static void control_log(struct store *st, enum pst_log_kind kind, uint32_t slot,
 
 /* ---- Each operation: PST_OK: its body is ready to be logged; PST_E_AGAIN: it waits ---- */
 
-static pst_err create(struct store *st, const struct pst_pool_op *op)
+static pst_err create(struct store *st, struct pst_pool_op *op)
 {
 	struct control *c = &st->control;
 	struct pst_version_disk disk = { .block_count = op->block_count, .slot = 1 };
+	pst_err err;
 
 	if (svol_find(st, op->uuid) != NULL)
 		return PST_E_EXISTS;
@@ -162,6 +165,9 @@ static pst_err create(struct store *st, const struct pst_pool_op *op)
 	if (disk.slot == PST_SLOTS_MAX)
 		return PST_E_NOSPACE;
 	memcpy(disk.uuid, op->uuid, 16);
+	err = space_settings(st, NULL, &disk, op);
+	if (err != PST_OK)
+		return err;
 	c->vol = svol_new(st, &disk);
 	if (c->vol == NULL)
 		return PST_E_NOMEM;
@@ -219,7 +225,7 @@ static pst_err resize_gather(struct store *st, uint64_t new_count)
 	return PST_OK;
 }
 
-static pst_err volume_gather(struct store *st, const struct pst_pool_op *op)
+static pst_err volume_gather(struct store *st, struct pst_pool_op *op)
 {
 	struct control *c = &st->control;
 	struct svol *v = c->vol;
@@ -240,6 +246,9 @@ static pst_err volume_gather(struct store *st, const struct pst_pool_op *op)
 			err = resize_gather(st, op->block_count);
 		disk.block_count = op->block_count;
 		break;
+	case PST_POOL_VOLUME_SET:
+		err = space_settings(st, v, &disk, op);
+		break;
 	default:
 		disk.flags |= PST_VOLUME_DELETING;
 		break;
@@ -257,7 +266,7 @@ static pst_err volume_begin(struct store *st, const struct pst_pool_op *op)
 		return PST_E_NOTFOUND;
 	if (c->vol->closing != NULL || c->vol->logged_busy)
 		return PST_E_BUSY;
-	if (op->kind != PST_POOL_VOLUME_RESIZE && c->vol->open)
+	if (op->kind != PST_POOL_VOLUME_RESIZE && op->kind != PST_POOL_VOLUME_SET && c->vol->open)
 		return PST_E_BUSY;
 	if (op->kind == PST_POOL_VOLUME_RESIZE && part_local(st, 0, op->block_count) > PST_SLOT_SPAN)
 		return PST_E_RANGE;
@@ -368,6 +377,7 @@ static pst_err begin(struct store *st, struct pst_pool_op *op, uint32_t *ret_byt
 	case PST_POOL_VOLUME_OPEN:
 	case PST_POOL_VOLUME_RESIZE:
 	case PST_POOL_VOLUME_DELETE:
+	case PST_POOL_VOLUME_SET:
 		return volume_begin(st, op);
 	default:
 		return PST_E_UNSUPPORTED;
@@ -383,7 +393,7 @@ static void fail(struct store *st, const struct pst_pool_op *op, pst_err err)
 	finish(st, err);
 }
 
-static void log_it(struct store *st, const struct pst_pool_op *op, uint32_t bytes)
+static void log_it(struct store *st, struct pst_pool_op *op, uint32_t bytes)
 {
 	struct control *c = &st->control;
 	pst_err err = PST_OK;
@@ -484,6 +494,7 @@ static void control_stats(struct pst_pool *pool, struct pst_pool_stats *ret_stat
 	for (uint32_t i = 0; i < st->part_count; i++) {
 		const struct part *p = &st->parts[i];
 
+		ret_stats->reserved_bytes += p->promised * PST_BLOCK_BYTES;
 		ret_stats->used_bytes += (uint64_t)p->alloc.used_count * PST_BLOCK_BYTES;
 		ret_stats->free_bytes += ((uint64_t)p->alloc.data_blocks - p->alloc.used_count) * PST_BLOCK_BYTES;
 	}

@@ -156,6 +156,9 @@ struct piece {
 #define BOUNCE_BLOCKS 32u
 #define BOUNCES 32u
 
+/* In pst_io.scratch: 0 is the volume. */
+#define IO_DONE_BLOCKS 1 /* of a write that was paused: done before */
+
 struct req {
 	struct waiter wait;
 	struct store *store;
@@ -166,6 +169,7 @@ struct req {
 	uint32_t pieces;     /* in flight */
 	bool issued;
 	pst_err err;
+	struct part *full;         /* the write pauses for space on it, when no piece is in flight; NULL: it does not */
 	uint64_t space_checkpoint; /* checkpoints done when it began to wait for space; 0: it does not */
 };
 
@@ -258,6 +262,8 @@ struct part {
 	bool space_wake;
 	struct checkpoint cp;
 	uint32_t catalog_bytes; /* partition 0: of the image on disk */
+	uint64_t promised;      /* blocks that are kept free for volumes with reservations (space.c) */
+	struct pst_list paused; /* pst_io that wait until there is space */
 	struct segment segments[PST_REGIONS_MAX];
 	uint32_t segment_count;
 };
@@ -282,6 +288,7 @@ struct svol {
 	struct pst_version_disk log_body;
 	struct pst_io reap_io;
 	struct pst_list close_node;
+	struct promise *promises; /* one for each partition, if it has a reservation (space.c) */
 };
 
 struct control {
@@ -322,6 +329,18 @@ struct device {
 
 struct growth;
 
+/* space.c */
+struct space {
+	uint32_t reserving; /* volumes with promises */
+	uint32_t paused;    /* writes */
+	bool full;          /* has been said */
+	unsigned alert;     /* thresholds that are passed */
+	uint8_t alerts[PST_SPACE_ALERTS];
+	struct waiter load, *load_done;
+	struct pst_list *load_at;
+	uint32_t load_part;
+};
+
 struct store {
 	struct pst_pool pool;
 	struct device devices[PST_DEVICES_MAX];
@@ -329,7 +348,8 @@ struct store {
 	struct pst_file_info info;  /* what all devices can do */
 	struct pst_region *regions; /* headers, in order; NULL: none */
 	struct growth *growth;      /* under way; NULL: none */
-	struct pst_superblock *sb;  /* one page */
+	struct space space;
+	struct pst_superblock *sb; /* one page */
 	struct sb_writer sb_writer;
 	uint64_t sb_spare_bytes; /* where the copy lies that may be torn: the other one is current */
 	pst_pool_event_fn *on_event;
@@ -484,7 +504,7 @@ struct svol *svol_new(struct store *st, const struct pst_version_disk *disk);
 void svol_free(struct svol *v);
 struct svol *svol_find(struct store *st, const uint8_t uuid[16]);
 struct svol *svol_by_slot(struct store *st, uint32_t slot);
-void svol_io_submit(struct svol *v, struct pst_io *io);
+void svol_io_submit(struct svol *v, struct pst_io *io); /* also of one that was paused */
 void svol_io_done(struct svol *v);
 void svol_log(struct svol *v, uint32_t flags, void (*apply)(struct logged *l));
 void svol_hold(struct svol *v, bool held);

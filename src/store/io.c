@@ -11,6 +11,7 @@
  * A read's blocks can't be handed out again while it is under way: it is in store.reads, see commit.c.
  */
 #include "store/bad.h"
+#include "store/space.h"
 
 #include "base/crc32c.h"
 #include "volume/iov.h"
@@ -196,10 +197,31 @@ static void req_durable(struct waiter *w)
 	req_finish(r);
 }
 
+/* Nothing of it is in flight: it waits without a request until there is space, and goes on where it was. */
+static void req_pause(struct req *r)
+{
+	struct svol *v = r->vol;
+
+	r->io->scratch[IO_DONE_BLOCKS] = r->at - r->io->lba;
+	space_pause(r->full, r->io);
+	pst_list_push_back(&r->store->free_reqs, &r->wait.node);
+	store_schedule(r->store);
+	svol_io_done(v);
+}
+
 static void req_check_done(struct req *r)
 {
 	bool writes = r->io->kind == PST_IO_WRITE || r->io->kind == PST_IO_WRITE_ZEROES;
 
+	if (r->full != NULL && r->pieces == 0 && r->err == PST_OK && r->vol->closing == NULL && !r->store->closing) {
+		req_pause(r);
+		return;
+	}
+	if (r->full != NULL && r->pieces == 0) {
+		r->issued = true;
+		if (r->err == PST_OK)
+			r->err = PST_E_CANCELLED;
+	}
 	if (!r->issued || r->pieces > 0)
 		return;
 	if (writes && (r->io->flags & PST_IO_FUA) != 0 && r->err == PST_OK) {
@@ -377,6 +399,12 @@ static enum step wait_for_space(struct req *r, struct part *p)
 
 	if (err == PST_OK)
 		return STEP_WAIT;
+	if (err == PST_E_NOSPACE && space_full(p, r->vol) && r->io->kind == PST_IO_WRITE) {
+		r->full = p;
+		if (r->pieces == 0)
+			req_check_done(r);
+		return STEP_WAIT;
+	}
 	r->err = err;
 	return STEP_ON;
 }
@@ -424,6 +452,7 @@ static void write_apply(struct logged *l)
 	if (damaged)
 		store_fail(st, PST_E_CHECKSUM, "space_map_damaged");
 	bad_overwritten(p, r->vol->disk.slot, l->record.lba, piece->count);
+	space_used(r->vol, piece->leaf);
 	st->unflushed_blocks += piece->count;
 	map_unpin(piece->leaf);
 	req_piece_done(r, piece, PST_OK);
@@ -498,7 +527,7 @@ static enum step write_step(struct req *r)
 		return STEP_ON;
 	}
 	/* Nodes that a checkpoint must write come first; writes to holes leave a reserve for overwrites and deletes. */
-	floor = checkpoint_need(p) + (needs_space(leaf, local, count) ? p->reserve : 0);
+	floor = space_floor(p, r->vol, needs_space(leaf, local, count));
 	if (p->alloc.free_count <= floor)
 		return wait_for_space(r, p);
 	count = (uint32_t)PST_MIN(count, p->alloc.free_count - floor);
@@ -555,6 +584,7 @@ static void discard_apply(struct logged *l)
 	if (damaged)
 		store_fail(st, PST_E_CHECKSUM, "space_map_damaged");
 	bad_overwritten(p, r->vol->disk.slot, l->record.lba, piece->count);
+	space_used(r->vol, piece->leaf);
 	map_unpin(piece->leaf);
 	req_piece_done(r, piece, st->failed != PST_OK ? PST_E_IO : PST_OK);
 	piece_put(st, piece);
@@ -666,6 +696,8 @@ static void req_start(struct req *r, struct pst_io *io)
 
 	memcpy(&v, io->scratch, sizeof(v)); /* as svol_io_submit left it */
 	*r = (struct req){ .store = r->store, .vol = v, .io = io, .at = io->lba, .end = io->lba + io->block_count };
+	if (io->kind == PST_IO_WRITE)
+		r->at += io->scratch[IO_DONE_BLOCKS];
 	pst_list_init(&r->wait.node);
 	r->wait.run = req_run;
 	if (!pst_range_ok(io->lba, io->block_count, v->disk.block_count)) {

@@ -11,7 +11,7 @@
  * a failed flush one copy says so (no boot id) and is not flushed: what matters is what this boot's next open reads,
  * and the other copy stays whole whatever happens.
  */
-#include "store/internal.h"
+#include "store/space.h"
 #include "store/task.h"
 
 #include <stdio.h>
@@ -182,6 +182,11 @@ static void opening_finish(struct opening *o, pst_err err)
 	pst_env_post(o->env, &o->post);
 }
 
+static void space_loaded(struct waiter *w)
+{
+	opening_finish(pst_container_of(w, struct opening, wait), PST_OK);
+}
+
 static void superblocks_written(struct waiter *w)
 {
 	struct opening *o = pst_container_of(w, struct opening, wait);
@@ -196,7 +201,8 @@ static void superblocks_written(struct waiter *w)
 	st->cache.overflow = false;
 	if (o->repair)
 		store_event(st, PST_LOG_WARN, "superblock_repaired: one copy was damaged and is written again");
-	opening_finish(o, PST_OK);
+	w->run = space_loaded;
+	space_load(st, w);
 }
 
 /* Partition 0 is by itself: it says which versions there are. Errors end the opening when no lane is at work. */

@@ -5,6 +5,7 @@
  * build log writes, drive checkpoints and the committer, and complete requests. It runs once per batch of events.
  */
 #include "store/bad.h"
+#include "store/space.h"
 #include "store/task.h"
 
 #include <stdarg.h>
@@ -149,6 +150,7 @@ static void turn_round(struct store *st)
 	}
 	if (applied)
 		store_wake_all(st, &st->cache.waiters);
+	space_turn(st);
 	run_waiters(st);
 	io_start(st);
 	for (uint32_t i = 0; i < st->part_count; i++) {
@@ -258,6 +260,7 @@ pst_err store_new(struct pst_env *env, const struct pst_store_config *config, st
 	st->turn.fn = store_turn;
 	st->next_read_id = 1;
 	control_init(st);
+	space_init(st, config);
 	err = cache_init(&st->cache, config->metadata_cache_bytes);
 	if (err == PST_OK)
 		err = pools_init(st, config->io_depth_max > 0 ? config->io_depth_max : IO_DEPTH_DEFAULT);
@@ -286,6 +289,7 @@ static pst_err part_init(struct store *st, uint32_t index)
 	pst_list_init(&p->pending);
 	pst_list_init(&p->applying);
 	pst_list_init(&p->space_waiters);
+	pst_list_init(&p->paused);
 	pst_list_init(&p->cp.images);
 	pst_timer_init(&p->cp.retry, NULL);
 	p->cp.root = aligned_alloc(PST_BLOCK_BYTES, PST_BLOCK_BYTES);

@@ -10,13 +10,18 @@ struct pst_store_format_config {
 	uint32_t partition_count; /* 0: chosen by size, at most 64 */
 };
 
+#define PST_SPACE_ALERTS 3u
+
 struct pst_store_config {
 	uint64_t metadata_cache_bytes; /* 0: 64 MiB */
 	uint32_t io_depth_max;         /* volume requests in flight inside the store; 0: 1024; more wait */
 	pst_pool_event_fn *on_event;   /* NULL: events only go to the log */
 	void *event_ctx;
-	const char *const *device_paths; /* where to look for further devices of the pool that are not where they were */
-	uint32_t device_path_count;      /* read until the open is done */
+	uint8_t
+	    space_alerts[PST_SPACE_ALERTS]; /* percent used at which to say so, ascending; 0: none; all 0: 80, 90, 95 */
+	const char *const
+	    *device_paths;          /* where to look for further devices of the pool that are not where they were */
+	uint32_t device_path_count; /* read until the open is done */
 };
 
 struct pst_store_op {

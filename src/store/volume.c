@@ -6,6 +6,7 @@
  * discard over all of it is durable in every partition.
  */
 #include "store/bad.h"
+#include "store/space.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -32,6 +33,7 @@ struct svol *svol_new(struct store *st, const struct pst_version_disk *disk)
 void svol_free(struct svol *v)
 {
 	bad_version_gone(v->store, v->disk.slot);
+	space_volume_gone(v);
 	pst_list_remove(&v->node);
 	free(v);
 }
@@ -189,6 +191,7 @@ static void volume_close(struct pst_volume *volume, struct pst_volume_close_op *
 
 	pst_assert(v->open && v->closing == NULL);
 	v->closing = op;
+	space_cancel(v->store, v);
 	if (v->inflight == 0 && pst_list_empty(&v->held_ios))
 		close_when_idle(v);
 }
@@ -198,6 +201,7 @@ static void volume_submit(struct pst_volume *volume, struct pst_io *io)
 	struct svol *v = pst_container_of(volume, struct svol, volume);
 
 	pst_assert(v->open && v->closing == NULL);
+	io->scratch[IO_DONE_BLOCKS] = 0;
 	svol_io_submit(v, io);
 }
 

@@ -38,8 +38,10 @@ struct world {
 	struct pst_io io;
 	struct iovec iov;
 	struct pst_volume_close_op close;
+	uint8_t uuid; /* of the volume that operations are about */
 	const char *paths[2];
 	bool done;
+	bool io_done, pool_done;        /* the one, the other */
 	uint8_t written[VOLUME_BLOCKS]; /* generation of each block's content; 0: a hole */
 	char events[8192];
 };
@@ -56,12 +58,16 @@ static void on_store(struct pst_store_op *op)
 
 static void on_pool(struct pst_pool_op *op)
 {
-	pst_container_of(op, struct world, pool_op)->done = true;
+	struct world *w = pst_container_of(op, struct world, pool_op);
+
+	w->done = w->pool_done = true;
 }
 
 static void on_io(struct pst_io *io)
 {
-	pst_container_of(io, struct world, io)->done = true;
+	struct world *w = pst_container_of(io, struct world, io);
+
+	w->done = w->io_done = true;
 }
 
 static void on_close(struct pst_volume_close_op *op)
@@ -85,9 +91,9 @@ static void finish(struct world *w)
 
 static void pool_begin(struct world *w, struct pst_pool_op op)
 {
-	w->done = false;
+	w->done = w->pool_done = false;
 	w->pool_op = op;
-	w->pool_op.uuid[0] = 7;
+	w->pool_op.uuid[0] = w->uuid;
 	w->pool_op.done = on_pool;
 	pst_pool_submit(w->pool, &w->pool_op);
 }
@@ -136,6 +142,7 @@ static struct world *world_new(uint64_t seed, uint32_t partitions)
 	struct pst_store_format_config config = { .size_bytes = DEVICE_BYTES, .partition_count = partitions };
 	struct world *w = calloc(1, sizeof(*w));
 
+	w->uuid = 7;
 	w->paths[0] = "elsewhere";
 	w->paths[1] = "nowhere";
 	w->sim = pst_sim_new(seed);
@@ -183,7 +190,7 @@ static void fill(uint8_t *buf, uint64_t lba, uint8_t generation)
 
 static void io_begin(struct world *w, enum pst_io_kind kind, uint64_t lba, uint64_t count, void *buf)
 {
-	w->done = false;
+	w->done = w->io_done = false;
 	w->iov = (struct iovec){ buf, count * B };
 	w->io = (struct pst_io){ .kind = kind, .lba = lba, .block_count = count, .done = on_io };
 	if (kind == PST_IO_READ || kind == PST_IO_WRITE) {
@@ -508,17 +515,319 @@ static void crash_in_growth(uint64_t seed)
 static void crash_in_growth_is_all_or_nothing(void **state)
 {
 	(void)state;
-	for (uint64_t seed = 1; seed <= 80; seed++)
+	for (uint64_t seed = 1; seed <= 50; seed++)
 		crash_in_growth(seed);
+}
+
+/* ---- Full pools ---- */
+
+static bool *other_done;
+
+static void on_other(struct pst_io *io)
+{
+	(void)io;
+	*other_done = true;
+}
+
+static bool is_true(void *ctx)
+{
+	return *(bool *)ctx;
+}
+
+static unsigned paused_done;
+
+static void on_paused(struct pst_io *io)
+{
+	(void)io;
+	paused_done++;
+}
+
+static bool grown_and_written(void *ctx)
+{
+	struct world *w = ctx;
+
+	return w->io_done && w->pool_done;
+}
+
+/* One request at a time while the pool is full: what gives back what it takes always goes. */
+static void full_pool_takes_what_gives_back(void **state)
+{
+	struct world *w = world_new(7, 1);
+	uint64_t lba = fill_up(w, 0, 1), back;
+
+	(void)state;
+	assert_non_null(strstr(w->events, "pool_full"));
+	for (unsigned i = 0; i < 1500; i++) {
+		uint64_t at = pst_sim_rand_below(w->sim, lba - 1), count = PST_MIN(lba - at, 1 + i % 24);
+
+		assert_int_equal(write_blocks(w, at, count, (uint8_t)(2 + i % 200)), PST_OK);
+		if (i % 300 == 0)
+			assert_int_equal(io_run(w, PST_IO_FLUSH, 0, 0, NULL), PST_OK);
+	}
+	assert_int_equal(write_blocks(w, lba, 1, 9), PST_E_NOSPACE);
+	verify(w);
+	/* Discards give back; then as many holes can be written. */
+	assert_int_equal(io_run(w, PST_IO_DISCARD, 100, 60, NULL), PST_OK);
+	memset(w->written + 100, 0, 60);
+	back = fill_up(w, 100, 3);
+	assert_true(back >= 155);
+	/* The catalog lives on the reserve. */
+	w->uuid = 8;
+	for (unsigned i = 0; i < 40; i++) {
+		assert_int_equal(pool_run(w, (struct pst_pool_op){ .kind = PST_POOL_VOLUME_CREATE, .block_count = 10 }),
+				 PST_OK);
+		assert_int_equal(pool_run(w, (struct pst_pool_op){ .kind = PST_POOL_VOLUME_DELETE }), PST_OK);
+	}
+	verify(w);
+	stop(w);
+	assert_int_equal(start(w), PST_OK);
+	w->uuid = 7;
+	volume_open(w);
+	verify(w);
+	world_free(w);
+}
+
+/* Two volumes that are full together: deleting one gives all of its space to the other. */
+static void deletion_works_in_a_full_pool(void **state)
+{
+	struct world *w = world_new(8, 2);
+	uint64_t used_empty = stats(w).used_bytes, first;
+
+	(void)state;
+	first = fill_up(w, 0, 1);
+	w->done = false;
+	w->close.done = on_close;
+	pst_volume_close(w->volume, &w->close);
+	finish(w);
+	assert_int_equal(pool_run(w, (struct pst_pool_op){ .kind = PST_POOL_VOLUME_DELETE }), PST_OK);
+	pst_sim_run_for(w->sim, 5 * SECOND);
+	assert_true(stats(w).used_bytes <= used_empty + 8 * B);
+	w->uuid = 8;
+	memset(w->written, 0, sizeof(w->written));
+	assert_int_equal(
+	    pool_run(w, (struct pst_pool_op){ .kind = PST_POOL_VOLUME_CREATE, .block_count = VOLUME_BLOCKS }), PST_OK);
+	volume_open(w);
+	assert_in_range(fill_up(w, 0, 2), first - 4, first + 4);
+	verify(w);
+	world_free(w);
+}
+
+static void set_volume(struct world *w, enum pst_on_full on_full, uint64_t reserved)
+{
+	pool_begin(w, (struct pst_pool_op){ .kind = PST_POOL_VOLUME_SET,
+					    .settings = { .on_full = on_full, .reserved_blocks = reserved } });
+	finish(w);
+}
+
+/* A paused write waits through reads, flushes and overwrites, and goes on when a device has been added. */
+static void paused_write_goes_on_with_new_space(void **state)
+{
+	struct world *w = world_new(9, 1);
+	uint8_t *buf = malloc(WRITE_BLOCKS * B), other[B];
+	struct pst_io paused;
+	struct iovec iov;
+	uint64_t lba;
+	bool done = false;
+
+	(void)state;
+	lba = fill_up(w, 0, 1);
+	set_volume(w, PST_ON_FULL_PAUSE, 0);
+	assert_int_equal(w->pool_op.err, PST_OK);
+	for (uint64_t i = 0; i < WRITE_BLOCKS; i++)
+		fill(buf + i * B, lba + i, 4);
+	io_begin(w, PST_IO_WRITE, lba, WRITE_BLOCKS, buf);
+	pst_sim_run_for(w->sim, 30 * SECOND);
+	assert_false(w->done);
+	/* The world's request is out; work with others meanwhile. */
+	iov = (struct iovec){ other, B };
+	for (unsigned i = 0; i < 3; i++) {
+		static const enum pst_io_kind kinds[] = { PST_IO_READ, PST_IO_FLUSH, PST_IO_WRITE };
+
+		paused = (struct pst_io){ .kind = kinds[i], .done = on_other };
+		other_done = &done;
+		done = false;
+		if (kinds[i] != PST_IO_FLUSH) {
+			paused.lba = 5;
+			paused.block_count = 1;
+			paused.iov = &iov;
+			paused.iov_count = 1;
+		}
+		pst_volume_submit(w->volume, &paused);
+		assert_true(pst_sim_run_until(w->sim, is_true, &done, SECOND));
+		assert_int_equal(paused.err, PST_OK);
+	}
+	assert_false(w->done);
+	device_add(w, "second"); /* sets done to false, and either sets it to true */
+	assert_true(pst_sim_run_until(w->sim, grown_and_written, w, 10 * SECOND));
+	assert_int_equal(w->pool_op.err, PST_OK);
+	assert_int_equal(w->io.err, PST_OK);
+	assert_non_null(strstr(w->events, "pool_space_back"));
+	memset(w->written + lba, 4, WRITE_BLOCKS);
+	verify(w);
+	free(buf);
+	world_free(w);
+}
+
+/* Many paused writes, more than the store takes at a time, leave room for the discard that frees space for them. */
+static void paused_writes_hold_nothing(void **state)
+{
+	static struct pst_io ios[1500];
+	static struct iovec iov;
+	static uint8_t buf[B];
+	struct world *w = world_new(10, 1);
+	uint64_t lba;
+	unsigned done;
+
+	(void)state;
+	lba = fill_up(w, 0, 1);
+	set_volume(w, PST_ON_FULL_PAUSE, 0);
+	iov = (struct iovec){ buf, B };
+	paused_done = 0;
+	for (unsigned i = 0; i < PST_ARRAY_COUNT(ios); i++) {
+		ios[i] = (struct pst_io){ .kind = PST_IO_WRITE,
+					  .lba = lba + i,
+					  .block_count = 1,
+					  .iov = &iov,
+					  .iov_count = 1,
+					  .done = on_paused };
+		pst_volume_submit(w->volume, &ios[i]);
+	}
+	pst_sim_run_for(w->sim, 30 * SECOND);
+	done = paused_done;
+	assert_true(done < 40);
+	assert_int_equal(io_run(w, PST_IO_DISCARD, 0, 200, NULL), PST_OK);
+	pst_sim_run_for(w->sim, 30 * SECOND);
+	assert_in_range(paused_done - done, 150, 210);
+	/* Closing the volume cancels the rest. */
+	w->done = false;
+	w->close.done = on_close;
+	pst_volume_close(w->volume, &w->close);
+	finish(w);
+	assert_int_equal(paused_done, PST_ARRAY_COUNT(ios));
+	assert_int_equal(ios[PST_ARRAY_COUNT(ios) - 1].err, PST_E_CANCELLED);
+	w->volume = NULL;
+	stop(w);
+	world_free(w);
+}
+
+/* What a volume has reserved is there for it when others have filled the pool; more than there is can't be reserved. */
+static void reservation_is_kept(void **state)
+{
+	struct world *w = world_new(11, 2);
+	struct pst_volume *first = w->volume;
+	struct pst_pool_op create = { .kind = PST_POOL_VOLUME_CREATE,
+				      .block_count = 400,
+				      .settings = { .reserved_blocks = 300 } };
+	uint8_t first_written[VOLUME_BLOCKS];
+	uint64_t reserved;
+
+	(void)state;
+	w->uuid = 8;
+	create.settings.reserved_blocks = create.block_count = 2000;
+	assert_int_equal(pool_run(w, create), PST_E_NOSPACE);
+	assert_non_null(strstr(w->pool_op.detail, "too little to keep 7 MiB"));
+	create.settings.reserved_blocks = 300;
+	create.block_count = 512;
+	assert_int_equal(pool_run(w, create), PST_OK);
+	reserved = stats(w).reserved_bytes;
+	assert_in_range(reserved, 300 * B, 312 * B);
+	for (uint64_t lba = 0; lba < VOLUME_BLOCKS; lba += 256)
+		fill_up(w, lba, 1); /* on both partitions */
+	assert_true(stats(w).free_bytes >= reserved);
+	/* Raising it now is refused, lowering is not. */
+	set_volume(w, PST_ON_FULL_FAIL, 400);
+	assert_int_equal(w->pool_op.err, PST_E_NOSPACE);
+	set_volume(w, PST_ON_FULL_FAIL, 290);
+	assert_int_equal(w->pool_op.err, PST_OK);
+	for (uint64_t lba = 0; lba < VOLUME_BLOCKS; lba += 256)
+		fill_up(w, lba, 1); /* what that gave */
+	/* It is known again after a crash, before the volume is open. */
+	assert_int_equal(io_run(w, PST_IO_FLUSH, 0, 0, NULL), PST_OK);
+	pst_sim_kill(w->node);
+	assert_int_equal(start(w), PST_OK);
+	assert_in_range(stats(w).reserved_bytes, 290 * B, 302 * B);
+	w->uuid = 7;
+	volume_open(w);
+	verify(w);
+	memcpy(first_written, w->written, sizeof(first_written));
+	first = w->volume;
+	assert_int_equal(write_blocks(w, VOLUME_BLOCKS - 1, 1, 1), PST_E_NOSPACE);
+	assert_int_equal(write_blocks(w, VOLUME_BLOCKS - 256, 1, 1), PST_E_NOSPACE);
+	w->uuid = 8;
+	volume_open(w);
+	memset(w->written, 0, sizeof(w->written));
+	for (uint64_t lba = 0; lba < 290; lba++) /* half of it on each partition */
+		assert_int_equal(write_blocks(w, lba < 145 ? lba : 256 + lba - 145, 1, 5), PST_OK);
+	verify(w);
+	assert_true(stats(w).reserved_bytes <= 12 * B);
+	pst_sim_kill(w->node);
+	assert_int_equal(start(w), PST_OK);
+	assert_true(stats(w).reserved_bytes <= 12 * B);
+	volume_open(w);
+	verify(w);
+	/* Deleting the volume ends its reservation; discarding its blocks brings the reservation back. */
+	assert_int_equal(io_run(w, PST_IO_DISCARD, 0, 512, NULL), PST_OK);
+	assert_in_range(stats(w).reserved_bytes, 290 * B, 302 * B);
+	w->done = false;
+	w->close.done = on_close;
+	pst_volume_close(w->volume, &w->close);
+	finish(w);
+	assert_int_equal(pool_run(w, (struct pst_pool_op){ .kind = PST_POOL_VOLUME_DELETE }), PST_OK);
+	assert_int_equal(stats(w).reserved_bytes, 0);
+	(void)first;
+	world_free(w);
+}
+
+static unsigned occurrences(const char *text, const char *what)
+{
+	unsigned n = 0;
+
+	for (const char *at = text; (at = strstr(at, what)) != NULL; at++)
+		n++;
+	return n;
+}
+
+/* Each threshold speaks once on the way up and, after a margin, once on the way down. */
+static void thresholds_speak_once(void **state)
+{
+	struct world *w = world_new(12, 1);
+	uint64_t lba = fill_up(w, 0, 1);
+
+	(void)state;
+	assert_int_equal(occurrences(w->events, "pool_space_low"), 3);
+	assert_int_equal(occurrences(w->events, "percent=80"), 1);
+	assert_int_equal(occurrences(w->events, "percent=95"), 1);
+	assert_int_equal(occurrences(w->events, "pool_full"), 1);
+	for (unsigned i = 0; i < 50; i++) { /* up and down at the edge */
+		assert_int_equal(io_run(w, PST_IO_DISCARD, lba - 2, 2, NULL), PST_OK);
+		fill_up(w, lba - 2, 2);
+	}
+	assert_int_equal(occurrences(w->events, "pool_space_low"), 3);
+	assert_int_equal(occurrences(w->events, "pool_full"), 1);
+	assert_int_equal(io_run(w, PST_IO_DISCARD, 0, lba, NULL), PST_OK);
+	assert_int_equal(io_run(w, PST_IO_FLUSH, 0, 0, NULL), PST_OK);
+	pst_sim_run_for(w->sim, SECOND);
+	assert_int_equal(occurrences(w->events, "pool_space_better"), 3);
+	assert_int_equal(occurrences(w->events, "pool_space_back"), 1);
+	world_free(w);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(added_device_gives_space),          cmocka_unit_test(growth_has_an_end),
-		cmocka_unit_test(senseless_growth_is_refused),       cmocka_unit_test(device_of_a_pool_is_recognised),
-		cmocka_unit_test(missing_device_is_named),           cmocka_unit_test(damaged_region_header_is_found),
+		cmocka_unit_test(added_device_gives_space),
+		cmocka_unit_test(growth_has_an_end),
+		cmocka_unit_test(senseless_growth_is_refused),
+		cmocka_unit_test(device_of_a_pool_is_recognised),
+		cmocka_unit_test(missing_device_is_named),
+		cmocka_unit_test(damaged_region_header_is_found),
 		cmocka_unit_test(crash_in_growth_is_all_or_nothing),
+		cmocka_unit_test(full_pool_takes_what_gives_back),
+		cmocka_unit_test(deletion_works_in_a_full_pool),
+		cmocka_unit_test(paused_write_goes_on_with_new_space),
+		cmocka_unit_test(paused_writes_hold_nothing),
+		cmocka_unit_test(reservation_is_kept),
+		cmocka_unit_test(thresholds_speak_once),
 	};
 
 	return cmocka_run_group_tests_name("store-space", tests, NULL, NULL);
