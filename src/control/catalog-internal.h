@@ -11,11 +11,14 @@
 #define CAT_SNAPSHOT_NAME_MAX (2 * PST_NAME_MAX + 1) /* VOLUME@NAME */
 #define CAT_HOME 0u /* index of the pool that new tenants and profiles are recorded in */
 
+struct cat_check; /* catalog-pool.c */
+
 struct cat_pool {
 	char name[PST_NAME_MAX + 1];
 	struct pst_pool *pool;
 	struct pst_qos *qos;
-	bool no_info; /* can't say what is mapped, beyond pst_volume_stats */
+	struct cat_check *check; /* the last one; NULL: none yet */
+	bool no_info;            /* can't say what is mapped, beyond pst_volume_stats */
 };
 
 struct cat_tenant {
@@ -88,6 +91,15 @@ struct cat_snapshot {
 	struct cat_usage usage;
 };
 
+#define CAT_EVENT_TEXT_MAX 399u
+
+struct cat_event {
+	uint64_t wall_ns;
+	enum pst_log_level level;
+	char pool[PST_NAME_MAX + 1];
+	char text[CAT_EVENT_TEXT_MAX + 1];
+};
+
 struct cat_step;
 
 typedef void cat_job_fn(struct pst_catalog *c, struct cat_volume *v, pst_err err);
@@ -99,6 +111,8 @@ struct cat_job {
 	pst_err err; /* the first error */
 	uint64_t resize_blocks;
 	uint8_t snapshot[16]; /* to roll back to */
+	bool sets_on_full, sets_reserved;
+	struct pst_volume_settings settings; /* those that are set */
 	cat_job_fn *finished;
 };
 
@@ -151,13 +165,20 @@ struct pst_catalog {
 	struct cat_snapshot_job snap;
 	/* Of the change in work on a tenant or profile. */
 	void *subject;
+	unsigned subject_pool; /* of a change of a pool */
+	char path[1024];       /* likewise */
 	struct pst_qos_policy old_policy;
 	uint64_t old_quota_bytes;
 	char old_summary[CAT_SUMMARY_MAX + 1];
 
+	struct cat_event *events; /* a ring by number */
+	uint64_t event_count;     /* number of the newest */
+	uint64_t events_by_level[4];
+
 	struct pst_catalog_pool_op *adding;
 	char cursor[PST_NAME_MAX + 1]; /* volumes up to this name are loaded */
 	struct pst_catalog_close_op *closing;
+	bool close_waits;     /* for a check to end */
 	struct pst_post turn; /* goes on with adding or closing, and ends a step that could not begin */
 	pst_err turn_err;
 };
@@ -204,6 +225,22 @@ void cat_volume_usage(struct pst_catalog *c, const struct cat_volume *v, struct 
 /* Own bytes of all of its snapshots. */
 uint64_t cat_snapshots_own(const struct cat_volume *v);
 
+/* ---- catalog-pool.c ---- */
+
+json_t *cat_pool_json(struct pst_catalog *c, unsigned index);
+void cat_pool_read(struct pst_catalog *c, struct pst_catalog_op *op);
+void cat_pool_change(struct pst_catalog *c);
+/* Tells a check to end; true if one is running. */
+bool cat_check_stop(struct pst_catalog *c, unsigned pool);
+/* None may be running. */
+void cat_check_free(struct pst_catalog *c, unsigned pool);
+
+/* ---- catalog-events.c ---- */
+
+/* Logs, and keeps it for those who ask. */
+void cat_event(struct pst_catalog *c, unsigned pool, enum pst_log_level level, const char *fmt, ...) PST_PRINTF(4, 5);
+json_t *cat_events_json(struct pst_catalog *c, uint64_t since, const char *pool);
+
 /* ---- catalog-diff.c ---- */
 
 void cat_diff(struct pst_catalog *c, struct pst_catalog_op *op);
@@ -249,6 +286,7 @@ enum cat_program {
 	CAT_PROGRAM_RESIZE,
 	CAT_PROGRAM_STORE,
 	CAT_PROGRAM_ROLLBACK,
+	CAT_PROGRAM_SETTINGS,
 };
 
 /* One at a time. @finished gets the first error. */

@@ -9,29 +9,6 @@
 #include <stdio.h>
 #include <string.h>
 
-static json_t *pool_json(struct pst_catalog *c, unsigned index)
-{
-	const struct cat_pool *p = &c->pools[index];
-	struct pst_pool_stats s;
-	json_int_t provisioned = 0, volumes = 0;
-	char uuid[37];
-
-	PST_LIST_EACH(n, &c->volumes) {
-		const struct cat_volume *v = pst_container_of(n, struct cat_volume, node);
-
-		if (v->pool != index || !cat_volume_shown(v))
-			continue;
-		provisioned += (json_int_t)cat_volume_bytes(v);
-		volumes++;
-	}
-	pst_uuid_format(p->pool->uuid, uuid);
-	pst_pool_stats(p->pool, &s);
-	return json_pack("{s:s s:s s:s s:I s:I s:I s:I s:I s:I}", "name", p->name, "engine", p->pool->ops->name, "uuid",
-			 uuid, "size_bytes", (json_int_t)s.size_bytes, "used_bytes", (json_int_t)s.used_bytes,
-			 "free_bytes", (json_int_t)s.free_bytes, "provisioned_bytes", provisioned, "volumes", volumes,
-			 "checksum_errors", (json_int_t)s.checksum_errors);
-}
-
 static bool is_named(const struct pst_catalog_op *op, const char *name)
 {
 	return op->kind != PST_CATALOG_SHOW || strcmp(op->name, name) == 0;
@@ -43,7 +20,7 @@ static json_t *read_pools(struct pst_catalog *c, const struct pst_catalog_op *op
 
 	for (unsigned i = 0; i < c->pool_count; i++)
 		if (is_named(op, c->pools[i].name))
-			json_array_append_new(list, pool_json(c, i));
+			json_array_append_new(list, cat_pool_json(c, i));
 	return list;
 }
 
@@ -311,6 +288,8 @@ void cat_read(struct pst_catalog *c, struct pst_catalog_op *op)
 {
 	if (op->kind == PST_CATALOG_DIFF)
 		return cat_diff(c, op);
+	if (op->object >= PST_CATALOG_TASK)
+		return cat_pool_read(c, op);
 	if (!objects[op->object].asks)
 		return answer(c, op);
 	pst_list_push_back(&c->waiting, &op->node);

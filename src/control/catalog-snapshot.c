@@ -288,9 +288,9 @@ static void create_committed(struct pst_catalog *c, pst_err err)
 	struct cat_snapshot *s = j->members[j->at];
 
 	if (err != PST_OK)
-		pst_env_log(c->env, PST_LOG_WARN,
-			    "snapshot_record_late volume=%s snapshot=%s error=\"%s\" next=\"the next start mends it\"",
-			    j->volume->name, s->name, pst_err_text(err));
+		cat_event(c, j->volume->pool, PST_LOG_WARN,
+			  "snapshot_record_late volume=%s snapshot=%s error=\"%s\" next=\"the next start mends it\"",
+			  j->volume->name, s->name, pst_err_text(err));
 	s->state = CAT_READY;
 	j->at++;
 	create_commit(c);
@@ -542,9 +542,9 @@ static void resolve_mended(struct pst_catalog *c, pst_err err)
 	struct cat_snapshot *s = c->snap.members[0];
 
 	s->state = CAT_READY; /* which it is; the record follows at the next start, if not now */
-	pst_env_log(c->env, err == PST_OK ? PST_LOG_INFO : PST_LOG_WARN,
-		    "snapshot_create_completed volume=%s snapshot=%s reason=\"interrupted by the last stop\"%s",
-		    s->volume->name, s->name, err == PST_OK ? "" : " record=late");
+	cat_event(c, s->volume->pool, err == PST_OK ? PST_LOG_INFO : PST_LOG_WARN,
+		  "snapshot_create_completed volume=%s snapshot=%s reason=\"interrupted by the last stop\"%s",
+		  s->volume->name, s->name, err == PST_OK ? "" : " record=late");
 	c->snap.done(c, PST_OK);
 }
 
@@ -557,9 +557,9 @@ static void resolve_asked(struct pst_catalog *c, pst_err err)
 		return record_put(c, s, "ready", resolve_mended);
 	}
 	if (err == PST_E_NOTFOUND) {
-		pst_env_log(c->env, PST_LOG_INFO,
-			    "snapshot_create_undone volume=%s snapshot=%s reason=\"interrupted by the last stop\"",
-			    s->volume->name, s->name);
+		cat_event(c, s->volume->pool, PST_LOG_INFO,
+			  "snapshot_create_undone volume=%s snapshot=%s reason=\"interrupted by the last stop\"",
+			  s->volume->name, s->name);
 		return record_delete(c, s, drop_forgotten);
 	}
 	s->state = CAT_FAILED;
@@ -573,9 +573,9 @@ void cat_snapshot_resolve(struct pst_catalog *c, struct cat_snapshot *s,
 	c->snap = (struct cat_snapshot_job){ .done = done };
 	c->snap.members[0] = s;
 	if (s->state == CAT_DELETING) {
-		pst_env_log(c->env, PST_LOG_INFO,
-			    "snapshot_delete_completed volume=%s snapshot=%s reason=\"interrupted by the last stop\"",
-			    s->volume->name, s->name);
+		cat_event(c, s->volume->pool, PST_LOG_INFO,
+			  "snapshot_delete_completed volume=%s snapshot=%s reason=\"interrupted by the last stop\"",
+			  s->volume->name, s->name);
 		return remove_version(c, s, drop_removed);
 	}
 	c->pool_op = (struct pst_pool_op){ .kind = PST_POOL_VOLUME_INFO };

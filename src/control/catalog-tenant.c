@@ -105,10 +105,10 @@ pst_err cat_tenants_on_pool(struct pst_catalog *c, unsigned pool)
 		err = pst_qos_group_new(c->pools[pool].qos, &policy, &t->groups[pool]);
 		if (err == PST_E_NOSPACE || err == PST_E_INVAL) {
 			/* The device's stated capacity was reduced: serve, but without a promise that can't be kept. */
-			pst_env_log(c->env, PST_LOG_WARN,
-				    "reservation_dropped tenant=%s pool=%s next=\"lower the tenant's reservation or "
-				    "raise --capacity\"",
-				    t->name, c->pools[pool].name);
+			cat_event(c, pool, PST_LOG_WARN,
+				  "reservation_dropped tenant=%s pool=%s next=\"lower the tenant's reservation or "
+				  "raise --capacity\"",
+				  t->name, c->pools[pool].name);
 			policy.reserve_iops = policy.reserve_bytes_per_s = 0;
 			err = pst_qos_group_new(c->pools[pool].qos, &policy, &t->groups[pool]);
 		}

@@ -131,10 +131,31 @@ static bool size_check(struct pst_catalog *c, const char *name, uint64_t *size_b
 	return true;
 }
 
+/* on_full and reserved_bytes into c->job; false after cat_fail. */
+static bool body_settings(struct pst_catalog *c)
+{
+	uint64_t reserved_bytes = 0;
+	const char *on_full = NULL;
+
+	c->job.sets_on_full = c->job.sets_reserved = false;
+	if (!cat_body_text(c, "on_full", 16, &on_full) || !cat_body_u64(c, "reserved_bytes", &reserved_bytes))
+		return false;
+	if (on_full != NULL && strcmp(on_full, "fail") != 0 && strcmp(on_full, "pause") != 0) {
+		cat_fail(c, PST_E_INVAL, NULL, "on_full must be \"fail\" or \"pause\"");
+		return false;
+	}
+	c->job.sets_on_full = on_full != NULL;
+	c->job.sets_reserved = json_object_get(c->current->body, "reserved_bytes") != NULL;
+	c->job.settings.on_full =
+	    on_full != NULL && strcmp(on_full, "pause") == 0 ? PST_ON_FULL_PAUSE : PST_ON_FULL_FAIL;
+	c->job.settings.reserved_blocks = pst_div_round_up(reserved_bytes, PST_BLOCK_BYTES);
+	return true;
+}
+
 static void volume_create(struct pst_catalog *c)
 {
-	static const char *const allowed[] = { "name", "size_bytes", "tenant", "profile",
-					       "pool", "policy",     "source", NULL };
+	static const char *const allowed[] = { "name",   "size_bytes", "tenant",  "profile",        "pool",
+					       "policy", "source",     "on_full", "reserved_bytes", NULL };
 	struct create_request r = { .tenant = "default", .profile = "general" };
 	struct pst_qos_policy policy;
 	struct cat_volume *v;
@@ -148,7 +169,7 @@ static void volume_create(struct pst_catalog *c)
 	    !create_lookup(c, &r))
 		return;
 	policy = r.p->policy;
-	if (!cat_body_policy(c, &policy))
+	if (!cat_body_policy(c, &policy) || !body_settings(c))
 		return;
 	v = cat_volume_new(c, r.name);
 	if (v == NULL)
@@ -253,23 +274,50 @@ static void volume_set_done(struct pst_catalog *c, struct cat_volume *v, pst_err
 	cat_succeed(c, cat_volume_json(c, v));
 }
 
+static void volume_settings_done(struct pst_catalog *c, struct cat_volume *v, pst_err err)
+{
+	const char *pool = c->pools[v->pool].name;
+
+	if (err == PST_OK)
+		return cat_succeed(c, cat_volume_json(c, v));
+	if (err == PST_E_NOSPACE)
+		cat_fail(c, err, "penstock pool list",
+			 "pool '%s' has not enough free space to reserve that for volume '%s'", pool, v->name);
+	else
+		cat_fail(c, err, "penstock pool list", "the settings of volume '%s' in pool '%s' were not changed: %s",
+			 v->name, pool, pst_err_text(err));
+}
+
+/* Size, policy and settings are different steps: each would be done without the others if a crash came between. */
+static bool set_one_of(struct pst_catalog *c)
+{
+	const json_t *body = c->current->body;
+	bool settings = json_object_get(body, "on_full") != NULL || json_object_get(body, "reserved_bytes") != NULL;
+	bool size = json_object_get(body, "size_bytes") != NULL, policy = json_object_get(body, "policy") != NULL;
+
+	if (settings + size + policy <= 1)
+		return true;
+	cat_fail(c, PST_E_INVAL, NULL,
+		 "size_bytes, policy, and on_full with reserved_bytes must be changed by separate requests");
+	return false;
+}
+
 static void volume_set(struct pst_catalog *c, struct cat_volume *v)
 {
-	static const char *const allowed[] = { "size_bytes", "policy", NULL };
+	static const char *const allowed[] = { "size_bytes", "policy", "on_full", "reserved_bytes", NULL };
 	struct pst_qos_policy policy = v->policy;
 	json_t *body = c->current->body;
 	pst_err err;
 
-	if (!cat_body_check(c, allowed) || !cat_body_policy(c, &policy))
+	if (!cat_body_check(c, allowed) || !set_one_of(c) || !cat_body_policy(c, &policy) || !body_settings(c))
 		return;
 	if (v->state != CAT_READY)
 		return cat_fail(c, PST_E_BUSY, "penstock volume show NAME", "volume '%s' is %s and can't be changed",
 				v->name, cat_state_names[v->state]);
-	if (json_object_get(body, "size_bytes") != NULL) {
-		if (json_object_get(body, "policy") == NULL)
-			return volume_resize(c, v);
-		return cat_fail(c, PST_E_INVAL, NULL, "size_bytes and policy must be changed by separate requests");
-	}
+	if (json_object_get(body, "size_bytes") != NULL)
+		return volume_resize(c, v);
+	if (c->job.sets_on_full || c->job.sets_reserved)
+		return cat_volume_job(c, v, CAT_PROGRAM_SETTINGS, volume_settings_done);
 	err = pst_qos_flow_set(v->flow, &policy);
 	if (err != PST_OK)
 		return cat_fail_policy(c, err, "volume", v->name);

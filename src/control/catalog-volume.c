@@ -3,11 +3,12 @@
  * Volumes: what is done to one is a program, a row of steps. Each step that is durable commits alone, so a crash lands
  * between two of them, and the record tells the next start what to do:
  *
- *   create   intent* make* grow* open serve commit* ask   record "creating" until commit: a crash undoes it
+ *   create   intent* make* grow* settings* open serve commit* ask   record "creating" until commit: a crash undoes it
  *   undo     unserve close drop* remove* forget*          also what a failed create runs
  *   delete   mark* undo                                   record "deleting" from mark on: a crash completes it
  *   start    open serve                                   record "ready"
  *   resize   resize* ask                                  the pool holds the size, the record doesn't
+ *   settings ask settings* ask                            the pool's own step; ask, as one may be left as it is
  *   store    commit*                                      a changed policy, in force; taken back if this fails
  *   rollback unserve close back* start ask                the pool's own step; start is also what a failure runs
  *                                                         (* durable)
@@ -250,6 +251,23 @@ static bool step_grow(struct pst_catalog *c, struct cat_volume *v, pst_err *ret_
 	return false;
 }
 
+static bool step_settings(struct pst_catalog *c, struct cat_volume *v, pst_err *ret_err)
+{
+	struct pst_volume_settings settings = v->usage.settings;
+
+	*ret_err = PST_OK;
+	if (!c->job.sets_on_full && !c->job.sets_reserved)
+		return true;
+	if (c->job.sets_on_full)
+		settings.on_full = c->job.settings.on_full;
+	if (c->job.sets_reserved)
+		settings.reserved_blocks = c->job.settings.reserved_blocks;
+	c->pool_op = (struct pst_pool_op){ .kind = PST_POOL_VOLUME_SET, .settings = settings };
+	memcpy(c->pool_op.uuid, v->uuid, sizeof(v->uuid));
+	cat_pool_step(c, v->pool, step_done);
+	return false;
+}
+
 static bool step_drop(struct pst_catalog *c, struct cat_volume *v, pst_err *ret_err)
 {
 	*ret_err = PST_OK;
@@ -323,8 +341,8 @@ static pst_err serve_flow(struct pst_catalog *c, struct cat_volume *v)
 	if (err == PST_OK || v->state == CAT_CREATING)
 		return err;
 	/* It was granted once; its tenant or the device has less now. Serve, but promise nothing. */
-	pst_env_log(c->env, PST_LOG_WARN,
-		    "reservation_dropped volume=%s next=\"lower its reservation or raise its tenant's\"", v->name);
+	cat_event(c, v->pool, PST_LOG_WARN,
+		  "reservation_dropped volume=%s next=\"lower its reservation or raise its tenant's\"", v->name);
 	v->policy.reserve_iops = v->policy.reserve_bytes_per_s = 0;
 	return pst_qos_flow_new(group, &v->policy, &v->flow);
 }
@@ -386,8 +404,9 @@ static bool step_close(struct pst_catalog *c, struct cat_volume *v, pst_err *ret
 
 /* ---- Programs ---- */
 
-static const struct cat_step create_steps[] = { { step_intent }, { step_make },   { step_grow }, { step_open },
-						{ step_serve },  { step_commit }, { step_ask },  { NULL } };
+static const struct cat_step create_steps[] = { { step_intent },   { step_make }, { step_grow },
+						{ step_settings }, { step_open }, { step_serve },
+						{ step_commit },   { step_ask },  { NULL } };
 static const struct cat_step delete_steps[] = { { step_mark }, { step_unserve },      { step_close },
 						{ step_drop }, { step_remove, true }, { step_forget, true },
 						{ NULL } };
@@ -397,6 +416,7 @@ static const struct cat_step start_steps[] = { { step_open }, { step_serve }, { 
 static const struct cat_step stop_steps[] = { { step_unserve }, { step_close }, { NULL } };
 static const struct cat_step resize_steps[] = { { step_resize }, { step_ask }, { NULL } };
 static const struct cat_step store_steps[] = { { step_commit }, { NULL } };
+static const struct cat_step settings_steps[] = { { step_ask }, { step_settings }, { step_ask }, { NULL } };
 static const struct cat_step rollback_steps[] = { { step_unserve }, { step_close }, { step_back }, { step_open },
 						  { step_serve },   { step_ask },   { NULL } };
 
@@ -471,10 +491,11 @@ static void step_done(struct pst_catalog *c, pst_err err)
 void cat_volume_job(struct pst_catalog *c, struct cat_volume *v, enum cat_program program, cat_job_fn *finished)
 {
 	static const struct cat_step *const programs[] = {
-		[CAT_PROGRAM_CREATE] = create_steps, [CAT_PROGRAM_DELETE] = delete_steps,
-		[CAT_PROGRAM_UNDO] = undo_steps,     [CAT_PROGRAM_START] = start_steps,
-		[CAT_PROGRAM_STOP] = stop_steps,     [CAT_PROGRAM_RESIZE] = resize_steps,
-		[CAT_PROGRAM_STORE] = store_steps,   [CAT_PROGRAM_ROLLBACK] = rollback_steps,
+		[CAT_PROGRAM_CREATE] = create_steps,     [CAT_PROGRAM_DELETE] = delete_steps,
+		[CAT_PROGRAM_UNDO] = undo_steps,         [CAT_PROGRAM_START] = start_steps,
+		[CAT_PROGRAM_STOP] = stop_steps,         [CAT_PROGRAM_RESIZE] = resize_steps,
+		[CAT_PROGRAM_STORE] = store_steps,       [CAT_PROGRAM_ROLLBACK] = rollback_steps,
+		[CAT_PROGRAM_SETTINGS] = settings_steps,
 	};
 
 	pst_assert(c->job.volume == NULL);

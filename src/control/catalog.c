@@ -223,11 +223,15 @@ void cat_record_delete(struct pst_catalog *c, unsigned pool, const char *kind, c
 /* ---- Taking turns ---- */
 
 static void (*const changes[])(struct pst_catalog *c) = {
-	[PST_CATALOG_POOL] = NULL, /* can't be changed by calls */
+	[PST_CATALOG_POOL] = cat_pool_change,
 	[PST_CATALOG_TENANT] = cat_tenant_change,
 	[PST_CATALOG_PROFILE] = cat_profile_change,
 	[PST_CATALOG_VOLUME] = cat_volume_change,
 	[PST_CATALOG_SNAPSHOT] = cat_snapshot_change,
+	[PST_CATALOG_TASK] = cat_pool_change,
+	[PST_CATALOG_DEVICE] = cat_pool_change,
+	[PST_CATALOG_CHECK] = cat_pool_change,
+	[PST_CATALOG_EVENT] = NULL, /* can't be changed by calls */
 };
 
 static void take_turn(struct pst_post *post)
@@ -341,20 +345,20 @@ static struct cat_snapshot *next_to_resolve(struct pst_catalog *c)
 static void snapshot_resolved(struct pst_catalog *c, pst_err err)
 {
 	if (err != PST_OK)
-		pst_env_log(c->env, PST_LOG_ERROR, "snapshot_failed pool=%s error=\"%s\"",
-			    c->pools[c->pool_count - 1].name, pst_err_text(err));
+		cat_event(c, c->pool_count - 1, PST_LOG_ERROR, "snapshot_failed pool=%s error=\"%s\"",
+			  c->pools[c->pool_count - 1].name, pst_err_text(err));
 	pst_env_post(c->env, &c->turn);
 }
 
 static void volume_loaded(struct pst_catalog *c, struct cat_volume *v, pst_err err)
 {
 	if (v->state != CAT_READY && err == PST_OK) {
-		pst_env_log(c->env, PST_LOG_INFO, "volume_%s volume=%s reason=\"interrupted by the last stop\"",
-			    v->state == CAT_CREATING ? "create_undone" : "delete_completed", v->name);
+		cat_event(c, v->pool, PST_LOG_INFO, "volume_%s volume=%s reason=\"interrupted by the last stop\"",
+			  v->state == CAT_CREATING ? "create_undone" : "delete_completed", v->name);
 		cat_volume_free(c, v);
 	} else if (err != PST_OK) {
-		pst_env_log(c->env, PST_LOG_ERROR, "volume_failed volume=%s pool=%s error=\"%s\"", v->name,
-			    c->pools[v->pool].name, pst_err_text(err));
+		cat_event(c, v->pool, PST_LOG_ERROR, "volume_failed volume=%s pool=%s error=\"%s\"", v->name,
+			  c->pools[v->pool].name, pst_err_text(err));
 		v->state = v->state == CAT_READY ? CAT_FAILED : CAT_DELETING;
 		v->error = err;
 	}
@@ -438,10 +442,12 @@ pst_err pst_catalog_new(struct pst_env *env, struct pst_target *target, struct p
 	pst_list_init(&c->queue);
 	pst_list_init(&c->reads);
 	pst_list_init(&c->waiting);
-	err = cat_builtins(c);
+	c->events = calloc(PST_CATALOG_EVENTS_MAX, sizeof(c->events[0]));
+	err = c->events != NULL ? cat_builtins(c) : PST_E_NOMEM;
 	if (err != PST_OK) {
 		cat_tenants_free(c);
 		json_decref(c->addresses);
+		free(c->events);
 		free(c);
 		return err;
 	}
@@ -479,6 +485,11 @@ static void close_next(struct pst_post *post)
 	struct pst_catalog *c = pst_container_of(post, struct pst_catalog, turn);
 	struct pst_catalog_close_op *op = c->closing;
 
+	for (unsigned i = 0; i < c->pool_count; i++)
+		if (cat_check_stop(c, i)) {
+			c->close_waits = true;
+			return;
+		}
 	if (!pst_list_empty(&c->volumes)) {
 		cat_volume_job(c, pst_container_of(c->volumes.next, struct cat_volume, node), CAT_PROGRAM_STOP,
 			       volume_stopped);
@@ -488,6 +499,7 @@ static void close_next(struct pst_post *post)
 	if (c->pool_count > 0) {
 		struct cat_pool *p = &c->pools[c->pool_count - 1];
 
+		cat_check_free(c, c->pool_count - 1);
 		if (p->qos != NULL)
 			pst_qos_free(p->qos);
 		p->qos = NULL;
@@ -496,6 +508,7 @@ static void close_next(struct pst_post *post)
 		return;
 	}
 	json_decref(c->addresses);
+	free(c->events);
 	free(c);
 	op->done(op);
 }

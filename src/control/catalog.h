@@ -21,6 +21,7 @@
 #define PST_CATALOG_TENANTS_MAX 1024u
 #define PST_CATALOG_PROFILES_MAX 256u /* site-defined ones */
 #define PST_CATALOG_SNAPSHOTS_MAX 16384u
+#define PST_CATALOG_EVENTS_MAX 1024u /* kept in memory; older ones are overwritten */
 
 struct pst_catalog;
 
@@ -29,8 +30,8 @@ enum pst_catalog_op_kind {
 	PST_CATALOG_SHOW,     /* result: one */
 	PST_CATALOG_DIFF,     /* snapshots: from, offset_bytes; result: ranges that differ */
 	PST_CATALOG_REFRESH,  /* volumes: ask the pools what is used, for the metrics; no result */
-	PST_CATALOG_CREATE,   /* body; result: the new object (snapshots: an array) */
-	PST_CATALOG_SET,      /* body: members to change; result: the object afterwards */
+	PST_CATALOG_CREATE,   /* body; result: the new object (snapshots: an array; devices: the pool) */
+	PST_CATALOG_SET,      /* body: members to change; result: the object afterwards. Pools: grow */
 	PST_CATALOG_ROLLBACK, /* volumes: body; result: the volume afterwards */
 	PST_CATALOG_DELETE,   /* result: none */
 };
@@ -41,16 +42,23 @@ enum pst_catalog_object {
 	PST_CATALOG_PROFILE,
 	PST_CATALOG_VOLUME,
 	PST_CATALOG_SNAPSHOT, /* named VOLUME@NAME */
+	PST_CATALOG_TASK,     /* of the pool that name names: list, create (starts), delete (stops) */
+	PST_CATALOG_DEVICE,   /* likewise: create */
+	PST_CATALOG_CHECK,    /* likewise: create (starts), show */
+	PST_CATALOG_EVENT,    /* list */
 };
 
 struct pst_catalog_op {
 	enum pst_catalog_op_kind kind;
 	enum pst_catalog_object object;
-	const char *name;      /* all but LIST and CREATE; the caller's until done */
+	const char *name;      /* all but LIST and CREATE (parts of pools: always); the caller's until done */
+	const char *sub;       /* tasks: delete: which */
 	json_t *body;          /* CREATE, SET; the caller's reference; may be NULL, which is an error to report */
 	bool force;            /* volumes: delete, shrink or roll back also with hosts connected */
 	bool with_snapshots;   /* volumes: delete their snapshots too */
-	const char *volume;    /* snapshots: list only those of this one; may be NULL */
+	const char *volume;    /* snapshots: list only those of this one; tasks: stop the one of it; may be NULL */
+	const char *pool;      /* events: only this pool's; may be NULL */
+	uint64_t since;        /* events: those with higher numbers */
 	const char *from;      /* diff: a snapshot, NAME or VOLUME@NAME; NULL: nothing */
 	uint64_t offset_bytes; /* diff: where to begin */
 	void (*done)(struct pst_catalog_op *op);
@@ -91,6 +99,14 @@ struct pst_catalog_close_op {
 
 /* Takes the volumes out of service, closes volumes and pools, frees the catalog. No calls may be outstanding. */
 void pst_catalog_close(struct pst_catalog *catalog, struct pst_catalog_close_op *op);
+
+/*
+ * For pst_store_config.on_event and its like: an event of a pool, on the home shard, from before the pool is added. The
+ * pool has logged it already.
+ */
+void pst_catalog_event(struct pst_catalog *catalog, const char *pool, enum pst_log_level level, const char *text);
+/* How many there were, by level. */
+void pst_catalog_event_counts(struct pst_catalog *catalog, uint64_t ret_counts[4]);
 
 /* ---- For metrics; pointers are valid until the shard's next turn. ---- */
 

@@ -28,6 +28,7 @@
 struct opening {
 	struct pst_env *env;
 	const struct pst_daemon_config *config;
+	struct pst_store_config store;
 	char *detail;
 	size_t detail_bytes;
 };
@@ -64,11 +65,10 @@ static pst_err await(struct opening *o, struct await *a)
 
 static pst_err store_open(struct opening *o, const char *path, struct pst_pool **ret_pool)
 {
-	static const struct pst_store_config config = { 0 };
 	struct await a = { .op = { .done = awaited } };
 	pst_err err;
 
-	pst_store_open(o->env, path, &config, &a.op);
+	pst_store_open(o->env, path, &o->store, &a.op);
 	err = await(o, &a);
 	if (err == PST_E_LOCKED)
 		return say(o, err, "the pool %s is open in another process; stop that penstockd first", path);
@@ -188,13 +188,15 @@ static pst_err open_directory(struct opening *o, const char *dir, struct pst_poo
 }
 
 pst_err pst_daemon_pool_open(struct pst_env *env, const struct pst_daemon_config *config,
-			     const struct pst_daemon_pool *pool, struct pst_pool **ret_pool, char *detail,
-			     size_t detail_bytes)
+			     const struct pst_daemon_pool *pool, pst_pool_event_fn *on_event, void *event_ctx,
+			     struct pst_pool **ret_pool, char *detail, size_t detail_bytes)
 {
 	struct opening o = { .env = env, .config = config, .detail = detail, .detail_bytes = detail_bytes };
 	struct stat st;
 	pst_err err;
 
+	o.store.on_event = on_event;
+	o.store.event_ctx = event_ctx;
 	if (pool->path == NULL) {
 		err = pst_ram_pool_new(env, pool->ram_size_bytes, ret_pool);
 		return err == PST_OK ? PST_OK

@@ -33,6 +33,10 @@ struct daemon {
 	struct pst_catalog *catalog;
 	struct pst_rest *rest;
 	json_t *addresses, *listening;
+	struct pool_events {
+		struct pst_catalog *catalog;
+		const char *pool;
+	} events[PST_CATALOG_POOLS_MAX];
 	char api[128];
 	bool op_done;
 	struct pst_target_stop_op target_stop;
@@ -157,12 +161,23 @@ static void pool_added(struct pst_catalog_pool_op *op)
 	pst_container_of(op, struct add_pool, op)->done = true;
 }
 
-static int start_pool(struct daemon *d, const struct pst_daemon_pool *config)
+static void pool_event(void *ctx, enum pst_log_level level, const char *text)
 {
+	const struct pool_events *e = ctx;
+
+	pst_catalog_event(e->catalog, e->pool, level, text);
+}
+
+static int start_pool(struct daemon *d, unsigned index)
+{
+	const struct pst_daemon_pool *config = &d->config->pools[index];
 	struct add_pool add = { .op = { .name = config->name, .qos = d->config->qos, .done = pool_added } };
 	char detail[400];
-	pst_err err = pst_daemon_pool_open(d->envs[0], d->config, config, &add.op.pool, detail, sizeof(detail));
+	pst_err err;
 
+	d->events[index] = (struct pool_events){ d->catalog, config->name };
+	err = pst_daemon_pool_open(d->envs[0], d->config, config, pool_event, &d->events[index], &add.op.pool, detail,
+				   sizeof(detail));
 	if (err != PST_OK)
 		return fail(err, "%s", detail);
 	pst_catalog_add_pool(d->catalog, &add.op);
@@ -295,7 +310,7 @@ static int start(struct daemon *d)
 	if (err != PST_OK)
 		return fail(err, "no memory to start");
 	for (unsigned i = 0; i < d->config->pool_count && rc == PST_DAEMON_OK && signal_count == 0; i++)
-		rc = start_pool(d, &d->config->pools[i]);
+		rc = start_pool(d, i);
 	if (rc == PST_DAEMON_OK)
 		rc = start_listening(d);
 	return rc;

@@ -48,11 +48,12 @@ int pst_daemon_run(const struct pst_daemon_config *config);
 /* ---- daemon-pool.c ---- */
 
 /*
- * Opens one pool, formatting it where the configuration says so; runs @env meanwhile. On error @detail says what is
- * wrong with which path, and what to do.
+ * Opens one pool, formatting it where the configuration says so; runs @env meanwhile. @on_event gets what it has to say
+ * to operators until it is closed. On error @detail says what is wrong with which path, and what to do.
  */
 pst_err PST_MUST_USE pst_daemon_pool_open(struct pst_env *env, const struct pst_daemon_config *config,
-					  const struct pst_daemon_pool *pool, struct pst_pool **ret_pool, char *detail,
+					  const struct pst_daemon_pool *pool, pst_pool_event_fn *on_event,
+					  void *event_ctx, struct pst_pool **ret_pool, char *detail,
 					  size_t detail_bytes);
 
 #endif

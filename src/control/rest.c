@@ -273,9 +273,11 @@ static bool parse_query(struct request *r, char *message, size_t message_bytes)
 {
 	r->op.volume = query(r, "volume");
 	r->op.from = query(r, "from");
+	r->op.pool = query(r, "pool");
 	return query_bool(r, "force", &r->op.force, message, message_bytes) &&
 	       query_bool(r, "with_snapshots", &r->op.with_snapshots, message, message_bytes) &&
-	       query_u64(r, "offset_bytes", &r->op.offset_bytes, message, message_bytes);
+	       query_u64(r, "offset_bytes", &r->op.offset_bytes, message, message_bytes) &&
+	       query_u64(r, "since", &r->op.since, message, message_bytes);
 }
 
 static enum MHD_Result run_catalog(struct request *r, const struct route *route)
@@ -289,6 +291,7 @@ static enum MHD_Result run_catalog(struct request *r, const struct route *route)
 	r->op.kind = route->kinds[r->method];
 	r->op.object = route->object;
 	r->op.name = r->names[0];
+	r->op.sub = r->names[1];
 	r->op.done = catalog_done;
 	r->post.fn = submit_there;
 	if (!post_begin(r))
@@ -345,6 +348,17 @@ static const struct route routes[] = {
 	{ "/openapi.json", M(GET), 0, LIST, run_openapi, NULL },
 	{ "/v1/stats", M(GET), 0, LIST, run_stats, answer_stats },
 	{ "/v1/pools", M(GET), PST_CATALOG_POOL, LIST, run_catalog, answer_catalog },
+	{ "/v1/pools/{}/tasks", M(GET) | M(POST), PST_CATALOG_TASK, LIST, run_catalog, answer_catalog },
+	{ "/v1/pools/{}/tasks/{}", M(DELETE), PST_CATALOG_TASK, ONE, run_catalog, answer_catalog },
+	{ "/v1/pools/{}/devices", M(POST), PST_CATALOG_DEVICE, LIST, run_catalog, answer_catalog },
+	{ "/v1/pools/{}/grow", M(POST), PST_CATALOG_POOL, { [POST] = PST_CATALOG_SET }, run_catalog, answer_catalog },
+	{ "/v1/pools/{}/check",
+	  M(GET) | M(POST),
+	  PST_CATALOG_CHECK,
+	  { [GET] = PST_CATALOG_SHOW, [POST] = PST_CATALOG_CREATE },
+	  run_catalog,
+	  answer_catalog },
+	{ "/v1/events", M(GET), PST_CATALOG_EVENT, LIST, run_catalog, answer_catalog },
 	{ "/v1/pools/{}", M(GET), PST_CATALOG_POOL, ONE, run_catalog, answer_catalog },
 	{ "/v1/tenants", M(GET) | M(POST), PST_CATALOG_TENANT, LIST, run_catalog, answer_catalog },
 	{ "/v1/tenants/{}", M(GET) | M(PATCH) | M(DELETE), PST_CATALOG_TENANT, ONE, run_catalog, answer_catalog },

@@ -68,7 +68,7 @@ def test_tables_for_people(penstockd):
     (["snapshot", "create", "none@v"], 4, "no volume 'none'"),
     (["snapshot", "show", "none@v"], 4, "no snapshot 'none@v'"),
     (["snapshot", "list", "none"], 4, "no volume 'none'"),
-    (["snapshot", "rollback", "none@v"], 4, "no snapshot 'none@v'"),
+    (["snapshot", "rollback", "none@v"], 4, "no volume 'none'"),
     (["snapshot", "diff", "none@v", "--from", "w"], 4, "no snapshot 'none@v'"),
     (["snapshot", "delete", "none@v"], 4, "no snapshot 'none@v'"),
     (["tenant", "delete", "default"], 2, "always exists"),

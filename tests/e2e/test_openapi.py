@@ -46,7 +46,7 @@ def test_every_path_and_method(penstockd, document):
     called = set()
 
     def call(method, path, name=None, body=None, expect=None):
-        status, answer = penstockd.call(method, path.replace("{name}", name or ""), body)
+        status, answer = penstockd.call(method, path.replace("{name}", name or "").replace("{task}", "scrub"), body)
         check(document, path, method.lower(), status, answer)
         if expect:
             assert status == expect, answer
@@ -72,6 +72,18 @@ def test_every_path_and_method(penstockd, document):
     call("DELETE", "/v1/snapshots/{name}", "v@s", expect=404)
     call("GET", "/v1/snapshots/{name}/diff", "v@s", expect=404)
     call("POST", "/v1/volumes/{name}/rollback", "v", {"snapshot": "v@s"}, expect=404)
+    call("GET", "/v1/pools/{name}/tasks", "ram", expect=200)
+    call("POST", "/v1/pools/{name}/tasks", "ram", {"task": "scrub"}, 501)
+    call("POST", "/v1/pools/{name}/tasks", "ram", {"task": "dance"}, 400)
+    call("POST", "/v1/pools/{name}/tasks", "none", {"task": "scrub"}, 404)
+    call("DELETE", "/v1/pools/{name}/tasks/{task}", "ram", expect=501)
+    call("POST", "/v1/pools/{name}/devices", "ram", {"path": "/nowhere"}, 501)
+    call("POST", "/v1/pools/{name}/devices", "ram", {"path": "here"}, 400)
+    call("POST", "/v1/pools/{name}/grow", "ram", {"path": "/nowhere", "size_bytes": 1}, 501)
+    call("GET", "/v1/pools/{name}/check", "ram", expect=404)
+    call("POST", "/v1/pools/{name}/check", "ram", {"data": False}, 201)
+    call("GET", "/v1/pools/{name}/check", "ram", expect=200)
+    call("GET", "/v1/events", expect=200)
     for path in ("/healthz", "/metrics", "/openapi.json", "/v1/stats", "/v1/pools"):
         call("GET", path, expect=200)
     call("GET", "/v1/pools/{name}", "ram", expect=200)
@@ -87,7 +99,7 @@ def test_what_is_not_documented_is_not_there(penstockd, document):
     """Methods that the document leaves out are refused."""
     for path, item in document["paths"].items():
         for method in {"get", "post", "patch", "delete", "put"} - set(item):
-            assert penstockd.call(method.upper(), path.replace("{name}", "x"))[0] == 405
+            assert penstockd.call(method.upper(), path.replace("{name}", "x").replace("{task}", "x"))[0] == 405
 
 
 def test_requests_that_the_schema_refuses_are_refused(penstockd, document):
