@@ -4,6 +4,7 @@
  * the checkpoints of partition 0 when they have changed. The image is the data of slot 0 of the map.
  */
 #include "store/internal.h"
+#include "store/keys.h"
 
 #include <string.h>
 
@@ -61,6 +62,7 @@ void catalog_encode(const struct store *st, uint8_t *image)
 static pst_err version_put(struct store *st, const struct pst_version_disk *disk)
 {
 	struct svol *v = svol_by_slot(st, disk->slot);
+	bool fresh = v == NULL;
 
 	if (disk->slot == 0 || disk->slot >= PST_SLOTS_MAX || disk->block_count == 0 || disk->parent >= PST_SLOTS_MAX ||
 	    (disk->flags & ~(uint32_t)PST_VOLUME_FLAGS) != 0 || part_local(st, 0, disk->block_count) > PST_SLOT_SPAN)
@@ -69,6 +71,8 @@ static pst_err version_put(struct store *st, const struct pst_version_disk *disk
 		v = svol_new(st, disk);
 	if (v == NULL)
 		return PST_E_NOMEM;
+	if (keys_follow(st, fresh ? 0 : v->disk.key_block, disk->key_block) != PST_OK)
+		return PST_E_FORMAT;
 	v->disk = *disk;
 	v->volume.block_count = disk->block_count;
 	memcpy(v->volume.uuid, disk->uuid, 16);
@@ -152,8 +156,12 @@ pst_err catalog_replay(struct store *st, const struct pst_log_record *r, const v
 		break;
 	case PST_LOG_VOLUME_END:
 		v = svol_by_slot(st, r->slot);
-		if (v != NULL)
+		if (v != NULL) {
+			uint32_t key_block = v->disk.key_block;
+
 			svol_free(v);
+			keys_version_ended(st, key_block, 0);
+		}
 		break;
 	case PST_LOG_PUT:
 		len = strlen(key) + 1;

@@ -311,6 +311,8 @@ pst_err ck_catalog(struct ck *ck)
 
 	if (err == PST_OK)
 		err = image_read(ck);
+	if (err == PST_OK)
+		err = ck_keys_root(ck);
 	for (uint32_t i = 0; err == PST_OK && i < ck->part.log_count; i++) {
 		const struct pst_log_record *r;
 		uint32_t at = 0;
@@ -327,6 +329,8 @@ pst_err ck_catalog(struct ck *ck)
 		families(ck);
 	if (err == PST_OK)
 		err = uuids(ck);
+	if (err == PST_OK && !ck->no_catalog)
+		ck_keys(ck);
 	ck_part_close(ck);
 	return err;
 }

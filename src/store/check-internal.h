@@ -7,6 +7,7 @@
  *   check-log.c       roots and log of a partition; which records count
  *   check-catalog.c   the versions (volumes, snapshots, clones) as they are at the end of the log
  *   check-tree.c      the map as its root says, and leaves as the log leaves them
+ *   check-keys.c      key slots
  *   check-family.c    versions that share blocks: what is inherited, who owns what
  *   check-space.c     space map against what is reached
  *   check-repair.c    a partition written anew, without what is damaged
@@ -93,6 +94,8 @@ struct ck {
 	bool no_catalog;             /* it can't be read: nobody knows which slots there should be */
 	struct ck_version *versions; /* by slot */
 	uint32_t version_count, version_capacity;
+	uint32_t *root_keys; /* blocks of the key slots that the root's catalog names */
+	uint32_t root_key_count;
 	struct pst_records records;
 	struct pst_region regions[PST_REGIONS_MAX];
 	uint64_t header_bad[PST_REGIONS_MAX]; /* block of a damaged copy; 0: none */
@@ -147,6 +150,12 @@ void ck_item_apply(const struct ck_item *item, struct pst_ptr entry[PST_NODE_FAN
 /* ---- check-catalog.c ---- */
 pst_err PST_MUST_USE ck_catalog(struct ck *ck);
 struct ck_version *ck_version_find(const struct ck *ck, uint32_t slot);
+
+/* ---- check-keys.c ---- */
+/* The versions are those of the root; then: they are the last ones. Partition 0 is at work in all three. */
+pst_err PST_MUST_USE ck_keys_root(struct ck *ck);
+void ck_keys_reached(struct ck *ck); /* after the tree */
+void ck_keys(struct ck *ck);
 
 /* ---- check-tree.c ---- */
 extern const uint64_t ck_span[PST_NODE_LEVELS + 1];

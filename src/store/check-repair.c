@@ -465,6 +465,10 @@ static void rebuild(struct rebuild *r)
 		map = build(r, PST_NODE_LEVELS - 1, 0, map).ptr;
 	if (r->err != PST_OK)
 		return;
+	for (uint32_t i = 0; ck->part.index == 0 && i < ck->root_key_count; i++)
+		for (uint32_t copy = 0; copy < 2; copy++)
+			if (ck_block_ok(ck, (uint64_t)ck->root_keys[i] + copy))
+				reach(r, ck->root_keys[i] + copy);
 	pages = space_write(r, &digest);
 	if (r->err != PST_OK)
 		return;

@@ -176,6 +176,7 @@ static pst_err partition(struct ck *ck, uint32_t index, bool repair)
 	ck->told = false;
 	if (err == PST_OK) {
 		ck_tree(ck);
+		ck_keys_reached(ck);
 		ck_families(ck);
 		ck_space(ck);
 		ck->check->blocks_used += ck->part.reached_count;
@@ -190,7 +191,10 @@ static void forget(struct ck *ck)
 {
 	pst_records_done(&ck->records);
 	free(ck->versions);
+	free(ck->root_keys);
 	ck->versions = NULL;
+	ck->root_keys = NULL;
+	ck->root_key_count = 0;
 	ck->version_count = ck->version_capacity = 0;
 	ck->no_catalog = false;
 	memset(ck->header_bad, 0, sizeof(ck->header_bad));

@@ -6,6 +6,7 @@
  *   check and gather (steps of its own) -> room -> log -> applied: memory changes -> flush -> done
  */
 #include "store/bad.h"
+#include "store/keys.h"
 #include "store/space.h"
 #include "store/task.h"
 
@@ -87,8 +88,11 @@ static void control_applied(struct logged *l)
 	if (c->vol != NULL)
 		c->vol->logged_busy = false;
 	if (l->record.kind == PST_LOG_VERSION && err == PST_OK) {
+		const struct pst_version_disk *now = (const void *)c->body;
+
 		if (current(st)->kind == PST_POOL_VOLUME_CREATE)
 			pst_list_push_back(&st->volumes, &c->vol->node);
+		pst_assert(keys_follow(st, c->vol->disk.key_block, now->key_block) == PST_OK);
 		memcpy(&c->vol->disk, c->body, sizeof(c->vol->disk));
 		c->vol->volume.block_count = c->vol->disk.block_count;
 		space_volume_changed(c->vol);
@@ -231,6 +235,7 @@ static pst_err volume_gather(struct store *st, struct pst_pool_op *op)
 	struct svol *v = c->vol;
 	struct pst_version_disk disk = v->disk;
 	pst_err err = PST_OK;
+	bool log = true;
 
 	switch (op->kind) {
 	case PST_POOL_VOLUME_OPEN:
@@ -249,11 +254,17 @@ static pst_err volume_gather(struct store *st, struct pst_pool_op *op)
 	case PST_POOL_VOLUME_SET:
 		err = space_settings(st, v, &disk, op);
 		break;
+	case PST_POOL_KEY_PUT:
+	case PST_POOL_KEY_GET:
+	case PST_POOL_KEY_ERASE:
+		err = keys_op_gather(st, current(st), &disk, &log);
+		break;
 	default:
 		disk.flags |= PST_VOLUME_DELETING;
 		break;
 	}
 	memcpy(c->body, &disk, sizeof(disk));
+	c->unlogged = !log;
 	return err;
 }
 
@@ -360,6 +371,7 @@ static pst_err begin(struct store *st, struct pst_pool_op *op, uint32_t *ret_byt
 	c->sum = 0;
 	c->lba = 0;
 	c->space_checkpoint = 0;
+	c->unlogged = false;
 	c->vol = NULL;
 	*ret_bytes = sizeof(struct pst_version_disk);
 	switch (op->kind) {
@@ -374,6 +386,10 @@ static pst_err begin(struct store *st, struct pst_pool_op *op, uint32_t *ret_byt
 	case PST_POOL_TASK_START:
 	case PST_POOL_TASK_STOP:
 		return tasks_op_begin(st, op, c->body, ret_bytes);
+	case PST_POOL_KEY_PUT:
+	case PST_POOL_KEY_GET:
+	case PST_POOL_KEY_ERASE:
+		return keys_op_begin(st, op);
 	case PST_POOL_VOLUME_OPEN:
 	case PST_POOL_VOLUME_RESIZE:
 	case PST_POOL_VOLUME_DELETE:
@@ -390,6 +406,8 @@ static void fail(struct store *st, const struct pst_pool_op *op, pst_err err)
 
 	if (op->kind == PST_POOL_VOLUME_RESIZE && c->vol != NULL)
 		svol_hold(c->vol, false);
+	if (op->kind == PST_POOL_KEY_PUT)
+		keys_op_failed(st);
 	finish(st, err);
 }
 
@@ -435,6 +453,10 @@ static void control_run(struct waiter *w)
 	}
 	if (err == PST_OK && c->step == STEP_GATHER && c->vol != NULL)
 		err = volume_gather(st, op);
+	if (err == PST_OK && c->unlogged) {
+		finish(st, PST_OK);
+		return;
+	}
 	if (err == PST_OK) {
 		c->step = STEP_LOG;
 		err = room(st, grows ? c->body_bytes + 64 : 0);

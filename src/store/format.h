@@ -297,6 +297,22 @@ enum pst_log_also {
 	PST_ALSO_REPLACE = 2, /* version @lba is deleted: this one takes its place */
 };
 
+/* ---- Key slot: blocks key_block and key_block + 1 of partition 0, outside the log; see keys.c ---- */
+
+#define PST_KEY_MAGIC 0x5359454bu /* "KEYS" */
+
+struct pst_key_disk {
+	uint32_t magic;
+	uint32_t crc; /* of the block with this field 0 */
+	uint8_t pool_uuid[16];
+	uint64_t generation;  /* the higher of two intact blocks counts */
+	uint32_t block;       /* its own number in the partition */
+	uint32_t value_bytes; /* 0: erased */
+	uint8_t reserved[24];
+	uint8_t value[PST_BLOCK_BYTES - 64]; /* zeros behind value_bytes */
+};
+_Static_assert(sizeof(struct pst_key_disk) == PST_BLOCK_BYTES, "key slot");
+
 /* What a MERGE record needs beside the deleted version: see merge.c. */
 struct pst_log_merge {
 	uint32_t parent; /* slot; 0: none */

@@ -268,6 +268,23 @@ struct part {
 	uint32_t segment_count;
 };
 
+/* ---- Key slots (keys.c) ---- */
+
+struct keys;
+
+enum key_job_kind { KEY_JOB_PUT, KEY_JOB_GET, KEY_JOB_ERASE };
+
+struct key_job {
+	struct pst_list node;
+	enum key_job_kind kind;
+	uint32_t block; /* first of the two */
+	const void *value;
+	uint32_t value_bytes;
+	uint8_t *out;
+	bool erase_found;
+	struct waiter *done;
+};
+
 /* ---- Volumes and control ---- */
 
 struct svol {
@@ -287,6 +304,7 @@ struct svol {
 	bool logged_busy;
 	struct pst_version_disk log_body;
 	struct pst_io reap_io;
+	struct key_job key_job; /* wiping the slot of a deleted family */
 	struct pst_list close_node;
 	struct promise *promises; /* one for each partition, if it has a reservation (space.c) */
 };
@@ -300,6 +318,7 @@ struct control {
 	uint64_t space_checkpoint;
 	uint64_t lba; /* resize: where the search for data stands */
 	struct svol *vol;
+	bool unlogged; /* it changes no record */
 	uint64_t sum;
 	struct logged logged;
 	uint32_t body_bytes;
@@ -385,6 +404,7 @@ struct store {
 	struct pst_list runnable;                        /* waiters to run in this turn */
 	struct pst_list done_ios, done_closes, done_ops; /* completed at the end of the turn */
 	uint32_t outstanding;                            /* file operations */
+	struct keys *keys; /* made when first needed */
 	struct pst_post turn;
 	bool turn_posted, in_turn;
 	struct control control;

@@ -5,6 +5,7 @@
  * build log writes, drive checkpoints and the committer, and complete requests. It runs once per batch of events.
  */
 #include "store/bad.h"
+#include "store/keys.h"
 #include "store/space.h"
 #include "store/task.h"
 
@@ -345,6 +346,7 @@ void store_free(struct store *st)
 	}
 	free(st->parts);
 	tasks_free(st);
+	keys_free(st);
 	while (!pst_list_empty(&st->volumes))
 		svol_free(pst_container_of(st->volumes.next, struct svol, node));
 	bad_free(st);

@@ -6,6 +6,7 @@
  * discard over all of it is durable in every partition.
  */
 #include "store/bad.h"
+#include "store/keys.h"
 #include "store/space.h"
 
 #include <stdlib.h>
@@ -218,11 +219,13 @@ static void reap_ended(struct logged *l)
 {
 	struct svol *v = pst_container_of(l, struct svol, logged);
 	struct store *st = v->store;
+	uint32_t key_block = v->disk.key_block;
 
 	v->logged_busy = v->reaping = false;
 	if (st->failed != PST_OK)
 		return;
 	svol_free(v);
+	keys_version_ended(st, key_block, l->seq);
 	catalog_changed(st);
 }
 
@@ -264,11 +267,26 @@ static void reap_discarded(struct pst_io *io)
 	commit_wait(v->store, &v->close_wait);
 }
 
-void svol_reap(struct svol *v)
+static void reap_discard(struct waiter *w)
 {
-	v->reaping = true;
+	struct svol *v = pst_container_of(w, struct svol, close_wait);
+
+	if (w->err != PST_OK) {
+		v->reaping = false; /* goes on when the pool is opened again */
+		return;
+	}
 	v->reap_io = (struct pst_io){
 		.kind = PST_IO_DISCARD, .lba = 0, .block_count = v->disk.block_count, .done = reap_discarded
 	};
 	svol_io_submit(v, &v->reap_io);
+}
+
+/* The key goes first: whatever happens to the rest, nobody can read it any more. */
+void svol_reap(struct svol *v)
+{
+	v->reaping = true;
+	v->close_wait.run = reap_discard;
+	v->close_wait.err = PST_OK;
+	if (!keys_wipe_last(v, &v->close_wait))
+		reap_discard(&v->close_wait);
 }

@@ -32,6 +32,8 @@ struct ram_volume {
 	struct pst_list node; /* in pool->volumes */
 	struct ram_leaf **leaves;
 	uint64_t used_blocks;
+	uint8_t key[PST_POOL_KEY_BYTES_MAX];
+	uint32_t key_bytes; /* 0: none */
 	bool open;
 	struct pst_volume_close_op *closing;
 	struct pst_list close_node; /* in pool->closing */
@@ -350,6 +352,25 @@ static pst_err volume_resize(struct ram_volume *v, uint64_t block_count)
 	return PST_OK;
 }
 
+static pst_err key_op(struct ram_volume *v, struct pst_pool_op *op)
+{
+	if (op->kind == PST_POOL_KEY_PUT) {
+		memcpy(v->key, op->value, op->value_bytes);
+		v->key_bytes = op->value_bytes;
+		return PST_OK;
+	}
+	if (v->key_bytes == 0)
+		return PST_E_NOTFOUND;
+	if (op->kind == PST_POOL_KEY_GET) {
+		memcpy(op->key_bytes, v->key, v->key_bytes);
+		op->value_bytes = v->key_bytes;
+	} else {
+		memset(v->key, 0, sizeof(v->key));
+		v->key_bytes = 0;
+	}
+	return PST_OK;
+}
+
 static pst_err volume_op(struct ram_pool *p, struct pst_pool_op *op)
 {
 	struct ram_volume *v = find_volume(p, op->uuid);
@@ -364,6 +385,10 @@ static pst_err volume_op(struct ram_pool *p, struct pst_pool_op *op)
 		return PST_OK;
 	case PST_POOL_VOLUME_RESIZE:
 		return volume_resize(v, op->block_count);
+	case PST_POOL_KEY_PUT:
+	case PST_POOL_KEY_GET:
+	case PST_POOL_KEY_ERASE:
+		return key_op(v, op);
 	default:
 		if (v->open)
 			return PST_E_BUSY;
@@ -384,6 +409,9 @@ static void ram_pool_submit(struct pst_pool *pool, struct pst_pool_op *op)
 	case PST_POOL_VOLUME_DELETE:
 	case PST_POOL_VOLUME_RESIZE:
 	case PST_POOL_VOLUME_OPEN:
+	case PST_POOL_KEY_PUT:
+	case PST_POOL_KEY_GET:
+	case PST_POOL_KEY_ERASE:
 		op->err = volume_op(p, op);
 		break;
 	case PST_POOL_RECORD_PUT:

@@ -230,6 +230,31 @@ static void records_list_in_order(void **state)
 	assert_string_equal(seen.keys, "v/a=a v/b=b ");
 }
 
+/* A key slot keeps what was put last, until it is erased; it is its volume's own. */
+static void key_slots_keep_the_last(void **state)
+{
+	struct fixture *f = *state;
+	struct pst_volume *v = make_volume(f, 1, 10);
+	uint8_t buf[PST_POOL_KEY_BYTES_MAX];
+	struct pst_pool_op put = { .kind = PST_POOL_KEY_PUT, .uuid = { 1 }, .value = "first", .value_bytes = 5 };
+	struct pst_pool_op get = { .kind = PST_POOL_KEY_GET, .uuid = { 1 }, .key_bytes = buf };
+	struct pst_pool_op erase = { .kind = PST_POOL_KEY_ERASE, .uuid = { 1 } };
+
+	assert_int_equal(pool_call(f, &get), PST_E_NOTFOUND);
+	assert_int_equal(pool_call(f, &put), PST_OK);
+	put.value = "2nd";
+	put.value_bytes = 3;
+	assert_int_equal(pool_call(f, &put), PST_OK);
+	assert_int_equal(pool_call(f, &get), PST_OK);
+	assert_int_equal(get.value_bytes, 3);
+	assert_memory_equal(buf, "2nd", 3);
+	assert_int_equal(pool_call(f, &erase), PST_OK);
+	assert_int_equal(pool_call(f, &get), PST_E_NOTFOUND);
+	put.uuid[0] = 2;
+	assert_int_equal(pool_call(f, &put), PST_E_NOTFOUND);
+	close_volume(f, v);
+}
+
 /* Each rule acts on its range and count only; the caller sees exactly the injected error. */
 static void faults_act_as_told(void **state)
 {
@@ -304,6 +329,7 @@ int main(void)
 		CASE(open_volume_is_busy),
 		CASE(resize_keeps_data),
 		CASE(records_list_in_order),
+		CASE(key_slots_keep_the_last),
 		CASE(faults_act_as_told),
 		CASE(fault_slots_run_out_gracefully),
 	};
