@@ -458,6 +458,7 @@ static void rebuild(struct rebuild *r)
 {
 	struct ck *ck = r->ck;
 	struct pst_ptr map = ck->part.root.map;
+	uint64_t before = ck->check->repaired;
 	uint32_t digest;
 	bool pages;
 
@@ -476,6 +477,8 @@ static void rebuild(struct rebuild *r)
 	    r->reached_count == ck->part.root.used_blocks)
 		return;
 	root_write(r, map, digest);
+	if (r->err == PST_OK && r->counts == 0 && ck->check->repaired == before)
+		ck_repaired(ck, "partition %u: what its root says of the space map put right", ck->part.index);
 	if (r->err == PST_OK && r->counts > 0)
 		ck_repaired(ck, "partition %u: counts put right in %llu nodes", ck->part.index,
 			    (unsigned long long)r->counts);

@@ -151,6 +151,15 @@ void ck_entry_last(struct ck *ck, uint32_t slot, uint64_t local)
 	}
 }
 
+/* Is it a live volume that shares with none? Then nothing of it may be marked as its parent's. */
+static bool alone(const struct ck *ck, uint32_t slot)
+{
+	const struct ck_version *v = ck_version_find(ck, slot);
+
+	return !ck_slot_shares(ck, slot) &&
+	       (v == NULL || (v->disk.flags & (PST_VOLUME_SNAPSHOT | PST_VOLUME_DELETING | PST_VOLUME_PENDING)) == 0);
+}
+
 static void leaf_last(struct ck *ck, uint64_t leaf, const struct pst_ptr base[PST_NODE_FANOUT])
 {
 	struct ck_part *p = &ck->part;
@@ -178,7 +187,7 @@ static void leaf_last(struct ck *ck, uint64_t leaf, const struct pst_ptr base[PS
 			continue;
 		}
 		ck_entry_last(ck, slot, local + i);
-		if (pst_ptr_inherited(entry[i]))
+		if (pst_ptr_inherited(entry[i]) && alone(ck, slot))
 			ck_finding(ck, "%s: marked as its parent's, but it has none: its block %u will never be freed",
 				   ck_place(ck, slot, local + i, 1, place), block);
 		ck_own(ck, slot, local + i, entry[i]);
@@ -251,6 +260,19 @@ static void lost_below(struct ck *ck, unsigned level, uint64_t child)
 
 static struct sums walk(struct ck *ck, unsigned level, uint64_t index, struct pst_ptr ptr);
 
+static void mark_alone(struct ck *ck, unsigned level, uint64_t index, struct pst_ptr ptr)
+{
+	char place[CK_PLACE_BYTES];
+
+	if (pst_ptr_inherited(ptr) && (level > PST_NODE_LEVEL_VOLUME ||
+				       alone(ck, (uint32_t)(index * ck_span[level] / ck_span[PST_NODE_LEVEL_VOLUME]))))
+		ck_finding(
+		    ck,
+		    "%s: a pointer in its node of level %u is marked as its parent's, but it has none: what is below "
+		    "will never be freed",
+		    ck_node_place(ck, level, index, place), level);
+}
+
 static struct sums entries(struct ck *ck, unsigned level, uint64_t index, const struct pst_node_disk *node)
 {
 	struct sums s = { .known = true };
@@ -261,6 +283,8 @@ static struct sums entries(struct ck *ck, unsigned level, uint64_t index, const 
 		if (node->entry[i].block == 0)
 			continue;
 		s.used++;
+		if (level > 0)
+			mark_alone(ck, level, index, node->entry[i]);
 		if (pst_ptr_block(node->entry[i]) == PST_PTR_LOST) {
 			lost_below(ck, level, index * PST_NODE_FANOUT + i);
 			continue;

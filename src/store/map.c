@@ -11,6 +11,9 @@
  * Sharing (docs/snapshots.md): a node whose pointer is marked PST_PTR_INHERITED is the parent version's too. Changing
  * it means a copy: it leaves its block to the parent, and all of its entries become inherited. A dirty node is
  * therefore never inherited, nor is anything above it.
+ *
+ * PST_PTR_LOST stands where a repair has given something up: reads of it fail, until it is written or discarded. It is
+ * an entry that has no block and counts as no data. A lost node is made up when it is needed: all below it is lost.
  */
 #include "store/internal.h"
 
@@ -60,16 +63,17 @@ void map_inherit_all(struct pst_node_disk *data)
 			data->entry[i].block |= PST_PTR_INHERITED;
 }
 
-/* Its parent is dirty. If the parent version holds this node too, it becomes a copy of its own. */
+/* Its parent is dirty. If the parent version holds this node too, or it was lost, it becomes a node of its own. */
 static void unshare(struct node *n)
 {
 	struct pst_ptr *ptr = &n->parent->data->entry[n->index % PST_NODE_FANOUT];
 
-	if (!pst_ptr_inherited(*ptr))
+	if (pst_ptr_inherited(*ptr))
+		map_inherit_all(n->data);
+	else if (ptr->block != PST_PTR_LOST)
 		return;
 	*ptr = (struct pst_ptr){ .block = PST_PTR_PENDING };
 	n->block = 0;
-	map_inherit_all(n->data);
 }
 
 void map_dirty(struct node *n)
@@ -144,6 +148,7 @@ int map_set(struct node *leaf, uint32_t i, uint32_t block, uint32_t crc, uint32_
 	struct pst_alloc *a = &leaf->part->alloc;
 	struct pst_ptr *ptr;
 	int mapped, own;
+	bool lost;
 
 	*ret_free = 0;
 	if (block == 0 && leaf->data->entry[i].block == 0)
@@ -154,16 +159,17 @@ int map_set(struct node *leaf, uint32_t i, uint32_t block, uint32_t crc, uint32_
 	}
 	map_dirty(leaf); /* now the entry says whether it is inherited */
 	ptr = &leaf->data->entry[i];
-	mapped = (block != 0) - (ptr->block != 0);
+	lost = pst_ptr_block(*ptr) == PST_PTR_LOST;
+	leaf->data->used += (uint32_t)(block != 0) - (uint32_t)(ptr->block != 0);
+	mapped = (block != 0) - (ptr->block != 0 && !lost);
 	own = block != 0;
-	if (ptr->block != 0 && !pst_ptr_inherited(*ptr) && ptr->block != PST_PTR_LOST) {
+	if (ptr->block != 0 && !pst_ptr_inherited(*ptr) && !lost) {
 		*ret_free = ptr->block;
 		own--;
 		if (!pst_alloc_unuse(a, ptr->block))
 			*ret_damaged = true;
 	}
 	*ptr = (struct pst_ptr){ block, block != 0 ? crc : 0 };
-	leaf->data->used = (uint32_t)((int)leaf->data->used + mapped);
 	for (struct node *n = leaf; n->level <= PST_NODE_LEVEL_VOLUME; n = n->parent) {
 		n->data->data_blocks = (uint64_t)((int64_t)n->data->data_blocks + mapped);
 		if (n->level == PST_NODE_LEVEL_VOLUME)
@@ -249,6 +255,24 @@ static void load(struct node *n, struct pst_ptr ptr)
 	part_submit(p, &n->op, n->block);
 }
 
+/*
+ * A node in place of one that was lost. Beyond the volume's end there was nothing; while the pool is being recovered
+ * the end may not be known yet, and then what is added to the volume later has to be written before it can be read.
+ */
+static void make_lost(struct node *n)
+{
+	uint32_t slot = (uint32_t)(n->index / (span[PST_NODE_LEVEL_VOLUME] / span[n->level]));
+	const struct svol *v = svol_by_slot(n->part->store, slot);
+	uint64_t end = v != NULL ? part_local(n->part->store, n->part->index, v->disk.block_count) : PST_SLOT_SPAN;
+	uint64_t each = n->level > 0 ? span[n->level - 1] * PST_NODE_FANOUT : 1;
+	uint64_t first = map_index_in_version(n->level, n->index) * each * PST_NODE_FANOUT;
+
+	for (uint32_t i = 0; i < PST_NODE_FANOUT && first + i * each < end; i++) {
+		n->data->entry[i].block = PST_PTR_LOST;
+		n->data->used++;
+	}
+}
+
 pst_err map_open(struct part *p, struct pst_ptr ptr, struct waiter *w)
 {
 	p->root = cache_add(p->store, p, PST_NODE_LEVELS - 1, 0, NULL);
@@ -283,10 +307,6 @@ static enum map_result child_get(struct node *n, uint64_t leaf_index, bool creat
 	ptr = n->data->entry[index % PST_NODE_FANOUT];
 	if (ptr.block == 0 && !create)
 		return MAP_HOLE;
-	if (pst_ptr_block(ptr) == PST_PTR_LOST) {
-		w->err = PST_E_CHECKSUM;
-		return MAP_ERROR;
-	}
 	child = cache_add(st, p, level, index, n);
 	if (child == NULL) {
 		drop_empty(n);
@@ -295,7 +315,9 @@ static enum map_result child_get(struct node *n, uint64_t leaf_index, bool creat
 		store_schedule(st);
 		return MAP_WAIT;
 	}
-	if (ptr.block != 0) {
+	if (pst_ptr_block(ptr) == PST_PTR_LOST) {
+		make_lost(child);
+	} else if (ptr.block != 0) {
 		load(child, ptr);
 	} else {
 		map_dirty(child);

@@ -1,0 +1,363 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The checker against damage: a thousand pieces planted into images of pools with snapshots and clones, closed in order
+ * and crashed; then repair, and a store that opens what was repaired.
+ *
+ * test-check [COUNT [SEED]] plants so many (1,000).
+ */
+#include "plant.h"
+#include "store-rig.h"
+
+#include "store/check.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define B PST_BLOCK_BYTES
+#define IMAGES 6u
+#define VOLUME_BLOCKS 1500u
+#define TEXTS_BYTES 65536u
+
+static unsigned plant_count = 1000;
+static uint64_t plant_seed = 1;
+
+/* ---- Images ---- */
+
+struct disk_image {
+	uint8_t *bytes;
+	uint64_t blocks;
+	bool clean;
+};
+
+static struct disk_image images[IMAGES];
+
+static pst_err version(struct rig *r, enum pst_pool_op_kind kind, uint8_t of, uint8_t fresh)
+{
+	struct pst_snapshot_member member = { .volume = { of }, .snapshot = { fresh } };
+	struct pst_pool_op op = {
+		.kind = kind, .uuid = { of }, .other = { fresh }, .members = &member, .member_count = 1
+	};
+
+	pst_err err = rig_pool(r, op);
+
+	return err == PST_E_UNSUPPORTED ? PST_OK : err;
+}
+
+static void scribble(struct rig *r, struct pst_prng *prng, unsigned writes)
+{
+	for (unsigned i = 0; i < writes; i++) {
+		unsigned v = (unsigned)pst_prng_below(prng, RIG_VOLUMES);
+		uint64_t lba = pst_prng_below(prng, VOLUME_BLOCKS - 16), count = 1 + pst_prng_below(prng, 12);
+
+		if (r->volumes[v] == NULL)
+			continue;
+		if (pst_prng_chance(prng, 1, 12))
+			assert_int_equal(rig_io(r, v, PST_IO_DISCARD, lba, count, NULL), PST_OK);
+		else
+			assert_int_equal(rig_fill(r, v, lba, count, (uint8_t)pst_prng_next(prng)), PST_OK);
+	}
+}
+
+/* Volumes 0 and 1 with snapshots of theirs between writes, volume 3 a clone. Odd ones end in a crash. */
+static struct disk_image image_make(uint64_t seed)
+{
+	struct rig *r = rig_new(seed, (uint64_t)14 << 20, 2);
+	struct disk_image image = { .clean = seed % 2 == 0 };
+	struct pst_prng prng;
+
+	pst_prng_init(&prng, seed);
+	rig_start(r);
+	for (unsigned v = 0; v < 2; v++)
+		rig_create(r, v, VOLUME_BLOCKS);
+	scribble(r, &prng, 60);
+	for (uint8_t s = 0; s < 4; s++) {
+		assert_int_equal(version(r, PST_POOL_SNAPSHOT, (uint8_t)(1 + s % 2), (uint8_t)(100 + s)), PST_OK);
+		scribble(r, &prng, 12);
+	}
+	assert_int_equal(version(r, PST_POOL_CLONE, 100, 4), PST_OK);
+	rig_stop(r);
+	rig_start(r);
+	scribble(r, &prng, 30);
+	if (image.clean) {
+		rig_stop(r);
+	} else {
+		for (unsigned i = 0; i < 6; i++) {
+			scribble(r, &prng, 10);
+			assert_int_equal(rig_io(r, 0, PST_IO_FLUSH, 0, 0, NULL), PST_OK);
+		}
+		rig_power(r);
+	}
+	image.blocks = pst_sim_disk_size(r->node, RIG_PATH) / B;
+	image.bytes = malloc(image.blocks * B);
+	assert_true(pst_sim_disk_peek(r->node, RIG_PATH, 0, image.bytes, image.blocks * B));
+	rig_free(r);
+	return image;
+}
+
+static uint8_t *image_copy(const struct disk_image *image)
+{
+	uint8_t *bytes = malloc(image->blocks * B);
+
+	memcpy(bytes, image->bytes, image->blocks * B);
+	return bytes;
+}
+
+static int make_all(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < IMAGES; i++)
+		images[i] = image_make(i + 1);
+	return 0;
+}
+
+/* ---- The checker on an image ---- */
+
+struct looking {
+	uint8_t *bytes;
+	uint64_t blocks;
+	uint64_t writes_left; /* then the power goes */
+	char texts[TEXTS_BYTES];
+};
+
+static pst_err mem_read(void *ctx, uint32_t device, uint64_t block, void *buf)
+{
+	struct looking *l = ctx;
+
+	if (device != 0 || block >= l->blocks)
+		return PST_E_RANGE;
+	memcpy(buf, l->bytes + block * B, B);
+	return PST_OK;
+}
+
+static pst_err mem_write(void *ctx, uint32_t device, uint64_t block, const void *buf)
+{
+	struct looking *l = ctx;
+
+	if (device != 0 || block >= l->blocks)
+		return PST_E_RANGE;
+	if (l->writes_left == 0)
+		return PST_E_IO;
+	l->writes_left--;
+	memcpy(l->bytes + block * B, buf, B);
+	return PST_OK;
+}
+
+static pst_err mem_flush(void *ctx)
+{
+	return ((struct looking *)ctx)->writes_left == 0 ? PST_E_IO : PST_OK;
+}
+
+static void tell(void *ctx, bool repaired, const char *text)
+{
+	struct looking *l = ctx;
+	size_t used = strlen(l->texts);
+
+	snprintf(l->texts + used, sizeof(l->texts) - used, "  %s%s\n", repaired ? "repaired: " : "", text);
+}
+
+static struct looking looking;
+
+static pst_err look_at(uint8_t *bytes, uint64_t blocks, bool repair, uint64_t writes, struct pst_check *check)
+{
+	struct pst_check_io io = { .ctx = &looking,
+				   .devices = 1,
+				   .blocks = blocks,
+				   .read = mem_read,
+				   .write = mem_write,
+				   .flush = mem_flush };
+	char detail[200];
+	pst_err err;
+
+	looking = (struct looking){ .bytes = bytes, .blocks = blocks, .writes_left = writes };
+	*check =
+	    (struct pst_check){ .data = true, .repair = repair, .cut_log = repair, .finding = tell, .ctx = &looking };
+	err = pst_check_pool(&io, check, detail);
+	if (err != PST_OK)
+		tell(&looking, false, detail);
+	return err;
+}
+
+/* ---- Tests ---- */
+
+/* Images that no damage was planted in: nothing is found, and repair writes nothing. */
+static void sound_images_give_no_finding(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < IMAGES; i++) {
+		uint8_t *bytes = image_copy(&images[i]);
+		struct pst_check check;
+
+		assert_int_equal(look_at(bytes, images[i].blocks, true, UINT64_MAX, &check), PST_OK);
+		if (check.findings + check.repaired > 0)
+			print_error("image %u:\n%s", i, looking.texts);
+		assert_int_equal(check.findings + check.repaired, 0);
+		assert_memory_equal(bytes, images[i].bytes, images[i].blocks * B);
+		assert_true(check.data_read > 200 && check.nodes_read > 20);
+		free(bytes);
+	}
+}
+
+static bool planted(unsigned n, struct plant_image *im, struct pst_prng *prng, char what[160],
+		    enum plant_kind *ret_kind)
+{
+	const struct disk_image *image = &images[pst_prng_below(prng, IMAGES)];
+
+	*ret_kind = n % PLANT_KINDS;
+	plant_image_init(im, image_copy(image), image->blocks);
+	for (unsigned tries = 0; tries < 200; tries++)
+		if (plant(im, *ret_kind, prng, what))
+			return true;
+	plant_image_done(im);
+	return false;
+}
+
+/* A thousand pieces of damage of all kinds, a thousand times at least one finding. */
+static void every_piece_of_damage_is_found(void **state)
+{
+	unsigned by_kind[PLANT_KINDS] = { 0 }, missed = 0, done = 0;
+	struct pst_prng prng;
+
+	(void)state;
+	pst_prng_init(&prng, plant_seed);
+	for (unsigned n = 0; done < plant_count; n++) {
+		struct plant_image im;
+		struct pst_check check;
+		enum plant_kind kind;
+		char what[160];
+
+		assert_true(n < 20 * plant_count + 1000);
+		if (!planted(n, &im, &prng, what, &kind))
+			continue;
+		done++;
+		by_kind[kind]++;
+		if (look_at(im.bytes, im.blocks, false, 0, &check) == PST_OK && check.findings == 0) {
+			missed++;
+			print_error("not found: %s: %s\n", plant_name(kind), what);
+		}
+		plant_image_done(&im);
+	}
+	for (unsigned k = 0; k < PLANT_KINDS; k++) {
+		print_message("%s %u%s", plant_name(k), by_kind[k], k + 1 < PLANT_KINDS ? ", " : "\n");
+		assert_true(by_kind[k] >= plant_count / PLANT_KINDS / 3);
+	}
+	assert_int_equal(missed, 0);
+}
+
+/* What a repair can put right without asking. The others need a decision, or the catalog. */
+static bool repairable(enum plant_kind kind, const struct plant_image *im, const char *what)
+{
+	(void)im;
+	if (kind == PLANT_MARK || kind == PLANT_CATALOG || kind == PLANT_USED_TWICE)
+		return false;
+	return strstr(what, "(catalog)") == NULL;
+}
+
+static void open_repaired(const struct plant_image *im, uint64_t *ret_errors)
+{
+	struct rig *r = rig_new(99, im->blocks * B, 2);
+	uint8_t *buf = aligned_alloc(B, B);
+
+	assert_true(pst_sim_disk_poke(r->node, RIG_PATH, 0, im->bytes, im->blocks * B));
+	rig_start(r);
+	*ret_errors = 0;
+	for (unsigned v = 0; v < RIG_VOLUMES; v++) {
+		for (uint64_t lba = 0; r->volumes[v] != NULL && lba < VOLUME_BLOCKS; lba++) {
+			pst_err err = rig_io(r, v, PST_IO_READ, lba, 1, buf);
+
+			assert_true(err == PST_OK || err == PST_E_CHECKSUM);
+			if (err == PST_OK)
+				continue;
+			*ret_errors += 1;
+			assert_int_equal(rig_fill(r, v, lba, 1, 7), PST_OK);
+			assert_int_equal(rig_byte(r, v, lba), 7);
+		}
+	}
+	rig_stop(r);
+	rig_free(r);
+	free(buf);
+}
+
+/*
+ * After a repair a second look finds nothing, and the pool opens; what was lost reads as an error until it is written.
+ */
+static void repaired_pools_open(void **state)
+{
+	unsigned opened = 0, lost = 0;
+	struct pst_prng prng;
+
+	(void)state;
+	pst_prng_init(&prng, plant_seed + 1);
+	for (unsigned n = 0; opened < PST_MAX(plant_count / 20, 20u); n++) {
+		struct plant_image im;
+		struct pst_check check;
+		enum plant_kind kind;
+		uint64_t errors;
+		char what[160];
+
+		if (!planted(n, &im, &prng, what, &kind))
+			continue;
+		if (!repairable(kind, &im, what) || look_at(im.bytes, im.blocks, true, UINT64_MAX, &check) != PST_OK ||
+		    strstr(looking.texts, "catalog") != NULL) {
+			plant_image_done(&im);
+			continue;
+		}
+		if (check.left > 0)
+			print_error("%s: %s:\n%s", plant_name(kind), what, looking.texts);
+		assert_int_equal(check.left, 0);
+		assert_true(check.repaired > 0);
+		open_repaired(&im, &errors);
+		opened++;
+		lost += errors > 0;
+		plant_image_done(&im);
+	}
+	assert_true(lost > 3);
+}
+
+/* Repair is cut short after any write: the damage is there still or gone, nothing else is worse, and it can be
+ * repeated. */
+static void repair_may_be_cut_short(void **state)
+{
+	struct pst_prng prng;
+
+	(void)state;
+	pst_prng_init(&prng, plant_seed + 2);
+	for (unsigned n = 0; n < 40; n++) {
+		struct plant_image im;
+		struct pst_check check;
+		enum plant_kind kind;
+		char what[160];
+
+		if (!planted(n, &im, &prng, what, &kind))
+			continue;
+		if (repairable(kind, &im, what)) {
+			(void)look_at(im.bytes, im.blocks, true, pst_prng_below(&prng, 12), &check);
+			if (look_at(im.bytes, im.blocks, true, UINT64_MAX, &check) == PST_OK &&
+			    strstr(looking.texts, "catalog") == NULL) {
+				if (check.left > 0)
+					print_error("%s: %s:\n%s", plant_name(kind), what, looking.texts);
+				assert_int_equal(check.left, 0);
+			}
+		}
+		plant_image_done(&im);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(sound_images_give_no_finding),
+		cmocka_unit_test(every_piece_of_damage_is_found),
+		cmocka_unit_test(repaired_pools_open),
+		cmocka_unit_test(repair_may_be_cut_short),
+	};
+
+	if (argc > 1)
+		plant_count = (unsigned)strtoul(argv[1], NULL, 0);
+	if (argc > 2)
+		plant_seed = strtoull(argv[2], NULL, 0);
+	return cmocka_run_group_tests(tests, make_all, NULL);
+}
