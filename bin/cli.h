@@ -19,6 +19,8 @@ enum cli_exit {
 	CLI_NO_SPACE = 6,      /* pool, quota or disk is full */
 	CLI_UNSUPPORTED = 7,   /* this machine can't; `penstock doctor` says why */
 	CLI_STEP_FAILED = 8,   /* a pipeline step failed after its retries */
+	CLI_REPAIRED = 10,     /* `pool check --repair`: there was damage, and none is left */
+	CLI_DAMAGED = 11,      /* `pool check`: there is damage */
 	CLI_INTERRUPTED = 130, /* Ctrl-C; everything that was started has been ended */
 };
 

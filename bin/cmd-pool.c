@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Pools come from penstockd's command line; this only shows them. */
-#include "cli-object.h"
+#include "cmd-pool.h"
 
 static const struct cli_column columns[] = {
 	{ "NAME", "name" },
@@ -16,6 +16,7 @@ static const struct cli_column columns[] = {
 static const struct cli_object_verb verbs[] = {
 	{ "list", "list pools", cli_object_list },
 	{ "show", "show one pool", cli_object_show },
+	{ "check", "check a pool, and repair one that nobody uses", cmd_pool_check },
 	{ NULL },
 };
 
