@@ -358,6 +358,7 @@ static void close_run(struct store *st)
 	}
 	for (uint32_t i = 0; i < st->part_count; i++)
 		pst_timer_disarm(st->pool.env, &st->parts[i].cp.retry);
+	pst_timer_disarm(st->pool.env, &st->space.pause_end);
 	finish(st, PST_OK);
 }
 

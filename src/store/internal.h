@@ -158,6 +158,7 @@ struct piece {
 
 /* In pst_io.scratch: 0 is the volume. */
 #define IO_DONE_BLOCKS 1 /* of a write that was paused: done before */
+#define IO_PAUSED_NS 2   /* when it was paused first; 0: it was not */
 
 struct req {
 	struct waiter wait;
@@ -352,8 +353,10 @@ struct growth;
 struct space {
 	uint32_t reserving; /* volumes with promises */
 	uint32_t paused;    /* writes */
-	bool full;          /* has been said */
-	unsigned alert;     /* thresholds that are passed */
+	uint64_t pause_ns;  /* for at most so long */
+	struct pst_timer pause_end;
+	bool full;      /* has been said */
+	unsigned alert; /* thresholds that are passed */
 	uint8_t alerts[PST_SPACE_ALERTS];
 	struct waiter load, *load_done;
 	struct pst_list *load_at;

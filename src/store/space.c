@@ -24,6 +24,8 @@
 #include <string.h>
 
 #define ALERT_HYSTERESIS_PERCENT 2u
+#define PAUSE_S_DEFAULT 60u
+#define PAUSE_CHECKS 16u /* in the longest pause */
 
 /* ---- Reservations ---- */
 
@@ -232,12 +234,6 @@ bool space_full(struct part *p, const struct svol *v)
 	return (v->disk.flags & PST_VOLUME_PAUSE) != 0 && v->closing == NULL && !st->closing;
 }
 
-void space_pause(struct part *p, struct pst_io *io)
-{
-	pst_list_push_back(&p->paused, &io->node);
-	p->store->space.paused++;
-}
-
 static struct svol *volume_of(const struct pst_io *io)
 {
 	struct svol *v;
@@ -246,7 +242,8 @@ static struct svol *volume_of(const struct pst_io *io)
 	return v;
 }
 
-void space_cancel(struct store *st, const struct svol *v)
+/* Paused writes of @v (NULL: of any volume) that were paused before @before_ns end. */
+static void cancel(struct store *st, const struct svol *v, uint64_t before_ns)
 {
 	for (uint32_t i = 0; i < st->part_count; i++) {
 		struct pst_list keep, *l;
@@ -255,7 +252,7 @@ void space_cancel(struct store *st, const struct svol *v)
 		while ((l = pst_list_pop_front(&st->parts[i].paused)) != NULL) {
 			struct pst_io *io = pst_container_of(l, struct pst_io, node);
 
-			if (v != NULL && volume_of(io) != v) {
+			if ((v != NULL && volume_of(io) != v) || io->scratch[IO_PAUSED_NS] >= before_ns) {
 				pst_list_push_back(&keep, l);
 				continue;
 			}
@@ -264,6 +261,36 @@ void space_cancel(struct store *st, const struct svol *v)
 		}
 		pst_list_splice(&st->parts[i].paused, &keep);
 	}
+}
+
+void space_cancel(struct store *st, const struct svol *v)
+{
+	cancel(st, v, UINT64_MAX);
+}
+
+/* A look at all of them, now and then, as long as there are any. */
+static void pause_check(struct pst_timer *timer)
+{
+	struct store *st = pst_container_of(timer, struct store, space.pause_end);
+	uint64_t now_ns = pst_env_now_ns(st->pool.env), pause_ns = st->space.pause_ns;
+
+	if (now_ns > pause_ns)
+		cancel(st, NULL, now_ns - pause_ns);
+	if (st->space.paused > 0)
+		pst_timer_arm(st->pool.env, timer, now_ns + pause_ns / PAUSE_CHECKS);
+}
+
+void space_pause(struct part *p, struct pst_io *io)
+{
+	struct store *st = p->store;
+	uint64_t now_ns = pst_env_now_ns(st->pool.env);
+
+	if (io->scratch[IO_PAUSED_NS] == 0)
+		io->scratch[IO_PAUSED_NS] = now_ns;
+	pst_list_push_back(&p->paused, &io->node);
+	st->space.paused++;
+	if (!pst_timer_armed(&st->space.pause_end))
+		pst_timer_arm(st->pool.env, &st->space.pause_end, now_ns + st->space.pause_ns / PAUSE_CHECKS);
 }
 
 /* What has been freed is not free before a flush, nodes of the map not before a checkpoint: nobody else may ask for it.
@@ -354,4 +381,6 @@ void space_init(struct store *st, const struct pst_store_config *config)
 	const uint8_t *alerts = config->space_alerts[0] > 0 ? config->space_alerts : defaults;
 
 	memcpy(st->space.alerts, alerts, sizeof(st->space.alerts));
+	st->space.pause_ns = (uint64_t)(config->pause_s > 0 ? config->pause_s : PAUSE_S_DEFAULT) * 1000000000u;
+	pst_timer_init(&st->space.pause_end, pause_check);
 }

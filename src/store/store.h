@@ -17,11 +17,12 @@ struct pst_store_config {
 	uint32_t io_depth_max;         /* volume requests in flight inside the store; 0: 1024; more wait */
 	pst_pool_event_fn *on_event;   /* NULL: events only go to the log */
 	void *event_ctx;
-	uint8_t
-	    space_alerts[PST_SPACE_ALERTS]; /* percent used at which to say so, ascending; 0: none; all 0: 80, 90, 95 */
-	const char *const
-	    *device_paths;          /* where to look for further devices of the pool that are not where they were */
-	uint32_t device_path_count; /* read until the open is done */
+	/* Percent used at which to say so, ascending; 0: none. All 0: 80, 90, 95. */
+	uint8_t space_alerts[PST_SPACE_ALERTS];
+	uint32_t pause_s; /* the longest that a write pauses in a full pool; 0: 60 */
+	/* Where to look for further devices of the pool that are not where they were; read until the open is done. */
+	const char *const *device_paths;
+	uint32_t device_path_count;
 };
 
 struct pst_store_op {

@@ -202,7 +202,7 @@ static void volume_submit(struct pst_volume *volume, struct pst_io *io)
 	struct svol *v = pst_container_of(volume, struct svol, volume);
 
 	pst_assert(v->open && v->closing == NULL);
-	io->scratch[IO_DONE_BLOCKS] = 0;
+	io->scratch[IO_DONE_BLOCKS] = io->scratch[IO_PAUSED_NS] = 0;
 	svol_io_submit(v, io);
 }
 

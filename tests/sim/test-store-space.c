@@ -692,13 +692,22 @@ static void paused_writes_hold_nothing(void **state)
 					  .done = on_paused };
 		pst_volume_submit(w->volume, &ios[i]);
 	}
-	pst_sim_run_for(w->sim, 30 * SECOND);
+	pst_sim_run_for(w->sim, 20 * SECOND);
 	done = paused_done;
 	assert_true(done < 40);
 	assert_int_equal(io_run(w, PST_IO_DISCARD, 0, 200, NULL), PST_OK);
-	pst_sim_run_for(w->sim, 30 * SECOND);
+	pst_sim_run_for(w->sim, 20 * SECOND);
 	assert_in_range(paused_done - done, 150, 210);
-	/* Closing the volume cancels the rest. */
+	assert_int_equal(ios[1400].err, PST_OK); /* not answered yet */
+	/* The pause is bounded; then the same once more, and closing the volume cancels them. */
+	pst_sim_run_for(w->sim, 30 * SECOND);
+	assert_int_equal(paused_done, PST_ARRAY_COUNT(ios));
+	assert_int_equal(ios[1400].err, PST_E_CANCELLED);
+	paused_done = 1400;
+	for (unsigned i = 1400; i < PST_ARRAY_COUNT(ios); i++)
+		pst_volume_submit(w->volume, &ios[i]);
+	pst_sim_run_for(w->sim, SECOND);
+	assert_int_equal(paused_done, 1400);
 	w->done = false;
 	w->close.done = on_close;
 	pst_volume_close(w->volume, &w->close);
