@@ -20,6 +20,10 @@ static const char help[] = "usage: penstockd --pool PATH | --ram SIZE [OPTION]..
 			   "  --pool-size SIZE         size of a pool that is made (default: half of the free\n"
 			   "                           space, at most 64Gi)\n"
 			   "  --format                 write a new pool to a file or device that holds none\n"
+			   "  --device PATH            where else to look for a device that was added to a pool, if\n"
+			   "                           it is not where it was; repeatable\n"
+			   "  --space-alerts P[,P...]  percent of a pool in use at which to say so, at most 3,\n"
+			   "                           ascending (default 80,90,95)\n"
 			   "  --ram [NAME=]SIZE        a pool in memory, gone when the daemon ends (name: ram)\n"
 			   "  --listen ADDR[:PORT]     where hosts connect; repeatable; port 0 takes any\n"
 			   "                           (default 127.0.0.1:4420)\n"
@@ -141,6 +145,29 @@ static void add_listen(struct pst_daemon_config *c, const char *text)
 	c->listen_count++;
 }
 
+static void take_alerts(struct pst_daemon_config *c, const char *text)
+{
+	unsigned count = 0, last = 0;
+	const char *at = text;
+
+	memset(c->space_alerts, 0, sizeof(c->space_alerts));
+	for (;;) {
+		char *end;
+		unsigned long v = strtoul(at, &end, 10);
+
+		if (at[0] < '0' || at[0] > '9' || v <= last || v > 100 || count == PST_DAEMON_SPACE_ALERTS)
+			break;
+		c->space_alerts[count++] = (uint8_t)(last = (unsigned)v);
+		if (*end == '\0')
+			return;
+		if (*end != ',')
+			break;
+		at = end + 1;
+	}
+	usage("--space-alerts needs up to %u ascending percentages such as 80,90,95, not '%s'", PST_DAEMON_SPACE_ALERTS,
+	      text);
+}
+
 static const char *api_path(const char *text)
 {
 	if (strncmp(text, "unix:", 5) != 0 || text[5] == '\0')
@@ -160,6 +187,8 @@ enum option_code {
 	O_IO,
 	O_CAPACITY,
 	O_SPIN,
+	O_DEVICE,
+	O_SPACE_ALERTS,
 	O_LOG,
 	O_READY,
 	O_HELP,
@@ -172,6 +201,7 @@ static const struct option options[] = {
 	{ "listen", required_argument, NULL, O_LISTEN },  { "insecure", no_argument, NULL, O_INSECURE },
 	{ "api", required_argument, NULL, O_API },        { "shards", required_argument, NULL, O_SHARDS },
 	{ "io", required_argument, NULL, O_IO },          { "capacity", required_argument, NULL, O_CAPACITY },
+	{ "device", required_argument, NULL, O_DEVICE },  { "space-alerts", required_argument, NULL, O_SPACE_ALERTS },
 	{ "spin-us", required_argument, NULL, O_SPIN },   { "log", required_argument, NULL, O_LOG },
 	{ "ready-fd", required_argument, NULL, O_READY }, { "help", no_argument, NULL, O_HELP },
 	{ "version", no_argument, NULL, O_VERSION },      { NULL, 0, NULL, 0 },
@@ -214,6 +244,14 @@ static void take_option(struct pst_daemon_config *c, int code, const char *arg)
 	case O_CAPACITY:
 		if (pst_parse_rate(arg, &c->qos.capacity_iops, &c->qos.capacity_bytes_per_s) != PST_OK)
 			usage("--capacity needs a rate such as 100000iops or 2GB/s, not '%s'", arg);
+		break;
+	case O_DEVICE:
+		if (c->device_count == PST_DAEMON_DEVICES_MAX)
+			usage("at most %u --device paths", PST_DAEMON_DEVICES_MAX);
+		c->devices[c->device_count++] = arg;
+		break;
+	case O_SPACE_ALERTS:
+		take_alerts(c, arg);
 		break;
 	case O_SPIN:
 		c->env.spin_us = (uint32_t)number("--spin-us", arg, 0, 1000);

@@ -25,6 +25,8 @@
 #define PATH_BYTES 1024u
 #define DEFAULT_SIZE_MAX ((uint64_t)64 << 30)
 
+_Static_assert(PST_DAEMON_SPACE_ALERTS == PST_SPACE_ALERTS, "as many as the store has");
+
 struct opening {
 	struct pst_env *env;
 	const struct pst_daemon_config *config;
@@ -63,12 +65,27 @@ static pst_err await(struct opening *o, struct await *a)
 	return a->op.err;
 }
 
+/* The path goes into the pool's own records of where its devices are. Links stay: the names of disks are links. */
+static pst_err whole_path(struct opening *o, const char *path, char ret[static PATH_BYTES])
+{
+	char dir[PATH_BYTES] = "";
+
+	if (path[0] != '/' && getcwd(dir, sizeof(dir)) == NULL)
+		return say(o, PST_E_IO, "the working directory can't be found: %s", strerror(errno));
+	if (snprintf(ret, PATH_BYTES, "%s%s%s", dir, dir[0] != '\0' ? "/" : "", path) >= (int)PATH_BYTES)
+		return say(o, PST_E_INVAL, "the path of the pool is too long");
+	return PST_OK;
+}
+
 static pst_err store_open(struct opening *o, const char *path, struct pst_pool **ret_pool)
 {
 	struct await a = { .op = { .done = awaited } };
-	pst_err err;
+	char whole[PATH_BYTES];
+	pst_err err = whole_path(o, path, whole);
 
-	pst_store_open(o->env, path, &o->store, &a.op);
+	if (err != PST_OK)
+		return err;
+	pst_store_open(o->env, whole, &o->store, &a.op);
 	err = await(o, &a);
 	if (err == PST_E_LOCKED)
 		return say(o, err, "the pool %s is open in another process; stop that penstockd first", path);
@@ -197,6 +214,9 @@ pst_err pst_daemon_pool_open(struct pst_env *env, const struct pst_daemon_config
 
 	o.store.on_event = on_event;
 	o.store.event_ctx = event_ctx;
+	o.store.device_paths = config->devices;
+	o.store.device_path_count = config->device_count;
+	memcpy(o.store.space_alerts, config->space_alerts, sizeof(o.store.space_alerts));
 	if (pool->path == NULL) {
 		err = pst_ram_pool_new(env, pool->ram_size_bytes, ret_pool);
 		return err == PST_OK ? PST_OK

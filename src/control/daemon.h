@@ -8,6 +8,8 @@
 #define PST_DAEMON_LISTEN_MAX 8u
 #define PST_DAEMON_SHARDS_MAX 64u
 #define PST_DAEMON_PORT 4420u
+#define PST_DAEMON_DEVICES_MAX 64u
+#define PST_DAEMON_SPACE_ALERTS 3u
 
 /* Exit codes of penstockd, documented in penstockd(8). */
 enum pst_daemon_exit {
@@ -31,6 +33,9 @@ struct pst_daemon_config {
 	unsigned pool_count;
 	uint64_t pool_size_bytes; /* of a new pool in a directory; 0: half of the free space, at most 64 GiB */
 	bool format;              /* write a new pool to a file or device that holds none */
+	const char *devices[PST_DAEMON_DEVICES_MAX]; /* where else to look for devices of the pools */
+	unsigned device_count;
+	uint8_t space_alerts[PST_DAEMON_SPACE_ALERTS]; /* percent used, ascending; all 0: the default */
 	struct pst_addr listen[PST_DAEMON_LISTEN_MAX];
 	unsigned listen_count;
 	bool insecure; /* listen on addresses beyond this machine */
