@@ -25,6 +25,12 @@
 
 #define SQ_EXTRA 512u /* beside file_depth: sockets, before anything is submitted */
 #define CQES_PER_TURN 512u
+/*
+ * What was read or written is worked on (checksums) before what follows from it is submitted. In short turns the device
+ * has something to do meanwhile: with 32 reads of 4 KiB in flight, a turn for all that came at once cost 20 % of the
+ * requests per second.
+ */
+#define FILE_BYTES_PER_TURN 32768u
 #define LISTENERS_END_TURNS 1000
 
 enum uring_kind {
@@ -397,6 +403,7 @@ static unsigned uring_wait(struct pst_env *env, uint64_t timeout_ns)
 	struct pst_uring *uring = env->uring;
 	struct io_uring_cqe *cqe;
 	unsigned ran = 0;
+	uint64_t file_bytes = 0;
 
 	if (!uring->enabled)
 		uring_enable(env);
@@ -409,11 +416,13 @@ static unsigned uring_wait(struct pst_env *env, uint64_t timeout_ns)
 	}
 	uring_enter(env, timeout_ns);
 	atomic_store(&env->asleep, false);
-	while (ran < CQES_PER_TURN && io_uring_peek_cqe(&uring->ring, &cqe) == 0) {
+	while (ran < CQES_PER_TURN && file_bytes < FILE_BYTES_PER_TURN && io_uring_peek_cqe(&uring->ring, &cqe) == 0) {
 		uint64_t user_data = cqe->user_data;
 		uint32_t flags = cqe->flags;
 		int res = cqe->res;
 
+		if ((user_data & URING_KIND_MASK) == URING_FILE && res > 0)
+			file_bytes += (uint32_t)res;
 		/* Before the handler, which may submit. */
 		io_uring_cqe_seen(&uring->ring, cqe);
 		uring_on_cqe(env, user_data, res, flags);
