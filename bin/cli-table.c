@@ -13,6 +13,12 @@ char *cli_format_size(json_t *value, char buf[64])
 	return pst_format_size((uint64_t)json_integer_value(value), buf);
 }
 
+char *cli_format_text(json_t *value, char buf[64])
+{
+	snprintf(buf, 64, "%s", json_is_string(value) ? json_string_value(value) : "-");
+	return buf;
+}
+
 char *cli_format_quota(json_t *value, char buf[64])
 {
 	if (json_integer_value(value) != 0)

@@ -15,6 +15,7 @@ struct cli_column {
 };
 
 char *cli_format_size(json_t *value, char buf[64]);
+char *cli_format_text(json_t *value, char buf[64]);  /* missing: "-" */
 char *cli_format_quota(json_t *value, char buf[64]); /* 0: "-" */
 char *cli_format_reserve(json_t *policy, char buf[64]);
 char *cli_format_limit(json_t *policy, char buf[64]);

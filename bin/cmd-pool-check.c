@@ -318,36 +318,12 @@ static int check_file(const char *path, const struct options *options)
 
 static int check_running(const struct cli_common *common, const char *name, const struct options *options)
 {
-	json_t *body, *answer, *item;
-	char *path;
-	size_t i;
-	int rc = CLI_FAILED;
-	bool ok;
-
-	if (options->repair) {
-		cli_error(
-		    "stop the daemon, then name the pool's directory, file or device",
-		    "%s is a running daemon's pool, or there is no such file; only pools that nobody uses are repaired",
-		    name);
-		return CLI_USAGE;
-	}
-	path = cli_path("pools", name, "check");
-	body = json_pack("{s:b}", "data", options->data);
-	ok = path != NULL && cli_call(common, "POST", path, body, &answer, &rc);
-	json_decref(body);
-	free(path);
-	if (!ok)
-		return rc;
-	if (options->json) {
-		cli_print_json(answer);
-	} else {
-		json_array_foreach(json_object_get(answer, "findings"), i, item)
-		    puts(json_string_value(json_object_get(item, "text")));
-		printf("%s: %s\n", name, json_string_value(json_object_get(answer, "status")));
-	}
-	rc = json_integer_value(json_object_get(answer, "found")) > 0 ? CLI_DAMAGED : CLI_OK;
-	json_decref(answer);
-	return rc;
+	if (!options->repair)
+		return cmd_pool_check_running(common, name, options->data);
+	cli_error("stop the daemon, then name the pool's directory, file or device",
+		  "%s is a running daemon's pool, or there is no such file; only pools that nobody uses are repaired",
+		  name);
+	return CLI_USAGE;
 }
 
 /* A directory with a pool, a file, a device; else it is the name of a pool. */

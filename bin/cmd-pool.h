@@ -7,4 +7,7 @@
 
 int cmd_pool_check(const struct cli_object *object, const struct cli_object_verb *verb, int argc, char **argv);
 
+/* Asks the daemon to check its pool @name, and waits. Returns enum cli_exit. */
+int cmd_pool_check_running(const struct cli_common *common, const char *name, bool data);
+
 #endif

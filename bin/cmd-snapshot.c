@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Snapshots are named VOLUME@NAME everywhere. */
 #include "cli-object.h"
+#include "cli-task.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -182,6 +183,19 @@ static int rollback(const struct cli_object *o, const struct cli_object_verb *v,
 	return rc;
 }
 
+static int delete (const struct cli_object *o, const struct cli_object_verb *v, int argc, char **argv)
+{
+	bool wait = false;
+	const struct cli_arg args[] = {
+		{ "--wait", NULL, CLI_ARG_FLAG, &wait, "until its space has come back" },
+		{ NULL },
+	};
+	struct cli_object_verb verb = *v;
+
+	verb.args = args;
+	return cli_delete(o, &verb, &wait, argc, argv);
+}
+
 static const struct cli_arg diff_args[] = {
 	{ "--from", "SNAPSHOT", CLI_ARG_TEXT, NULL,
 	  "NAME of the same volume, or VOLUME@NAME of its family (default: nothing: all that has data)", "?from" },
@@ -197,7 +211,7 @@ static const struct cli_object_verb verbs[] = {
 	  "Lists the ranges in which a snapshot differs from another one.", diff_args },
 	{ "rollback", "make the volume what it was then", rollback,
 	  "Makes a volume what a snapshot is. Newer snapshots stay. What was not in any snapshot is lost." },
-	{ "delete", "delete one; its space comes back in the background", cli_object_delete,
+	{ "delete", "delete one; its space comes back in the background", delete,
 	  "Deletes a snapshot. Other snapshots and clones stay as they are." },
 	{ NULL },
 };

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cli-object.h"
+#include "cli-task.h"
 
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const struct cli_column columns[] = {
@@ -23,10 +26,21 @@ static const struct cli_column columns[] = {
 		"--profile", "NAME", CLI_ARG_TEXT, NULL, "the policy it begins with (default: general)", "profile"     \
 	}
 
+#define SPACE_ARGS                                                                                                  \
+	{                                                                                                           \
+		"--on-full", "pause|fail", CLI_ARG_TEXT, NULL, "what writes that need new space do in a full pool", \
+		"on_full"                                                                                           \
+	},                                                                                                          \
+	{                                                                                                           \
+		"--reserve-space", "SIZE", CLI_ARG_SIZE, NULL, "keep that much free for it; 0 takes it back",       \
+		    "reserved_bytes"                                                                                \
+	}
+
 static const struct cli_arg create_args[] = {
 	{ "--size", "SIZE", CLI_ARG_SIZE, NULL, "500Gi and the like; space is taken as data is written", "size_bytes" },
 	OWNER_ARGS,
 	{ "--pool", "NAME", CLI_ARG_TEXT, NULL, "default: the daemon's first", "pool" },
+	SPACE_ARGS,
 	CLI_POLICY_ARGS,
 	{ NULL },
 };
@@ -34,11 +48,12 @@ static const struct cli_arg create_args[] = {
 static const struct cli_arg clone_args[] = {
 	{ "--size", "SIZE", CLI_ARG_SIZE, NULL, "larger than the snapshot (default: as large)", "size_bytes" },
 	OWNER_ARGS,
+	SPACE_ARGS,
 	CLI_POLICY_ARGS,
 	{ NULL },
 };
 
-static const struct cli_arg set_args[] = { CLI_POLICY_ARGS, { NULL } };
+static const struct cli_arg set_args[] = { SPACE_ARGS, CLI_POLICY_ARGS, { NULL } };
 
 static const struct cli_arg resize_args[] = {
 	{ "--size", "SIZE", CLI_ARG_SIZE, NULL, "the new size", "size_bytes" },
@@ -46,11 +61,20 @@ static const struct cli_arg resize_args[] = {
 	{ NULL },
 };
 
-static const struct cli_arg delete_args[] = {
-	CLI_FLAG_QUERY("--force", "force", "also with hosts connected: their I/O fails"),
-	CLI_FLAG_QUERY("--with-snapshots", "with_snapshots", "its snapshots too; clones of them go on"),
-	{ NULL },
-};
+static int delete (const struct cli_object *o, const struct cli_object_verb *v, int argc, char **argv)
+{
+	bool wait = false;
+	const struct cli_arg args[] = {
+		CLI_FLAG_QUERY("--force", "force", "also with hosts connected: their I/O fails"),
+		CLI_FLAG_QUERY("--with-snapshots", "with_snapshots", "its snapshots too; clones of them go on"),
+		{ "--wait", NULL, CLI_ARG_FLAG, &wait, "until its space has come back" },
+		{ NULL },
+	};
+	struct cli_object_verb verb = *v;
+
+	verb.args = args;
+	return cli_delete(o, &verb, &wait, argc, argv);
+}
 
 static int clone(const struct cli_object *o, const struct cli_object_verb *v, int argc, char **argv)
 {
@@ -72,6 +96,22 @@ static int clone(const struct cli_object *o, const struct cli_object_verb *v, in
 	return cli_object_call(&common, "POST", strdup("/v1/volumes"));
 }
 
+/* Flatten and straighten: the verb is the task. */
+static int run_task(const struct cli_object *o, const struct cli_object_verb *v, int argc, char **argv)
+{
+	struct cli_task task = { .task = v->name };
+	const struct cli_arg args[] = { CLI_TASK_ARGS(&task), { NULL } };
+	struct cli_object_verb verb = *v;
+	struct cli_common common = { 0 };
+	int rc;
+
+	verb.args = args;
+	if (!cli_object_parse(o, &verb, "NAME", argc, argv, &common, &rc))
+		return rc;
+	task.volume = common.names[0];
+	return cli_task_run(&common, &task);
+}
+
 static const struct cli_object_verb verbs[] = {
 	{ "create", "create a volume", cli_object_create, "Creates a volume and serves it at once.", create_args,
 	  "size_bytes", "penstock volume create NAME --size 10Gi" },
@@ -79,11 +119,16 @@ static const struct cli_object_verb verbs[] = {
 	  "Creates a volume that begins as a snapshot, and serves it at once. Nothing is copied.", clone_args },
 	{ "list", "list volumes", cli_object_list },
 	{ "show", "show one volume", cli_object_show },
-	{ "set", "change its policy", cli_object_set, "Changes a volume's policy, in force at once.", set_args },
+	{ "set", "change its policy, or what it does in a full pool", cli_object_set,
+	  "Changes a volume's policy, or its space settings, in force at once; one of both at a time.", set_args },
 	{ "resize", "grow or shrink it", cli_object_set,
 	  "Grows a volume, or shrinks it where it holds no data; hosts are told.", resize_args, "size_bytes",
 	  "penstock volume resize NAME --size 20Gi" },
-	{ "delete", "delete it and its data", cli_object_delete, "Deletes a volume and its data.", delete_args },
+	{ "flatten", "give a clone data of its own", run_task,
+	  "Copies what a clone shares with others, in the background, while it is in use." },
+	{ "straighten", "put its data in order again", run_task,
+	  "Puts what random overwrites have scattered in order, in the background, where that pays." },
+	{ "delete", "delete it and its data", delete, "Deletes a volume and its data." },
 	{ NULL },
 };
 

@@ -11,7 +11,7 @@ static const struct cli_command commands[] = {
 	{ "snapshot", "take, list, compare, roll back to and delete snapshots", cmd_snapshot },
 	{ "tenant", "create, list, show, change and delete tenants", cmd_tenant },
 	{ "profile", "named policies that volumes begin with", cmd_profile },
-	{ "pool", "list and show pools", cmd_pool },
+	{ "pool", "list, scrub, enlarge and watch pools", cmd_pool },
 	{ "top", "what volumes and tenants are doing, live", cmd_top },
 	{ "bench", "what a noisy neighbour costs, and what a guarantee gives back", cmd_bench },
 	{ "doctor", "what this machine can and can't do, and what to do about it", cmd_doctor },

@@ -26,7 +26,7 @@ struct cat_check {
 	struct pst_check check;
 	bool running;
 	uint64_t started_ns, ended_ns, done, total;
-	json_t *messages;
+	json_t *findings, *notes;
 	uint64_t message_count;
 };
 
@@ -269,21 +269,20 @@ static void space_add(struct pst_catalog *c, unsigned pool, enum pst_pool_op_kin
 
 /* ---- Checks ---- */
 
-static void check_message(struct cat_check *k, const char *kind, const char *text)
-{
-	if (k->message_count++ < MESSAGES_MAX)
-		json_array_append_new(k->messages, json_pack("{s:s s:s}", "kind", kind, "text", text));
-}
-
 static void check_finding(void *ctx, bool repaired, const char *text)
 {
-	(void)repaired; /* only offline */
-	check_message(ctx, "finding", text);
+	struct cat_check *k = ctx;
+
+	if (k->message_count++ < MESSAGES_MAX)
+		json_array_append_new(k->findings, json_pack("{s:b s:s}", "repaired", repaired, "text", text));
 }
 
 static void check_note(void *ctx, const char *text)
 {
-	check_message(ctx, "note", text);
+	struct cat_check *k = ctx;
+
+	if (k->message_count++ < MESSAGES_MAX)
+		json_array_append_new(k->notes, json_string(text));
 }
 
 static void check_progress(void *ctx, uint64_t done, uint64_t of_blocks)
@@ -294,7 +293,7 @@ static void check_progress(void *ctx, uint64_t done, uint64_t of_blocks)
 	k->total = of_blocks;
 }
 
-static const char *check_result(const struct cat_check *k)
+static const char *check_status(const struct cat_check *k)
 {
 	if (k->running)
 		return "running";
@@ -308,12 +307,13 @@ static json_t *check_json(struct pst_catalog *c, unsigned pool)
 	const struct cat_check *k = c->pools[pool].check;
 	char started[32], ended[32];
 	json_t *json = json_pack(
-	    "{s:s s:s s:b s:b s:s s:I s:I s:I s:I s:I s:I s:I s:O s:I}", "pool", c->pools[pool].name, "result",
-	    check_result(k), "running", k->running, "data", k->check.data, "started",
-	    pst_format_time(k->started_ns, started), "findings", (json_int_t)k->check.findings, "lost_blocks",
-	    (json_int_t)k->check.lost_blocks, "blocks_used", (json_int_t)k->check.blocks_used, "nodes_read",
-	    (json_int_t)k->check.nodes_read, "data_read", (json_int_t)k->check.data_read, "done_blocks",
-	    (json_int_t)k->done, "total_blocks", (json_int_t)k->total, "messages", k->messages, "messages_left_out",
+	    "{s:s s:s s:b s:b s:s s:I s:I s:I s:I s:I s:I s:I s:O s:O s:I}", "pool", c->pools[pool].name, "status",
+	    check_status(k), "running", k->running, "data", k->check.data, "started",
+	    pst_format_time(k->started_ns, started), "found", (json_int_t)k->check.findings, "lost_bytes",
+	    (json_int_t)(k->check.lost_blocks * PST_BLOCK_BYTES), "used_bytes",
+	    (json_int_t)(k->check.blocks_used * PST_BLOCK_BYTES), "nodes_read", (json_int_t)k->check.nodes_read,
+	    "data_blocks_read", (json_int_t)k->check.data_read, "done_blocks", (json_int_t)k->done, "total_blocks",
+	    (json_int_t)k->total, "findings", k->findings, "notes", k->notes, "left_out",
 	    (json_int_t)(k->message_count > MESSAGES_MAX ? k->message_count - MESSAGES_MAX : 0));
 
 	if (json != NULL && !k->running)
@@ -334,8 +334,8 @@ static void check_done(struct pst_pool_op *op)
 	for (unsigned i = 0; i < c->pool_count; i++)
 		if (c->pools[i].check == k)
 			cat_event(c, i, k->check.findings > 0 || op->err != PST_OK ? PST_LOG_WARN : PST_LOG_INFO,
-				  "pool_checked pool=%s result=%s findings=%" PRIu64 " lost_blocks=%" PRIu64,
-				  c->pools[i].name, check_result(k), k->check.findings, k->check.lost_blocks);
+				  "pool_checked pool=%s status=%s findings=%" PRIu64 " lost_blocks=%" PRIu64,
+				  c->pools[i].name, check_status(k), k->check.findings, k->check.lost_blocks);
 	if (c->close_waits)
 		pst_env_post(c->env, &c->turn);
 	c->close_waits = false;
@@ -358,11 +358,11 @@ static void check_start(struct pst_catalog *c, unsigned pool)
 		return cat_fail(c, PST_E_BUSY, hint, "pool '%s' is being checked", c->pools[pool].name);
 	cat_check_free(c, pool);
 	k = calloc(1, sizeof(*k));
-	if (k == NULL || (k->messages = json_array()) == NULL) {
-		free(k);
+	if (k == NULL)
 		return cat_fail(c, PST_E_NOMEM, NULL, "no memory to check pool '%s'", c->pools[pool].name);
-	}
 	k->catalog = c;
+	k->findings = json_array();
+	k->notes = json_array();
 	k->check = (struct pst_check){ .data = json_is_true(data), .finding = check_finding, .ctx = k };
 	k->check.note = check_note;
 	k->check.progress = check_progress;
@@ -381,7 +381,8 @@ void cat_check_free(struct pst_catalog *c, unsigned pool)
 	if (k == NULL)
 		return;
 	pst_assert(!k->running);
-	json_decref(k->messages);
+	json_decref(k->findings);
+	json_decref(k->notes);
 	free(k);
 	c->pools[pool].check = NULL;
 }

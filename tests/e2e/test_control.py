@@ -71,6 +71,16 @@ def test_tables_for_people(penstockd):
     (["snapshot", "rollback", "none@v"], 4, "no volume 'none'"),
     (["snapshot", "diff", "none@v", "--from", "w"], 4, "no snapshot 'none@v'"),
     (["snapshot", "delete", "none@v"], 4, "no snapshot 'none@v'"),
+    (["volume", "set", "ram", "--on-full", "wait"], 4, "no volume"),
+    (["volume", "flatten", "none"], 4, "no volume 'none'"),
+    (["pool", "scrub", "none"], 4, "no pool 'none'"),
+    (["pool", "scrub", "--rate", "fast"], 2, "--rate needs a rate"),
+    (["pool", "scrub"], 7, "not supported"),
+    (["pool", "tasks", "none"], 4, "no pool 'none'"),
+    (["pool", "check", "ram"], 1, "not supported"),
+    (["pool", "add-device", "ram"], 2, "one path"),
+    (["pool", "grow", "ram", "x", "--size", "1Gi"], 7, "was not enlarged"),
+    (["pool", "events", "--since", "now"], 2, "--since needs"),
     (["tenant", "delete", "default"], 2, "always exists"),
     (["profile", "set", "dataset", "--weight", "7"], 2, "built in"),
 ])
@@ -247,9 +257,9 @@ def test_top(penstockd):
 
 def test_help_everywhere(penstockd):
     """Every command and verb explains itself."""
-    for word, verbs in {"volume": "create clone list show set resize delete",
+    for word, verbs in {"volume": "create clone list show set resize flatten straighten delete",
                         "snapshot": "create list show diff rollback delete", "tenant": "create list show set delete",
-                        "profile": "create list show set delete", "pool": "list show"}.items():
+                        "profile": "create list show set delete", "pool": "list show check tasks scrub add-device grow events"}.items():
         assert penstockd.cli(word, "--help").returncode == 0
         for verb in verbs.split():
             result = penstockd.cli(word, verb, "--help")

@@ -127,7 +127,7 @@ static void checks(void **state)
 	assert_int_equal(err_of(PST_CATALOG_CREATE, PST_CATALOG_CHECK, "p", "{\"data\":1}"), PST_E_INVAL);
 	w.fake->check_waits = true;
 	assert_true(ask(PST_CATALOG_CREATE, PST_CATALOG_CHECK, "p", "{\"data\":true}"));
-	assert_string_equal(text(call.result, "result"), "running");
+	assert_string_equal(text(call.result, "status"), "running");
 	json_decref(call.result);
 	assert_true(w.fake->checking->check->data);
 	assert_int_equal(err_of(PST_CATALOG_CREATE, PST_CATALOG_CHECK, "p", "{}"), PST_E_BUSY);
@@ -136,9 +136,9 @@ static void checks(void **state)
 	fake_pool_end_check(w.fake);
 	pst_env_poll(w.env, 1000000);
 	assert_true(ask(PST_CATALOG_SHOW, PST_CATALOG_CHECK, "p", NULL));
-	assert_string_equal(text(call.result, "result"), "damaged");
-	assert_int_equal(number(call.result, "findings"), 1);
-	assert_int_equal(json_array_size(json_object_get(call.result, "messages")), 1);
+	assert_string_equal(text(call.result, "status"), "damaged");
+	assert_int_equal(number(call.result, "found"), 1);
+	assert_int_equal(json_array_size(json_object_get(call.result, "findings")), 1);
 	assert_non_null(text(call.result, "ended"));
 	json_decref(call.result);
 	shut_down();
