@@ -63,12 +63,12 @@ json_t *cat_pool_json(struct pst_catalog *c, unsigned index)
 	}
 	pst_uuid_format(p->pool->uuid, uuid);
 	pst_pool_stats(p->pool, &s);
-	return json_pack("{s:s s:s s:s s:I s:I s:I s:I s:I s:I s:I s:I s:I}", "name", p->name, "engine",
+	return json_pack("{s:s s:s s:s s:I s:I s:I s:I s:I s:I s:I s:I s:I s:I}", "name", p->name, "engine",
 			 p->pool->ops->name, "uuid", uuid, "size_bytes", (json_int_t)s.size_bytes, "used_bytes",
 			 (json_int_t)s.used_bytes, "free_bytes", (json_int_t)s.free_bytes, "reserved_bytes",
 			 (json_int_t)s.reserved_bytes, "provisioned_bytes", provisioned, "volumes", volumes,
 			 "snapshots", snapshots, "devices", (json_int_t)s.devices, "checksum_errors",
-			 (json_int_t)s.checksum_errors);
+			 (json_int_t)s.checksum_errors, "bad_blocks", (json_int_t)s.bad_blocks);
 }
 
 /* ---- Tasks ---- */

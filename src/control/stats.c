@@ -101,6 +101,7 @@ static void add_io(struct pst_subsystem_stats *to, const struct pst_subsystem_st
 	}
 	pst_hist_merge(&to->wait_qos, &from->wait_qos);
 	pst_hist_merge(&to->wait_device, &from->wait_device);
+	to->media_errors += from->media_errors;
 	to->bytes_read += from->bytes_read;
 	to->bytes_written += from->bytes_written;
 	to->socket_bytes_received += from->socket_bytes_received;
@@ -162,6 +163,7 @@ static const struct metric metrics[] = {
 	{ "errors_total", "counter", "", "op=\"write\"", AT(io.errors[1]) },
 	{ "errors_total", "counter", "", "op=\"flush\"", AT(io.errors[2]) },
 	{ "errors_total", "counter", "", "op=\"other\"", AT(io.errors[3]) },
+	{ "media_errors_total", "counter", "Commands that failed with a media error", NULL, AT(io.media_errors) },
 	{ "bytes_total", "counter", "Payload of completed commands", "direction=\"read\"", AT(io.bytes_read) },
 	{ "bytes_total", "counter", "", "direction=\"write\"", AT(io.bytes_written) },
 	{ "socket_bytes_total", "counter", "TCP payload as the kernel counts it", "direction=\"received\"",
@@ -373,13 +375,14 @@ static json_t *pools_json(const struct pst_stats *s)
 		const struct pst_pool_stats *p = &s->pools[i].stats;
 
 		json_array_append_new(
-		    list, json_pack("{s:s s:s s:I s:I s:I s:I s:I s:I s:I s:I}", "name", s->pools[i].name, "engine",
+		    list, json_pack("{s:s s:s s:I s:I s:I s:I s:I s:I s:I s:I s:I}", "name", s->pools[i].name, "engine",
 				    s->pools[i].engine, "size_bytes", (json_int_t)p->size_bytes, "used_bytes",
 				    (json_int_t)p->used_bytes, "free_bytes", (json_int_t)p->free_bytes,
 				    "metadata_cache_bytes", (json_int_t)p->metadata_cache_bytes, "device_read_bytes",
 				    (json_int_t)p->device_read_bytes, "device_written_bytes",
 				    (json_int_t)p->device_written_bytes, "device_flushes",
-				    (json_int_t)p->device_flushes, "checksum_errors", (json_int_t)p->checksum_errors));
+				    (json_int_t)p->device_flushes, "checksum_errors", (json_int_t)p->checksum_errors,
+				    "bad_blocks", (json_int_t)p->bad_blocks));
 	}
 	return list;
 }

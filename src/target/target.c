@@ -354,6 +354,7 @@ void pst_subsystem_stats(struct pst_subsystem *subsystem, struct pst_subsystem_s
 		}
 		pst_hist_merge(&ret_stats->wait_qos, &stats->wait_qos);
 		pst_hist_merge(&ret_stats->wait_device, &stats->wait_device);
+		ret_stats->media_errors += stats->media_errors;
 		ret_stats->bytes_read += stats->bytes_read;
 		ret_stats->bytes_written += stats->bytes_written;
 	}
