@@ -19,6 +19,65 @@ static struct cat_event *event_at(struct pst_catalog *c, uint64_t number)
 	return &c->events[number % PST_CATALOG_EVENTS_MAX];
 }
 
+/* ---- Names for the uuids that pools speak of ---- */
+
+#define UUID_CHARS 36u
+
+/* "VOLUME" or "VOLUME@NAME"; NULL: no volume or snapshot of this name is known. */
+static const char *name_of(struct pst_catalog *c, const char *uuid, char buf[CAT_SNAPSHOT_NAME_MAX + 1])
+{
+	char text[37];
+
+	PST_LIST_EACH(l, &c->volumes) {
+		const struct cat_volume *v = pst_container_of(l, struct cat_volume, node);
+
+		pst_uuid_format(v->uuid, text);
+		if (memcmp(text, uuid, UUID_CHARS) == 0)
+			return v->name;
+		PST_LIST_EACH(k, &v->snapshots) {
+			const struct cat_snapshot *s = pst_container_of(k, struct cat_snapshot, node);
+
+			pst_uuid_format(s->uuid, text);
+			if (memcmp(text, uuid, UUID_CHARS) != 0)
+				continue;
+			snprintf(buf, CAT_SNAPSHOT_NAME_MAX + 1, "%s@%s", v->name, s->name);
+			return buf;
+		}
+	}
+	return NULL;
+}
+
+static bool is_uuid(const char *text)
+{
+	for (unsigned i = 0; i < UUID_CHARS; i++) {
+		bool dash = i == 8 || i == 13 || i == 18 || i == 23;
+
+		if (dash ? text[i] != '-' : strchr("0123456789abcdef", text[i]) == NULL || text[i] == '\0')
+			return false;
+	}
+	return true;
+}
+
+/* Copies @text, with " (NAME)" behind each uuid that has one: "volume=6f1c… (train@v1) lba=7". */
+static void with_names(struct pst_catalog *c, const char *text, char *to, size_t room)
+{
+	char buf[CAT_SNAPSHOT_NAME_MAX + 1];
+	size_t used = 0;
+
+	while (*text != '\0' && used + 1 < room) {
+		const char *name = is_uuid(text) ? name_of(c, text, buf) : NULL;
+		size_t take = name != NULL ? UUID_CHARS : 1;
+		int n = snprintf(to + used, room - used, "%.*s%s%s%s", (int)take, text, name != NULL ? " (" : "",
+				 name != NULL ? name : "", name != NULL ? ")" : "");
+
+		used = PST_MIN(used + (size_t)n, room - 1);
+		text += take;
+	}
+	to[used] = '\0';
+}
+
+/* ---- The ring ---- */
+
 void pst_catalog_event(struct pst_catalog *c, const char *pool, enum pst_log_level level, const char *text)
 {
 	struct cat_event *e = event_at(c, ++c->event_count);
@@ -26,7 +85,7 @@ void pst_catalog_event(struct pst_catalog *c, const char *pool, enum pst_log_lev
 	e->wall_ns = pst_env_wall_ns(c->env);
 	e->level = level;
 	snprintf(e->pool, sizeof(e->pool), "%s", pool);
-	snprintf(e->text, sizeof(e->text), "%s", text);
+	with_names(c, text, e->text, sizeof(e->text));
 	c->events_by_level[level]++;
 }
 
