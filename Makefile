@@ -39,6 +39,7 @@ bench: ## figures against the physical limit (docs/performance.md)
 	@$(MAKE) --no-print-directory configure
 	@ninja -C $(BUILD)
 	@tools/bench --build $(BUILD) --json $(BUILD)/bench.json
+	@tools/bench-growth --build $(BUILD) --json $(BUILD)/bench-growth.json
 
 lint: ## formatting, static analysis, shell and Python checks, house rules
 	@tools/install-packages lint

@@ -23,22 +23,17 @@ static struct cat_event *event_at(struct pst_catalog *c, uint64_t number)
 
 #define UUID_CHARS 36u
 
-/* "VOLUME" or "VOLUME@NAME"; NULL: no volume or snapshot of this name is known. */
-static const char *name_of(struct pst_catalog *c, const char *uuid, char buf[CAT_SNAPSHOT_NAME_MAX + 1])
+const char *cat_name_of(struct pst_catalog *c, const uint8_t uuid[16], char buf[CAT_SNAPSHOT_NAME_MAX + 1])
 {
-	char text[37];
-
 	PST_LIST_EACH(l, &c->volumes) {
 		const struct cat_volume *v = pst_container_of(l, struct cat_volume, node);
 
-		pst_uuid_format(v->uuid, text);
-		if (memcmp(text, uuid, UUID_CHARS) == 0)
+		if (memcmp(v->uuid, uuid, 16) == 0)
 			return v->name;
 		PST_LIST_EACH(k, &v->snapshots) {
 			const struct cat_snapshot *s = pst_container_of(k, struct cat_snapshot, node);
 
-			pst_uuid_format(s->uuid, text);
-			if (memcmp(text, uuid, UUID_CHARS) != 0)
+			if (memcmp(s->uuid, uuid, 16) != 0)
 				continue;
 			snprintf(buf, CAT_SNAPSHOT_NAME_MAX + 1, "%s@%s", v->name, s->name);
 			return buf;
@@ -47,15 +42,17 @@ static const char *name_of(struct pst_catalog *c, const char *uuid, char buf[CAT
 	return NULL;
 }
 
-static bool is_uuid(const char *text)
+/* The name for the uuid that @text begins with; NULL: it begins with none, or with nobody's. */
+static const char *name_at(struct pst_catalog *c, const char *text, char buf[CAT_SNAPSHOT_NAME_MAX + 1])
 {
-	for (unsigned i = 0; i < UUID_CHARS; i++) {
-		bool dash = i == 8 || i == 13 || i == 18 || i == 23;
+	char copy[UUID_CHARS + 1];
+	uint8_t uuid[16];
 
-		if (dash ? text[i] != '-' : strchr("0123456789abcdef", text[i]) == NULL || text[i] == '\0')
-			return false;
-	}
-	return true;
+	if (strnlen(text, UUID_CHARS) < UUID_CHARS)
+		return NULL;
+	memcpy(copy, text, UUID_CHARS);
+	copy[UUID_CHARS] = '\0';
+	return pst_uuid_parse(copy, uuid) == PST_OK ? cat_name_of(c, uuid, buf) : NULL;
 }
 
 /* Copies @text, with " (NAME)" behind each uuid that has one: "volume=6f1c… (train@v1) lba=7". */
@@ -65,7 +62,7 @@ static void with_names(struct pst_catalog *c, const char *text, char *to, size_t
 	size_t used = 0;
 
 	while (*text != '\0' && used + 1 < room) {
-		const char *name = is_uuid(text) ? name_of(c, text, buf) : NULL;
+		const char *name = name_at(c, text, buf);
 		size_t take = name != NULL ? UUID_CHARS : 1;
 		int n = snprintf(to + used, room - used, "%.*s%s%s%s", (int)take, text, name != NULL ? " (" : "",
 				 name != NULL ? name : "", name != NULL ? ")" : "");

@@ -239,6 +239,8 @@ void cat_check_free(struct pst_catalog *c, unsigned pool);
 
 /* Logs, and keeps it for those who ask. */
 void cat_event(struct pst_catalog *c, unsigned pool, enum pst_log_level level, const char *fmt, ...) PST_PRINTF(4, 5);
+/* "VOLUME" or "VOLUME@NAME" (in @buf); NULL: neither a volume nor a snapshot has it; deleted versions are nobody's. */
+const char *cat_name_of(struct pst_catalog *c, const uint8_t uuid[16], char buf[CAT_SNAPSHOT_NAME_MAX + 1]);
 json_t *cat_events_json(struct pst_catalog *c, uint64_t since, const char *pool);
 
 /* ---- catalog-diff.c ---- */

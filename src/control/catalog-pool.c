@@ -83,28 +83,11 @@ static bool task_parse(const char *text, enum pst_pool_task_kind *ret_kind)
 	return false;
 }
 
-/* NULL: neither a volume nor a snapshot has it; deleted versions are nobody's any more. */
-static json_t *name_of(struct pst_catalog *c, const uint8_t uuid[16])
-{
-	PST_LIST_EACH(n, &c->volumes) {
-		const struct cat_volume *v = pst_container_of(n, struct cat_volume, node);
-
-		if (memcmp(v->uuid, uuid, 16) == 0)
-			return json_string(v->name);
-		PST_LIST_EACH(m, &v->snapshots) {
-			const struct cat_snapshot *s = pst_container_of(m, struct cat_snapshot, node);
-
-			if (memcmp(s->uuid, uuid, 16) == 0)
-				return json_sprintf("%s@%s", v->name, s->name);
-		}
-	}
-	return NULL;
-}
-
 static json_t *task_json(struct pst_catalog *c, const struct pst_pool_task *t)
 {
-	char uuid[37], started[32];
-	json_t *name, *json;
+	char uuid[37], started[32], buf[CAT_SNAPSHOT_NAME_MAX + 1];
+	const char *name;
+	json_t *json;
 
 	json = json_pack("{s:s s:b s:I s:I s:I s:I}", "task", task_names[t->kind], "running", t->running, "done_bytes",
 			 (json_int_t)t->done_bytes, "total_bytes", (json_int_t)t->total_bytes, "rate_bytes_per_s",
@@ -115,9 +98,9 @@ static json_t *task_json(struct pst_catalog *c, const struct pst_pool_task *t)
 		return json;
 	pst_uuid_format(t->uuid, uuid);
 	json_object_set_new(json, "uuid", json_string(uuid));
-	name = name_of(c, t->uuid);
+	name = cat_name_of(c, t->uuid, buf);
 	if (name != NULL)
-		json_object_set_new(json, "volume", name);
+		json_object_set_new(json, "volume", json_string(name));
 	return json;
 }
 

@@ -52,7 +52,7 @@ static void pool_make(const char *path, uint64_t mapped_bytes)
 {
 	struct pst_env_config env_config = { .backend = PST_ENV_POSIX, .log_level = PST_LOG_ERROR };
 	/* Room for nodes, logs, reserves and some new data. */
-	struct pst_store_format_config format = { .size_bytes = mapped_bytes + mapped_bytes / 32 + ((uint64_t)1 << 28),
+	struct pst_store_format_config format = { .size_bytes = mapped_bytes + mapped_bytes / 10 + ((uint64_t)1 << 28),
 						  .partition_count = 1 };
 	struct pst_store_config config = { 0 };
 	struct pst_store_op op = { .done = store_done };

@@ -27,6 +27,7 @@ struct run {
 };
 
 static struct run run;
+static struct pst_prng prng;
 
 static void store_done(struct pst_store_op *op)
 {
@@ -127,21 +128,56 @@ static double read_ms(uint64_t lba)
 	return since_ms(begin_ns);
 }
 
-/* Milliseconds; below 0: the pool can't. */
-static double snapshot_ms(void)
+static uint64_t write_begin_ns, write_longest_ns;
+static bool write_stop, write_busy;
+
+static void write_done(struct pst_io *io)
+{
+	uint64_t now = measure_now_ns();
+
+	check(io->err, "write", "");
+	write_longest_ns = PST_MAX(write_longest_ns, now - write_begin_ns);
+	write_begin_ns = now;
+	io->lba = pst_prng_below(&prng, run.volume->block_count);
+	write_busy = !write_stop;
+	if (write_busy)
+		pst_volume_submit(run.volume, io);
+}
+
+/*
+ * Milliseconds; below 0: the pool can't. *ret_stall_ms: the longest time that one random write after another took while
+ * the snapshot was taken and for a moment after it.
+ */
+static double snapshot_ms(double *ret_stall_ms)
 {
 	struct pst_snapshot_member member = { .volume = { 1 }, .snapshot = { 2 } };
 	struct pst_pool_op op = { .kind = PST_POOL_SNAPSHOT, .members = &member, .member_count = 1 };
 	struct pst_pool_op delete_op = { .kind = PST_POOL_VOLUME_DELETE, .uuid = { 2 } };
+	struct pst_io write = {
+		.kind = PST_IO_WRITE, .block_count = 1, .iov = &run.iov, .iov_count = 1, .done = write_done
+	};
 	uint64_t begin_ns = measure_now_ns();
 	double ms;
+	pst_err err;
 
-	pst_err err = pool_call(&op);
-
+	write_busy = true;
+	write_begin_ns = begin_ns;
+	pst_volume_submit(run.volume, &write);
+	while (since_ms(begin_ns) < 200)
+		pst_env_poll(run.env, 1000000);
+	write_longest_ns = 0;
+	begin_ns = measure_now_ns();
+	err = pool_call(&op);
+	ms = since_ms(begin_ns);
+	while (since_ms(begin_ns) < 200)
+		pst_env_poll(run.env, 1000000);
+	write_stop = true;
+	while (write_busy)
+		pst_env_poll(run.env, UINT64_MAX);
+	*ret_stall_ms = (double)write_longest_ns / 1e6;
 	if (err == PST_E_UNSUPPORTED)
 		return -1;
 	check(err, "snapshot", op.detail);
-	ms = since_ms(begin_ns);
 	check(pool_call(&delete_op), "delete the snapshot", delete_op.detail);
 	return ms;
 }
@@ -149,7 +185,6 @@ static double snapshot_ms(void)
 #define DIRTY_DEPTH 32u
 
 static struct pst_io dirty_ios[DIRTY_DEPTH];
-static struct pst_prng prng;
 static uint64_t dirty_writes;
 
 static void dirty_done(struct pst_io *io)
@@ -197,10 +232,10 @@ static double close_pool(void)
 
 int main(int argc, char **argv)
 {
-	struct pst_env_config env = { .log_level = PST_LOG_WARN };
+	struct pst_env_config env = { .log_level = PST_LOG_ERROR };
 	const char *path = NULL;
 	uint64_t cache = 0, reads = 20000;
-	double open_ms, first_ms, open_mib, full_mib, snap_ms, begin_mib;
+	double stall_ms = 0, open_ms, first_ms, open_mib, full_mib, snap_ms, begin_mib;
 	static struct pst_hist hist;
 	uint64_t begin_ns;
 	double dirty_seconds = 0;
@@ -236,16 +271,16 @@ int main(int argc, char **argv)
 		pst_hist_add(&hist, (uint64_t)(read_ms(pst_prng_below(&prng, run.volume->block_count)) * 1e6));
 	begin_ns = measure_now_ns() - begin_ns;
 	full_mib = rss_mib() - begin_mib;
-	snap_ms = snapshot_ms();
+	snap_ms = snapshot_ms(&stall_ms);
 	printf("{\"mapped_bytes\":%llu,\"open_ms\":%.1f,\"first_read_ms\":%.2f,\"read_iops\":%.0f,\"read_p50_us\":%.0f,"
 	       "\"read_p99_us\":%.0f,\"open_mib\":%.1f,\"full_mib\":%.1f,",
 	       (unsigned long long)run.volume->block_count * PST_BLOCK_BYTES, open_ms, first_ms,
 	       (double)reads / ((double)begin_ns / 1e9), (double)pst_hist_percentile_ns(&hist, 0.5) / 1e3,
 	       (double)pst_hist_percentile_ns(&hist, 0.99) / 1e3, open_mib, full_mib);
 	if (snap_ms < 0)
-		printf("\"snapshot_ms\":null,");
+		printf("\"snapshot_ms\":null,\"snapshot_stall_ms\":null,");
 	else
-		printf("\"snapshot_ms\":%.1f,", snap_ms);
+		printf("\"snapshot_ms\":%.2f,\"snapshot_stall_ms\":%.2f,", snap_ms, stall_ms);
 	printf("\"close_ms\":%.1f}\n", close_pool());
 	pst_env_free(run.env);
 	free(run.iov.iov_base);

@@ -86,8 +86,45 @@ def test_a_rotten_block_is_a_media_error(start_penstockd, tmp_path, host):
     assert metric(metrics, "penstock_pool_bad_blocks") == 1
     assert metric(metrics, "penstock_volume_media_errors_total") == 21  # status code type 2h
 
+    events = [e for e in daemon.call("GET", "/v1/events")[1] if e["text"].startswith("bad_block ")]
+    assert len(events) == 1 and events[0]["level"] == "error"
+    assert f"volume={volume['uuid']} (v) lba=5 blocks=1 " in events[0]["text"]
+
     assert host.write(5 * BLOCK, pattern(99)) == PST_E_OK
     assert host.read(5 * BLOCK, BLOCK) == pattern(99)
     wait_for(lambda: f"bad_block_healed volume={volume['uuid']} lba=5" in daemon.text())
     assert metric(daemon.call("GET", "/metrics")[1], "penstock_pool_bad_blocks") == 0
+    daemon.end()
+
+
+def scrub(daemon, **options):
+    """Runs one from beginning to end; the task."""
+    status, _ = daemon.call("POST", "/v1/pools/pool/tasks", {"task": "scrub", **options})
+    assert status in (200, 201, 202), _
+    task = {}
+
+    def ended():
+        task.update(daemon.call("GET", "/v1/pools/pool/tasks")[1][0])
+        return not task["running"]
+
+    wait_for(ended, 30)
+    return task
+
+
+def test_scrub_finds_what_nobody_reads(start_penstockd, tmp_path, host):
+    """By REST: the scrub finds rot in a volume that no host reads, names it, counts it; after an overwrite it finds
+    nothing."""
+    daemon = start_penstockd("--pool", tmp_path / "pool", "--pool-size", "256Mi")
+    volume = daemon.cli_json("volume", "create", "v", "--size", "32Mi")
+    host.connect(volume)
+    for i in range(1024):
+        assert host.write(i * BLOCK, pattern(i)) == PST_E_OK
+    task = scrub(daemon)
+    assert task["errors"] == 0 and task["done_bytes"] == task["total_bytes"] > 4 * MI
+    damage(tmp_path / "pool/pool.penstock", 700)
+    assert scrub(daemon)["errors"] == 1
+    events = [e["text"] for e in daemon.call("GET", "/v1/events")[1]]
+    assert any("(v) lba=700 blocks=1 " in e and "found_by=scrub" in e for e in events), events
+    assert host.write(700 * BLOCK, pattern(3)) == PST_E_OK
+    assert scrub(daemon)["errors"] == 0
     daemon.end()
