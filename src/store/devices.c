@@ -203,18 +203,20 @@ static bool is_open(const struct store *st, const char *path)
 static void device_missing(struct finding *f)
 {
 	const struct pst_superblock *sb = f->st->sb;
-	const char *last = pst_sb_device_path(sb, f->index);
+	const char *last = pst_sb_device_path(sb, f->index), *what = "is missing";
+	pst_err err = f->why != PST_OK ? f->why : PST_E_NOTFOUND;
 	char uuid[37];
 
-	snprintf(f->detail, PST_DETAIL_BYTES,
-		 "device %u of %u (%s, %llu MiB) %s; it was last at %.60s: name it with --device", f->index,
-		 sb->device_count, store_uuid_text(sb->devices[f->index].uuid, uuid),
-		 (unsigned long long)sb->devices[f->index].blocks / 256,
-		 f->why == PST_E_LOCKED  ? "is in use elsewhere"
-		 : f->why == PST_E_RANGE ? "was cut off"
-					 : "is missing",
-		 last[0] != '\0' ? last : "an unrecorded place");
-	finding_end(f, f->why == PST_E_LOCKED ? PST_E_LOCKED : f->why == PST_E_RANGE ? PST_E_FORMAT : PST_E_NOTFOUND);
+	if (f->why != PST_OK)
+		what = f->why == PST_E_LOCKED ? "is in use elsewhere" : "was cut off";
+	if (last[0] == '\0')
+		last = "a place that is not recorded";
+	snprintf(f->detail, PST_DETAIL_BYTES, "device %u of %u %s; it was last at %.100s: name it with --device",
+		 f->index, sb->device_count, what, last);
+	store_event(f->st, PST_LOG_ERROR, "pool_device_missing device=%u uuid=%s bytes=%llu last=%s", f->index,
+		    store_uuid_text(sb->devices[f->index].uuid, uuid),
+		    (unsigned long long)sb->devices[f->index].blocks * PST_BLOCK_BYTES, last);
+	finding_end(f, err == PST_E_RANGE ? PST_E_FORMAT : err);
 }
 
 /* Candidate 0 is where the device was last. */
