@@ -41,6 +41,7 @@ static const struct cli_arg create_args[] = {
 	OWNER_ARGS,
 	{ "--pool", "NAME", CLI_ARG_TEXT, NULL, "default: the daemon's first", "pool" },
 	SPACE_ARGS,
+	{ "--encrypt", NULL, CLI_ARG_FLAG, NULL, "ciphertext in the pool; penstockd needs --kek", "encrypted" },
 	CLI_POLICY_ARGS,
 	{ NULL },
 };

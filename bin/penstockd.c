@@ -3,7 +3,9 @@
 #include "base/units.h"
 #include "control/client.h"
 #include "control/daemon.h"
+#include "control/kek.h"
 #include "control/policy.h"
+#include "env/secret.h"
 
 #include <getopt.h>
 #include <stdarg.h>
@@ -31,6 +33,10 @@ static const char help[] = "usage: penstockd --pool PATH | --ram SIZE [OPTION]..
 			   "                           authenticated and traffic is not encrypted\n"
 			   "  --api unix:PATH          the API's socket, mode 0600 (default as in penstock(1));\n"
 			   "                           the API is not offered over TCP\n"
+			   "  --kek FILE|DIR           key-encryption keys, for encrypted volumes: a file with 32\n"
+			   "                           bytes (raw, hexadecimal, base64), or a directory of such\n"
+			   "                           files, of which the last by name wraps; read again on SIGHUP\n"
+			   "  --kek-current ID         wrap with this one instead\n"
 			   "  --shards N               threads that serve connections (default 1)\n"
 			   "  --io uring|posix         default: io_uring where the kernel allows it\n"
 			   "  --capacity RATE          what a pool's reservations may add up to, as 100000iops or\n"
@@ -183,6 +189,8 @@ enum option_code {
 	O_LISTEN,
 	O_INSECURE,
 	O_API,
+	O_KEK,
+	O_KEK_CURRENT,
 	O_SHARDS,
 	O_IO,
 	O_CAPACITY,
@@ -199,6 +207,7 @@ static const struct option options[] = {
 	{ "pool", required_argument, NULL, O_POOL },      { "pool-size", required_argument, NULL, O_POOL_SIZE },
 	{ "format", no_argument, NULL, O_FORMAT },        { "ram", required_argument, NULL, O_RAM },
 	{ "listen", required_argument, NULL, O_LISTEN },  { "insecure", no_argument, NULL, O_INSECURE },
+	{ "kek", required_argument, NULL, O_KEK },        { "kek-current", required_argument, NULL, O_KEK_CURRENT },
 	{ "api", required_argument, NULL, O_API },        { "shards", required_argument, NULL, O_SHARDS },
 	{ "io", required_argument, NULL, O_IO },          { "capacity", required_argument, NULL, O_CAPACITY },
 	{ "device", required_argument, NULL, O_DEVICE },  { "space-alerts", required_argument, NULL, O_SPACE_ALERTS },
@@ -234,6 +243,14 @@ static void take_option(struct pst_daemon_config *c, int code, const char *arg)
 		break;
 	case O_API:
 		c->api_socket = api_path(arg);
+		break;
+	case O_KEK:
+		c->kek = arg;
+		break;
+	case O_KEK_CURRENT:
+		if (!pst_kek_id_ok(arg))
+			usage("--kek-current needs a key's name: at most 64 of A-Z a-z 0-9 . _ -, not '%s'", arg);
+		c->kek_current = arg;
 		break;
 	case O_SHARDS:
 		c->shards = (unsigned)number("--shards", arg, 1, PST_DAEMON_SHARDS_MAX);
@@ -300,12 +317,18 @@ int main(int argc, char **argv)
 	char url[256];
 	int code;
 
+	if (!pst_secret_for_openssl()) {
+		fputs("penstockd: OpenSSL can't be made to keep keys out of core dumps; report this\n", stderr);
+		return PST_DAEMON_FAILED;
+	}
 	while ((code = getopt_long(argc, argv, "", options, NULL)) != -1)
 		take_option(&config, code, optarg);
 	if (optind < argc)
 		usage("unexpected argument '%s'", argv[optind]);
 	if (config.pool_count == 0)
 		usage("a pool is needed: --pool PATH, or --ram SIZE");
+	if (config.kek_current != NULL && config.kek == NULL)
+		usage("--kek-current needs --kek");
 	if (config.listen_count == 0)
 		add_listen(&config, "127.0.0.1");
 	check_exposure(&config);

@@ -4,7 +4,9 @@
 #define PST_CONTROL_CATALOG_INTERNAL_H
 
 #include "control/catalog.h"
+#include "control/kek.h"
 #include "control/policy.h"
+#include "volume/crypt.h"
 
 #define CAT_RECORD_FORMAT 1
 #define CAT_SUMMARY_MAX 200u
@@ -17,8 +19,9 @@ struct cat_pool {
 	char name[PST_NAME_MAX + 1];
 	struct pst_pool *pool;
 	struct pst_qos *qos;
-	struct cat_check *check; /* the last one; NULL: none yet */
-	bool no_info;            /* can't say what is mapped, beyond pst_volume_stats */
+	struct pst_crypt_pool *crypt; /* made with the first encrypted volume that is unlocked */
+	struct cat_check *check;      /* the last one; NULL: none yet */
+	bool no_info;                 /* can't say what is mapped, beyond pst_volume_stats */
 };
 
 struct cat_tenant {
@@ -69,8 +72,12 @@ struct cat_volume {
 	struct pst_qos_policy policy;
 	char source[CAT_SNAPSHOT_NAME_MAX + 1]; /* clones: the snapshot it began as, which may be gone; else "" */
 	uint8_t source_uuid[16];
-	uint64_t create_blocks;    /* of CAT_CREATING */
-	uint64_t source_blocks;    /* of a clone that is CAT_CREATING */
+	uint64_t create_blocks;             /* of CAT_CREATING */
+	uint64_t source_blocks;             /* of a clone that is CAT_CREATING */
+	bool encrypted, locked, key_erased; /* locked: open, but not served; why: lock_reason */
+	uint8_t key_family[16];             /* uuid of the volume that its key was made for */
+	char kek_id[PST_KEK_ID_MAX + 1];    /* as last seen in its key slot */
+	char lock_reason[300];
 	struct pst_list snapshots; /* by name */
 	unsigned snapshot_count;
 	struct cat_usage usage;
@@ -128,6 +135,25 @@ struct cat_snapshot_job {
 	void (*done)(struct pst_catalog *c, pst_err err);
 };
 
+/* What is being done to keys: catalog-key.c. */
+struct cat_keys {
+	struct pst_kek *kek; /* the daemon's; NULL: none */
+	struct pst_kek_op op;
+	uint8_t *secret;           /* PST_KEK_SECRET_MAX bytes of secret memory; wiped after each use */
+	struct cat_volume *volume; /* whose key is in work */
+	struct pst_key_slot slot;
+	uint8_t bytes[PST_KEY_SLOT_MAX];
+	void (*done)(struct pst_catalog *c, pst_err err);
+	void (*step_done)(struct pst_catalog *c, pst_err err);
+	char detail[300];
+	/* Of an action over several volumes. */
+	char cursor[PST_NAME_MAX + 1], only[PST_NAME_MAX + 1];
+	uint8_t family[16];
+	unsigned rotated, already, unlocked, still_locked;
+	json_t *failed;
+	pst_err err;
+};
+
 struct pst_catalog {
 	struct pst_env *env;
 	struct pst_target *target;
@@ -163,6 +189,7 @@ struct pst_catalog {
 	struct pst_volume_close_op close_op;
 	struct cat_job job;
 	struct cat_snapshot_job snap;
+	struct cat_keys keys;
 	/* Of the change in work on a tenant or profile. */
 	void *subject;
 	unsigned subject_pool; /* of a change of a pool */
@@ -264,6 +291,26 @@ void cat_profile_change(struct pst_catalog *c);
 /* May @t have @more_bytes more? False after cat_fail. */
 bool cat_tenant_quota(struct pst_catalog *c, const struct cat_tenant *t, const char *volume, uint64_t more_bytes);
 
+/* ---- catalog-key.c ---- */
+
+/* Steps: true: done at once, with *ret_err; else @done runs later. For volumes that are not encrypted: nothing to do.
+ */
+bool cat_key_make(struct pst_catalog *c, struct cat_volume *v, pst_err *ret_err,
+		  void (*done)(struct pst_catalog *c, pst_err err));
+/* Puts the encrypting layer above v->volume, or leaves the volume locked, which is no error unless it is being made. */
+bool cat_key_unlock(struct pst_catalog *c, struct cat_volume *v, pst_err *ret_err,
+		    void (*done)(struct pst_catalog *c, pst_err err));
+/* The request's "encrypted", or what @source is. False after cat_fail; @v then stays as it is. */
+bool cat_key_want(struct pst_catalog *c, struct cat_volume *v, const char *name, const struct cat_volume *source);
+/* True after cat_fail: it is locked. */
+bool cat_key_refuses(struct pst_catalog *c, const struct cat_volume *v);
+void cat_key_record(const struct cat_volume *v, json_t *record);
+pst_err PST_MUST_USE cat_key_load(struct cat_volume *v, json_t *record);
+void cat_key_json(const struct cat_volume *v, json_t *json);
+json_t *cat_read_keys(struct pst_catalog *c, const struct pst_catalog_op *op);
+void cat_key_change(struct pst_catalog *c);
+void cat_keys_done(struct pst_catalog *c);
+
 /* ---- catalog-volume.c ---- */
 
 struct cat_volume *cat_volume_find(struct pst_catalog *c, const char *name);
@@ -289,6 +336,7 @@ enum cat_program {
 	CAT_PROGRAM_STORE,
 	CAT_PROGRAM_ROLLBACK,
 	CAT_PROGRAM_SETTINGS,
+	CAT_PROGRAM_UNLOCK, /* of a locked volume: the rest of START */
 };
 
 /* One at a time. @finished gets the first error. */

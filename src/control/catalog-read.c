@@ -112,13 +112,14 @@ static const struct {
 	[PST_CATALOG_PROFILE] = { "profile", read_profiles, false },
 	[PST_CATALOG_VOLUME] = { "volume", read_volumes, true },
 	[PST_CATALOG_SNAPSHOT] = { "snapshot", read_snapshots, true },
+	[PST_CATALOG_KEY] = { "key", cat_read_keys, false },
 };
 
 static void answer_not_found(struct pst_catalog_op *op, const char *word, const char *name)
 {
 	char hint[64];
 
-	snprintf(hint, sizeof(hint), "penstock %s list", word);
+	snprintf(hint, sizeof(hint), "penstock %s %s", word, strcmp(word, "key") == 0 ? "status" : "list");
 	cat_op_error(op, PST_E_NOTFOUND, hint, "there is no %s '%.127s'", word, name);
 }
 

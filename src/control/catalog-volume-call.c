@@ -33,6 +33,8 @@ static void volume_created(struct pst_catalog *c, struct cat_volume *v, pst_err 
 			 name, pool, tenant);
 	else if (err == PST_E_INVAL)
 		cat_fail_policy(c, err, "volume", name);
+	else if (err == PST_E_KEY)
+		cat_fail(c, err, "penstock key status", "volume '%s' was not created: %s", name, c->keys.detail);
 	else
 		cat_fail(c, err, "penstock pool list", "volume '%s' was not created in pool '%s': %s", name, pool,
 			 pst_err_text(err));
@@ -154,8 +156,8 @@ static bool body_settings(struct pst_catalog *c)
 
 static void volume_create(struct pst_catalog *c)
 {
-	static const char *const allowed[] = { "name",   "size_bytes", "tenant",  "profile",        "pool",
-					       "policy", "source",     "on_full", "reserved_bytes", NULL };
+	static const char *const allowed[] = { "name",   "size_bytes", "tenant",         "profile",   "pool", "policy",
+					       "source", "on_full",    "reserved_bytes", "encrypted", NULL };
 	struct create_request r = { .tenant = "default", .profile = "general" };
 	struct pst_qos_policy policy;
 	struct cat_volume *v;
@@ -186,6 +188,8 @@ static void volume_create(struct pst_catalog *c)
 		v->source_blocks = r.snapshot->size_bytes / PST_BLOCK_BYTES;
 	}
 	identity_new(c, v);
+	if (!cat_key_want(c, v, r.name, r.snapshot != NULL ? r.snapshot->volume : NULL))
+		return cat_volume_free(c, v);
 	cat_volume_job(c, v, CAT_PROGRAM_CREATE, volume_created);
 }
 
@@ -229,6 +233,7 @@ static void volume_resized(struct pst_catalog *c, struct cat_volume *v, pst_err 
 	const char *pool = c->pools[v->pool].name;
 
 	if (err == PST_OK) {
+		pst_volume_resized(v->volume);
 		pst_subsystem_resized(v->subsystem);
 		return cat_succeed(c, cat_volume_json(c, v));
 	}
@@ -314,6 +319,8 @@ static void volume_set(struct pst_catalog *c, struct cat_volume *v)
 	if (v->state != CAT_READY)
 		return cat_fail(c, PST_E_BUSY, "penstock volume show NAME", "volume '%s' is %s and can't be changed",
 				v->name, cat_state_names[v->state]);
+	if (cat_key_refuses(c, v))
+		return;
 	if (json_object_get(body, "size_bytes") != NULL)
 		return volume_resize(c, v);
 	if (c->job.sets_on_full || c->job.sets_reserved)
@@ -330,7 +337,7 @@ static void volume_rolled_back(struct pst_catalog *c, struct cat_volume *v, pst_
 {
 	const char *snapshot = json_string_value(json_object_get(c->current->body, "snapshot"));
 
-	if (v->subsystem == NULL) {
+	if (v->subsystem == NULL && !v->locked) {
 		v->state = CAT_FAILED;
 		v->error = err;
 	}
@@ -364,6 +371,8 @@ static void volume_rollback(struct pst_catalog *c, struct cat_volume *v)
 	if (v->state != CAT_READY)
 		return cat_fail(c, PST_E_BUSY, "penstock volume show NAME", "volume '%s' is %s and can't be changed",
 				v->name, cat_state_names[v->state]);
+	if (cat_key_refuses(c, v))
+		return;
 	if (s->volume->pool != v->pool)
 		return cat_fail(c, PST_E_INVAL, "penstock snapshot list",
 				"volume '%s' and snapshot '%s' lie in different pools", v->name, name);

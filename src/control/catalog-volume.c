@@ -3,10 +3,9 @@
  * Volumes: what is done to one is a program, a row of steps. Each step that is durable commits alone, so a crash lands
  * between two of them, and the record tells the next start what to do:
  *
- *   create   intent* make* grow* settings* open serve commit* ask   record "creating" until commit: a crash undoes it
- *   undo     unserve close drop* remove* forget*          also what a failed create runs
- *   delete   mark* undo                                   record "deleting" from mark on: a crash completes it
- *   start    open serve                                   record "ready"
+ *   create   intent* make* key* grow* settings* open serve commit* ask   record "creating" until commit: a crash undoes
+ * it undo     unserve close drop* remove* forget*          also what a failed create runs delete   mark* undo record
+ * "deleting" from mark on: a crash completes it start    open serve                                   record "ready"
  *   resize   resize* ask                                  the pool holds the size, the record doesn't
  *   settings ask settings* ask                            the pool's own step; ask, as one may be left as it is
  *   store    commit*                                      a changed policy, in force; taken back if this fails
@@ -111,6 +110,7 @@ json_t *cat_volume_json(struct pst_catalog *c, const struct cat_volume *v)
 	}
 	if (json != NULL && v->error != PST_OK)
 		json_object_set_new(json, "error", json_string(pst_err_text(v->error)));
+	cat_key_json(v, json);
 	return json;
 }
 
@@ -128,6 +128,7 @@ static json_t *volume_record(const struct cat_volume *v, const char *state)
 		json_object_set_new(json, "source", json_string(v->source));
 		json_object_set_new(json, "source_uuid", json_string(uuid));
 	}
+	cat_key_record(v, json);
 	return json;
 }
 
@@ -185,6 +186,8 @@ pst_err cat_volume_load(struct pst_catalog *c, unsigned pool, const char *name, 
 	snprintf(v->profile, sizeof(v->profile), "%s", profile);
 	v->nsid = (uint32_t)nsid;
 	v->policy = policy;
+	if (cat_key_load(v, record) != PST_OK)
+		return PST_E_FORMAT;
 	snprintf(v->source, sizeof(v->source), "%s", source);
 	if (source_uuid != NULL && pst_uuid_parse(source_uuid, v->source_uuid) != PST_OK)
 		memset(v->source_uuid, 0, sizeof(v->source_uuid));
@@ -353,6 +356,9 @@ static bool step_serve(struct pst_catalog *c, struct cat_volume *v, pst_err *ret
 		.nqn = v->nqn, .serial = v->serial, .model = CAT_MODEL, .nsid = v->nsid
 	};
 
+	*ret_err = PST_OK;
+	if (v->locked)
+		return true;
 	*ret_err = serve_flow(c, v);
 	if (*ret_err != PST_OK)
 		return true;
@@ -402,23 +408,35 @@ static bool step_close(struct pst_catalog *c, struct cat_volume *v, pst_err *ret
 	return false;
 }
 
+/* ---- Keys: nothing to do for volumes that are not encrypted ---- */
+
+static bool step_key(struct pst_catalog *c, struct cat_volume *v, pst_err *ret_err)
+{
+	return cat_key_make(c, v, ret_err, step_done);
+}
+
+static bool step_unlock(struct pst_catalog *c, struct cat_volume *v, pst_err *ret_err)
+{
+	return cat_key_unlock(c, v, ret_err, step_done);
+}
+
 /* ---- Programs ---- */
 
-static const struct cat_step create_steps[] = { { step_intent },   { step_make }, { step_grow },
-						{ step_settings }, { step_open }, { step_serve },
+static const struct cat_step create_steps[] = { { step_intent },   { step_make }, { step_key },    { step_grow },
+						{ step_settings }, { step_open }, { step_unlock }, { step_serve },
 						{ step_commit },   { step_ask },  { NULL } };
 static const struct cat_step delete_steps[] = { { step_mark }, { step_unserve },      { step_close },
 						{ step_drop }, { step_remove, true }, { step_forget, true },
 						{ NULL } };
 static const struct cat_step undo_steps[] = { { step_unserve },      { step_close },        { step_drop },
 					      { step_remove, true }, { step_forget, true }, { NULL } };
-static const struct cat_step start_steps[] = { { step_open }, { step_serve }, { NULL } };
+static const struct cat_step start_steps[] = { { step_open }, { step_unlock }, { step_serve }, { NULL } };
 static const struct cat_step stop_steps[] = { { step_unserve }, { step_close }, { NULL } };
 static const struct cat_step resize_steps[] = { { step_resize }, { step_ask }, { NULL } };
 static const struct cat_step store_steps[] = { { step_commit }, { NULL } };
 static const struct cat_step settings_steps[] = { { step_ask }, { step_settings }, { step_ask }, { NULL } };
 static const struct cat_step rollback_steps[] = { { step_unserve }, { step_close }, { step_back }, { step_open },
-						  { step_serve },   { step_ask },   { NULL } };
+						  { step_unlock },  { step_serve }, { step_ask },  { NULL } };
 
 static bool in_program(const struct cat_step *step, const struct cat_step *program, size_t bytes)
 {
@@ -494,8 +512,8 @@ void cat_volume_job(struct pst_catalog *c, struct cat_volume *v, enum cat_progra
 		[CAT_PROGRAM_CREATE] = create_steps,     [CAT_PROGRAM_DELETE] = delete_steps,
 		[CAT_PROGRAM_UNDO] = undo_steps,         [CAT_PROGRAM_START] = start_steps,
 		[CAT_PROGRAM_STOP] = stop_steps,         [CAT_PROGRAM_RESIZE] = resize_steps,
-		[CAT_PROGRAM_STORE] = store_steps,       [CAT_PROGRAM_ROLLBACK] = rollback_steps,
-		[CAT_PROGRAM_SETTINGS] = settings_steps,
+		[CAT_PROGRAM_UNLOCK] = start_steps + 1,  [CAT_PROGRAM_STORE] = store_steps,
+		[CAT_PROGRAM_ROLLBACK] = rollback_steps, [CAT_PROGRAM_SETTINGS] = settings_steps,
 	};
 
 	pst_assert(c->job.volume == NULL);

@@ -223,15 +223,11 @@ void cat_record_delete(struct pst_catalog *c, unsigned pool, const char *kind, c
 /* ---- Taking turns ---- */
 
 static void (*const changes[])(struct pst_catalog *c) = {
-	[PST_CATALOG_POOL] = cat_pool_change,
-	[PST_CATALOG_TENANT] = cat_tenant_change,
-	[PST_CATALOG_PROFILE] = cat_profile_change,
-	[PST_CATALOG_VOLUME] = cat_volume_change,
-	[PST_CATALOG_SNAPSHOT] = cat_snapshot_change,
-	[PST_CATALOG_TASK] = cat_pool_change,
-	[PST_CATALOG_DEVICE] = cat_pool_change,
-	[PST_CATALOG_CHECK] = cat_pool_change,
-	[PST_CATALOG_EVENT] = NULL, /* can't be changed by calls */
+	[PST_CATALOG_POOL] = cat_pool_change,         [PST_CATALOG_TENANT] = cat_tenant_change,
+	[PST_CATALOG_PROFILE] = cat_profile_change,   [PST_CATALOG_VOLUME] = cat_volume_change,
+	[PST_CATALOG_SNAPSHOT] = cat_snapshot_change, [PST_CATALOG_TASK] = cat_pool_change,
+	[PST_CATALOG_DEVICE] = cat_pool_change,       [PST_CATALOG_CHECK] = cat_pool_change,
+	[PST_CATALOG_KEY] = cat_key_change,           [PST_CATALOG_EVENT] = NULL, /* can't be changed by calls */
 };
 
 static void take_turn(struct pst_post *post)
@@ -455,6 +451,11 @@ pst_err pst_catalog_new(struct pst_env *env, struct pst_target *target, struct p
 	return PST_OK;
 }
 
+void pst_catalog_set_kek(struct pst_catalog *c, struct pst_kek *kek)
+{
+	c->keys.kek = kek;
+}
+
 void pst_catalog_set_addresses(struct pst_catalog *c, json_t *addresses)
 {
 	json_decref(c->addresses);
@@ -503,10 +504,13 @@ static void close_next(struct pst_post *post)
 		if (p->qos != NULL)
 			pst_qos_free(p->qos);
 		p->qos = NULL;
+		pst_crypt_pool_free(p->crypt);
+		p->crypt = NULL;
 		c->pool_op = (struct pst_pool_op){ .kind = PST_POOL_CLOSE };
 		cat_pool_step(c, c->pool_count - 1, pool_closed);
 		return;
 	}
+	cat_keys_done(c);
 	json_decref(c->addresses);
 	free(c->events);
 	free(c);

@@ -42,6 +42,7 @@ enum pst_catalog_object {
 	PST_CATALOG_PROFILE,
 	PST_CATALOG_VOLUME,
 	PST_CATALOG_SNAPSHOT, /* named VOLUME@NAME */
+	PST_CATALOG_KEY,      /* of the volume that name names: list, show, delete (erases); create: an action */
 	PST_CATALOG_TASK,     /* of the pool that name names: list, create (starts), delete (stops) */
 	PST_CATALOG_DEVICE,   /* likewise: create */
 	PST_CATALOG_CHECK,    /* likewise: create (starts), show */
@@ -74,6 +75,11 @@ pst_err PST_MUST_USE pst_catalog_new(struct pst_env *env, struct pst_target *tar
 
 /* @addresses: an array of "HOST:PORT" that volumes are reached at. Takes a reference of its own. */
 void pst_catalog_set_addresses(struct pst_catalog *catalog, json_t *addresses);
+
+struct pst_kek;
+
+/* What volume keys are wrapped with; the caller's, for as long as the catalog is open. Before the first pool. */
+void pst_catalog_set_kek(struct pst_catalog *catalog, struct pst_kek *kek);
 
 struct pst_catalog_pool_op {
 	const char *name;      /* of the pool; copied */

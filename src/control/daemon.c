@@ -6,10 +6,12 @@
  * (marked clean), target, shards. Each stage has a flag-like pointer that says whether it was reached.
  *
  * The main thread is the home shard. SIGTERM and SIGINT end its loop; a second one during the shutdown ends the process
- * at once, which is safe: it is what a crash is to the pools.
+ * at once, which is safe: it is what a crash is to the pools. SIGHUP reads the key-encryption keys again.
  */
 #include "control/daemon.h"
+#include "control/kek.h"
 #include "control/rest.h"
+#include "env/secret.h"
 
 #include <errno.h>
 #include <ifaddrs.h>
@@ -30,6 +32,7 @@ struct daemon {
 	pthread_t threads[PST_DAEMON_SHARDS_MAX];
 	unsigned env_count, thread_count;
 	struct pst_target *target;
+	struct pst_kek *kek;
 	struct pst_catalog *catalog;
 	struct pst_rest *rest;
 	json_t *addresses, *listening;
@@ -48,6 +51,57 @@ struct daemon {
 static struct pst_env *signal_env; /* a handler has no other way to know */
 static volatile sig_atomic_t signal_count;
 
+/* Reading keys again is a call like those of the API. One at a time; a signal that comes meanwhile asks for another. */
+static struct {
+	struct pst_post post; /* the only thing that a handler does with it is to send it */
+	volatile sig_atomic_t posted;
+	struct pst_catalog *catalog; /* NULL: not serving */
+	struct pst_env *env;
+	struct pst_catalog_op op;
+	bool busy, again;
+} reload;
+
+static void reload_begin(void);
+
+static void reload_done(struct pst_catalog_op *op)
+{
+	reload.busy = false;
+	if (op->err != PST_OK)
+		pst_env_log(reload.env, PST_LOG_WARN, "reload_failed reason=SIGHUP error=\"%s\"", op->message);
+	json_decref(op->body);
+	json_decref(op->result);
+	if (reload.again)
+		reload_begin();
+}
+
+static void reload_begin(void)
+{
+	reload.again = reload.busy;
+	if (reload.catalog == NULL || reload.busy)
+		return;
+	reload.busy = true;
+	reload.op = (struct pst_catalog_op){ .kind = PST_CATALOG_CREATE, .object = PST_CATALOG_KEY };
+	reload.op.body = json_pack("{s:s}", "action", "reload");
+	reload.op.done = reload_done;
+	pst_catalog_submit(reload.catalog, &reload.op);
+}
+
+static void reload_arrived(struct pst_post *post)
+{
+	(void)post;
+	reload.posted = 0;
+	reload_begin();
+}
+
+static void on_hangup(int number)
+{
+	(void)number;
+	if (reload.posted)
+		return;
+	reload.posted = 1;
+	pst_env_post(signal_env, &reload.post);
+}
+
 static void on_signal(int number)
 {
 	if (++signal_count > 1)
@@ -58,8 +112,12 @@ static void on_signal(int number)
 static void signals_install(struct pst_env *env)
 {
 	struct sigaction stop = { .sa_handler = on_signal }, ignore = { .sa_handler = SIG_IGN };
+	struct sigaction hangup = { .sa_handler = on_hangup };
 
 	signal_env = env;
+	reload.env = env;
+	reload.post.fn = reload_arrived;
+	sigaction(SIGHUP, &hangup, NULL);
 	sigaction(SIGTERM, &stop, NULL);
 	sigaction(SIGINT, &stop, NULL);
 	sigaction(SIGPIPE, &ignore, NULL);
@@ -292,6 +350,26 @@ static int announce(struct daemon *d)
 	return written ? PST_DAEMON_OK : fail(PST_E_INVAL, "--ready-fd %d can't be written to", d->config->ready_fd);
 }
 
+static int start_kek(struct daemon *d)
+{
+	size_t bytes, unlocked;
+	pst_err err;
+
+	if (d->config->kek == NULL)
+		return PST_DAEMON_OK;
+	err = pst_kek_file_new(d->envs[0], d->config->kek, d->config->kek_current, &d->kek);
+	if (err != PST_OK)
+		return fail(err, "--kek %s: %s", d->config->kek, pst_err_text(err));
+	pst_secret_usage(&bytes, &unlocked);
+	if (unlocked > 0)
+		pst_env_log(d->envs[0], PST_LOG_WARN,
+			    "keys_may_be_swapped bytes=%zu next=\"raise the limit of locked memory (ulimit -l, "
+			    "LimitMEMLOCK=), or encrypt the swap\"",
+			    unlocked);
+	pst_catalog_set_kek(d->catalog, d->kek);
+	return PST_DAEMON_OK;
+}
+
 static int start(struct daemon *d)
 {
 	static const struct pst_target_config target_config = { 0 };
@@ -309,6 +387,7 @@ static int start(struct daemon *d)
 		err = pst_catalog_new(d->envs[0], d->target, &d->catalog);
 	if (err != PST_OK)
 		return fail(err, "no memory to start");
+	rc = start_kek(d);
 	for (unsigned i = 0; i < d->config->pool_count && rc == PST_DAEMON_OK && signal_count == 0; i++)
 		rc = start_pool(d, i);
 	if (rc == PST_DAEMON_OK)
@@ -337,12 +416,17 @@ static void stop(struct daemon *d)
 	}
 	if (d->target != NULL)
 		pst_target_quiesce(d->target);
+	reload.catalog = NULL;
+	while (reload.busy)
+		pst_env_poll(d->envs[0], POLL_NS);
 	if (d->catalog != NULL) {
 		d->op_done = false;
 		d->catalog_close.done = catalog_closed;
 		pst_catalog_close(d->catalog, &d->catalog_close);
 		run_until(d->envs[0], &d->op_done);
 	}
+	if (d->kek != NULL)
+		d->kek->ops->free(d->kek);
 	if (d->target != NULL) {
 		d->op_done = false;
 		d->target_stop.done = target_stopped;
@@ -356,6 +440,7 @@ static void stop(struct daemon *d)
 	if (d->env_count > 0)
 		pst_env_log(d->envs[0], PST_LOG_INFO, "stopped pid=%d", (int)getpid());
 	/* Signals may still come, and must find nothing that is gone. */
+	signal(SIGHUP, SIG_IGN);
 	signal(SIGTERM, SIG_IGN);
 	signal(SIGINT, SIG_IGN);
 	for (unsigned i = 0; i < d->env_count; i++)
@@ -380,6 +465,7 @@ int pst_daemon_run(const struct pst_daemon_config *config)
 	}
 	if (rc == PST_DAEMON_OK && signal_count == 0)
 		rc = announce(&d);
+	reload.catalog = d.catalog;
 	if (rc == PST_DAEMON_OK && signal_count == 0)
 		pst_env_run(d.envs[0]);
 	if (signal_count > 0)

@@ -40,6 +40,8 @@ struct pst_daemon_config {
 	unsigned listen_count;
 	bool insecure; /* listen on addresses beyond this machine */
 	const char *api_socket;
+	const char *kek;         /* file or directory with key-encryption keys; NULL: none */
+	const char *kek_current; /* id of the one to wrap with; NULL: the last by name */
 	unsigned shards;
 	struct pst_env_config env;
 	struct pst_qos_config qos;

@@ -119,6 +119,8 @@ static unsigned status_of(pst_err err)
 	case PST_E_EXISTS:
 	case PST_E_BUSY:
 		return MHD_HTTP_CONFLICT;
+	case PST_E_KEY:
+		return MHD_HTTP_LOCKED;
 	case PST_E_NOSPACE:
 	case PST_E_QUOTA:
 		return MHD_HTTP_INSUFFICIENT_STORAGE;
@@ -372,6 +374,8 @@ static const struct route routes[] = {
 	  run_catalog,
 	  answer_catalog },
 	{ "/v1/volumes/{}", M(GET) | M(PATCH) | M(DELETE), PST_CATALOG_VOLUME, ONE, run_catalog, answer_catalog },
+	{ "/v1/keys", M(GET) | M(POST), PST_CATALOG_KEY, LIST, run_catalog, answer_catalog },
+	{ "/v1/keys/{}", M(GET) | M(DELETE), PST_CATALOG_KEY, ONE, run_catalog, answer_catalog },
 	{ "/v1/snapshots", M(GET) | M(POST), PST_CATALOG_SNAPSHOT, LIST, run_catalog, answer_catalog },
 	{ "/v1/snapshots/{}/diff",
 	  M(GET),

@@ -84,6 +84,11 @@ def test_every_path_and_method(penstockd, document):
     call("POST", "/v1/pools/{name}/check", "ram", {"data": False}, 201)
     call("GET", "/v1/pools/{name}/check", "ram", expect=200)
     call("GET", "/v1/events", expect=200)
+    call("POST", "/v1/keys", body={"action": "reload"}, expect=423)  # no --kek
+    call("POST", "/v1/keys", body={"action": "dance"}, expect=400)
+    call("GET", "/v1/keys", expect=200)
+    call("GET", "/v1/keys/{name}", "v", expect=404)
+    call("DELETE", "/v1/keys/{name}", "v", expect=404)
     for path in ("/healthz", "/metrics", "/openapi.json", "/v1/stats", "/v1/pools"):
         call("GET", path, expect=200)
     call("GET", "/v1/pools/{name}", "ram", expect=200)
