@@ -210,6 +210,39 @@ void image_written(struct cache *c, struct image *image)
 
 /* ---- Nodes ---- */
 
+static struct node *child_of(struct cache *c, const struct node *n, uint32_t i)
+{
+	return cache_find(c, n->part, n->level - 1u, n->index * PST_NODE_FANOUT + i);
+}
+
+bool cache_idle_below(struct cache *c, const struct node *n)
+{
+	uint32_t left = n->children;
+
+	for (uint32_t i = 0; left > 0 && i < PST_NODE_FANOUT; i++) {
+		const struct node *child = child_of(c, n, i);
+
+		if (child == NULL)
+			continue;
+		left--;
+		if (child->loading || child->pins > 0 || !cache_idle_below(c, child))
+			return false;
+	}
+	return true;
+}
+
+void cache_forget(struct store *st, struct node *n, uint32_t i)
+{
+	struct node *child = n->children > 0 ? child_of(&st->cache, n, i) : NULL;
+
+	if (child == NULL)
+		return;
+	pst_assert(!child->dirty); /* what is shared is not */
+	for (uint32_t j = 0; child->children > 0 && j < PST_NODE_FANOUT; j++)
+		cache_forget(st, child, j);
+	cache_remove(st, child);
+}
+
 static bool evict_one(struct store *st)
 {
 	struct cache *c = &st->cache;

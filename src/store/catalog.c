@@ -67,16 +67,11 @@ static pst_err version_put(struct store *st, const struct pst_version_disk *disk
 	if (disk->slot == 0 || disk->slot >= PST_SLOTS_MAX || disk->block_count == 0 || disk->parent >= PST_SLOTS_MAX ||
 	    (disk->flags & ~(uint32_t)PST_VOLUME_FLAGS) != 0 || part_local(st, 0, disk->block_count) > PST_SLOT_SPAN)
 		return PST_E_FORMAT;
-	if (v == NULL)
-		v = svol_new(st, disk);
-	if (v == NULL)
-		return PST_E_NOMEM;
 	if (keys_follow(st, fresh ? 0 : v->disk.key_block, disk->key_block) != PST_OK)
 		return PST_E_FORMAT;
-	v->disk = *disk;
-	v->volume.block_count = disk->block_count;
-	memcpy(v->volume.uuid, disk->uuid, 16);
-	return PST_OK;
+	if (!fresh)
+		svol_set(v, disk);
+	return !fresh || svol_new(st, disk) != NULL ? PST_OK : PST_E_NOMEM;
 }
 
 /* Of a pool in format 1. */
@@ -137,8 +132,27 @@ pst_err catalog_decode(struct store *st, const uint8_t *image, uint32_t bytes)
 	return err;
 }
 
+/* Nothing is left of this version: its children are its parent's. */
+static void version_end(struct store *st, uint32_t slot, uint64_t seq)
+{
+	struct svol *gone = svol_by_slot(st, slot);
+	uint32_t key_block;
+
+	if (gone == NULL)
+		return;
+	key_block = gone->disk.key_block;
+	PST_LIST_EACH(l, &st->volumes) {
+		struct svol *v = pst_container_of(l, struct svol, node);
+
+		if (v->disk.parent == slot)
+			v->disk.parent = gone->disk.parent;
+	}
+	svol_free(gone);
+	keys_version_ended(st, key_block, seq);
+}
+
 /* One of the catalog's log records; others are none of its business. */
-pst_err catalog_replay(struct store *st, const struct pst_log_record *r, const void *body)
+pst_err catalog_replay(struct store *st, const struct pst_log_record *r, const void *body, uint64_t seq)
 {
 	const char *key = body;
 	struct pst_version_disk disk;
@@ -153,15 +167,14 @@ pst_err catalog_replay(struct store *st, const struct pst_log_record *r, const v
 	case PST_LOG_VERSION:
 		memcpy(&disk, key, sizeof(disk));
 		err = disk.slot == r->slot ? version_put(st, &disk) : PST_E_FORMAT;
+		v = r->block != PST_ALSO_NOTHING ? svol_by_slot(st, (uint32_t)r->lba) : NULL;
+		if (v != NULL && r->block == PST_ALSO_ADOPT)
+			v->disk.parent = disk.slot;
+		else if (v != NULL)
+			v->disk.flags |= PST_VOLUME_DELETING;
 		break;
 	case PST_LOG_VOLUME_END:
-		v = svol_by_slot(st, r->slot);
-		if (v != NULL) {
-			uint32_t key_block = v->disk.key_block;
-
-			svol_free(v);
-			keys_version_ended(st, key_block, 0);
-		}
+		version_end(st, r->slot, seq);
 		break;
 	case PST_LOG_PUT:
 		len = strlen(key) + 1;

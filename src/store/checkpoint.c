@@ -37,7 +37,7 @@ uint32_t checkpoint_need(const struct part *p)
 
 	if (p->index == 0)
 		catalog = (uint32_t)pst_div_round_up(p->store->catalog_bytes, PST_BLOCK_BYTES) + PST_NODE_LEVELS;
-	return p->dirty_count + PST_NODE_LEVELS * (p->inflight + 1) + catalog;
+	return p->dirty_count + PST_NODE_LEVELS * (p->inflight + 1 + p->merging) + catalog;
 }
 
 void checkpoint_want(struct part *p, struct waiter *w)

@@ -16,15 +16,15 @@
 
 enum { STEP_BEGIN, STEP_GATHER, STEP_LOG, STEP_CHECKPOINT, STEP_DONE };
 
-static struct pst_pool_op *current(struct store *st)
+struct pst_pool_op *control_current(struct store *st)
 {
 	return pst_container_of(st->control.queue.next, struct pst_pool_op, node);
 }
 
-static void finish(struct store *st, pst_err err)
+void control_finish(struct store *st, pst_err err)
 {
 	struct control *c = &st->control;
-	struct pst_pool_op *op = current(st);
+	struct pst_pool_op *op = control_current(st);
 
 	pst_list_remove(&op->node);
 	op->err = err;
@@ -36,18 +36,13 @@ static void finish(struct store *st, pst_err err)
 	store_schedule(st);
 }
 
-void control_finish(struct store *st, pst_err err)
-{
-	finish(st, err);
-}
-
 /* ---- Logging ---- */
 
 static void control_durable(struct waiter *w)
 {
 	struct control *c = pst_container_of(w, struct control, wait);
 	struct store *st = pst_container_of(c, struct store, control);
-	struct pst_pool_op *op = current(st);
+	struct pst_pool_op *op = control_current(st);
 	pst_err err = w->err;
 
 	w->run = NULL;
@@ -65,7 +60,7 @@ static void control_durable(struct waiter *w)
 		break;
 	case PST_POOL_VOLUME_DELETE:
 		if (err == PST_OK)
-			svol_reap(c->vol);
+			merge_kick(st);
 		tasks_volume_gone(st);
 		break;
 	case PST_POOL_TASK_START:
@@ -76,7 +71,7 @@ static void control_durable(struct waiter *w)
 		break;
 	}
 	control_init(st);
-	finish(st, err);
+	control_finish(st, err);
 }
 
 static void control_applied(struct logged *l)
@@ -88,20 +83,20 @@ static void control_applied(struct logged *l)
 	if (c->vol != NULL)
 		c->vol->logged_busy = false;
 	if (l->record.kind == PST_LOG_VERSION && err == PST_OK) {
-		const struct pst_version_disk *now = (const void *)c->body;
+		struct pst_version_disk disk;
 
-		if (current(st)->kind == PST_POOL_VOLUME_CREATE)
+		if (control_current(st)->kind == PST_POOL_VOLUME_CREATE)
 			pst_list_push_back(&st->volumes, &c->vol->node);
-		pst_assert(keys_follow(st, c->vol->disk.key_block, now->key_block) == PST_OK);
-		memcpy(&c->vol->disk, c->body, sizeof(c->vol->disk));
-		c->vol->volume.block_count = c->vol->disk.block_count;
+		memcpy(&disk, c->body, sizeof(disk));
+		pst_assert(keys_follow(st, c->vol->disk.key_block, disk.key_block) == PST_OK);
+		svol_set(c->vol, &disk);
 		space_volume_changed(c->vol);
 		catalog_changed(st);
 	} else if (err == PST_OK) {
-		err = catalog_replay(st, &c->logged.record, c->body);
+		err = catalog_replay(st, &c->logged.record, c->body, l->seq);
 		if (err != PST_OK)
 			store_fail(st, err, "catalog_record_failed");
-	} else if (current(st)->kind == PST_POOL_VOLUME_CREATE) {
+	} else if (control_current(st)->kind == PST_POOL_VOLUME_CREATE) {
 		svol_free(c->vol);
 	}
 	c->wait.err = err;
@@ -113,26 +108,29 @@ static void control_applied(struct logged *l)
 }
 
 /* Room for the record in log and pool, and for the catalog after it. PST_E_AGAIN: waiting. */
-static pst_err room(struct store *st, uint32_t growth_bytes)
+pst_err control_room(struct store *st, uint32_t records, uint32_t growth_bytes)
 {
 	struct part *p = &st->parts[0];
 	struct control *c = &st->control;
 	pst_err err;
+	bool full = !journal_room_for(p, records);
 
 	if (st->failed != PST_OK)
 		return PST_E_IO;
 	if ((uint64_t)st->catalog_bytes + growth_bytes > PST_CATALOG_BYTES_MAX)
 		return PST_E_NOSPACE;
-	if (checkpoint_blocks_writes(p) || !journal_room(p)) {
-		if (!journal_room(p) && p->cp.err != PST_OK)
+	if (checkpoint_blocks_writes(p) || full) {
+		if (full && p->cp.err != PST_OK)
 			return p->cp.err;
-		if (!journal_room(p))
+		if (full)
 			checkpoint_want(p, NULL);
 		pst_list_push_back(&p->space_waiters, &c->wait.node);
 		store_schedule(st);
 		return PST_E_AGAIN;
 	}
-	if (p->alloc.free_count >= checkpoint_need(p) + 2 * pst_div_round_up(growth_bytes, PST_BLOCK_BYTES))
+	growth_bytes *= records;
+	if (p->alloc.free_count >=
+	    checkpoint_need(p) + PST_NODE_LEVELS * (records - 1) + 2 * pst_div_round_up(growth_bytes, PST_BLOCK_BYTES))
 		return PST_OK;
 	err = part_space_wait(p, &c->wait, &c->space_checkpoint);
 	return err == PST_OK ? PST_E_AGAIN : err;
@@ -240,7 +238,8 @@ static pst_err volume_gather(struct store *st, struct pst_pool_op *op)
 	switch (op->kind) {
 	case PST_POOL_VOLUME_OPEN:
 		err = open_gather(st);
-		disk.flags |= PST_VOLUME_OPEN;
+		if ((disk.flags & PST_VOLUME_SNAPSHOT) == 0)
+			disk.flags |= PST_VOLUME_OPEN;
 		break;
 	case PST_POOL_VOLUME_RESIZE:
 		if (v->inflight > 0) {
@@ -257,7 +256,7 @@ static pst_err volume_gather(struct store *st, struct pst_pool_op *op)
 	case PST_POOL_KEY_PUT:
 	case PST_POOL_KEY_GET:
 	case PST_POOL_KEY_ERASE:
-		err = keys_op_gather(st, current(st), &disk, &log);
+		err = keys_op_gather(st, control_current(st), &disk, &log);
 		break;
 	default:
 		disk.flags |= PST_VOLUME_DELETING;
@@ -281,6 +280,8 @@ static pst_err volume_begin(struct store *st, const struct pst_pool_op *op)
 		return PST_E_BUSY;
 	if (op->kind == PST_POOL_VOLUME_RESIZE && part_local(st, 0, op->block_count) > PST_SLOT_SPAN)
 		return PST_E_RANGE;
+	if (op->kind == PST_POOL_VOLUME_RESIZE && (c->vol->disk.flags & PST_VOLUME_SNAPSHOT) != 0)
+		return PST_E_DENIED;
 	if (op->kind == PST_POOL_VOLUME_RESIZE)
 		svol_hold(c->vol, true);
 	return PST_OK;
@@ -318,9 +319,8 @@ static void close_poll(struct pst_timer *timer)
 
 static bool quiet(const struct store *st)
 {
-	PST_LIST_EACH(l, &st->volumes)
-		if (pst_container_of(l, struct svol, node)->reaping && st->failed == PST_OK)
-			return false;
+	if (st->merging.version != NULL && st->failed == PST_OK)
+		return false;
 	for (uint32_t i = 0; i < st->part_count; i++) {
 		if (st->parts[i].write_count > 0 || st->parts[i].inflight > 0)
 			return false;
@@ -359,7 +359,8 @@ static void close_run(struct store *st)
 	for (uint32_t i = 0; i < st->part_count; i++)
 		pst_timer_disarm(st->pool.env, &st->parts[i].cp.retry);
 	pst_timer_disarm(st->pool.env, &st->space.pause_end);
-	finish(st, PST_OK);
+	pst_timer_disarm(st->pool.env, &st->merging.pause);
+	control_finish(st, PST_OK);
 }
 
 /* ---- The machine ---- */
@@ -396,6 +397,13 @@ static pst_err begin(struct store *st, struct pst_pool_op *op, uint32_t *ret_byt
 	case PST_POOL_VOLUME_DELETE:
 	case PST_POOL_VOLUME_SET:
 		return volume_begin(st, op);
+	case PST_POOL_SNAPSHOT:
+	case PST_POOL_CLONE:
+	case PST_POOL_ROLLBACK:
+		return version_begin(st, op);
+	case PST_POOL_VOLUME_INFO:
+	case PST_POOL_DIFF:
+		return inspect_begin(st, op);
 	default:
 		return PST_E_UNSUPPORTED;
 	}
@@ -409,7 +417,7 @@ static void fail(struct store *st, const struct pst_pool_op *op, pst_err err)
 		svol_hold(c->vol, false);
 	if (op->kind == PST_POOL_KEY_PUT)
 		keys_op_failed(st);
-	finish(st, err);
+	control_finish(st, err);
 }
 
 static void log_it(struct store *st, struct pst_pool_op *op, uint32_t bytes)
@@ -435,7 +443,7 @@ static void control_run(struct waiter *w)
 {
 	struct control *c = pst_container_of(w, struct control, wait);
 	struct store *st = pst_container_of(c, struct store, control);
-	struct pst_pool_op *op = current(st);
+	struct pst_pool_op *op = control_current(st);
 	bool grows =
 	    op->kind == PST_POOL_VOLUME_CREATE || op->kind == PST_POOL_RECORD_PUT || op->kind == PST_POOL_TASK_START;
 	pst_err err = PST_OK;
@@ -452,15 +460,29 @@ static void control_run(struct waiter *w)
 		growth_run(st, op);
 		return;
 	}
+	if (c->making != NULL) {
+		version_run(st);
+		return;
+	}
+	if (c->inspection != NULL) {
+		err = inspect_run(st, op);
+		if (err != PST_E_AGAIN)
+			control_finish(st, err);
+		return;
+	}
 	if (err == PST_OK && c->step == STEP_GATHER && c->vol != NULL)
 		err = volume_gather(st, op);
+	if (err == PST_OK && op->kind == PST_POOL_VOLUME_OPEN && (c->vol->disk.flags & PST_VOLUME_SNAPSHOT) != 0) {
+		control_durable(&c->wait); /* it is never written to, so nothing has to be noted */
+		return;
+	}
 	if (err == PST_OK && c->unlogged) {
-		finish(st, PST_OK);
+		control_finish(st, PST_OK);
 		return;
 	}
 	if (err == PST_OK) {
 		c->step = STEP_LOG;
-		err = room(st, grows ? c->body_bytes + 64 : 0);
+		err = control_room(st, 1, grows ? c->body_bytes + 64 : 0);
 	}
 	if (err == PST_E_AGAIN)
 		return;

@@ -126,8 +126,8 @@ struct pst_ptr {
 
 /*
  * In `block`: the parent version holds the same block at the same place, so it is not this version's to free or to
- * overwrite. Exact in live volumes; in snapshots it may stand although the parent that held the block is gone. Below an
- * inherited node everything is inherited.
+ * overwrite. Exact in live volumes; in snapshots that are marked stale it may stand although the parent that held the
+ * block is gone. Below an inherited node everything is inherited.
  */
 #define PST_PTR_INHERITED 0x80000000u
 #define PST_PTR_BLOCK 0x7fffffffu
@@ -185,7 +185,8 @@ struct pst_node_disk {
 	uint64_t
 	    own_blocks;  /* level 3: those charged to this version. Version 1: 0, and all of data_blocks are meant */
 	uint32_t format; /* 0 in version 1, else 2 */
-	uint8_t reserved[12];
+	uint32_t stale;  /* level 3: 1: PTR_INHERITED may stand below where the parent that held it is gone */
+	uint8_t reserved[8];
 	struct pst_ptr entry[PST_NODE_FANOUT];
 };
 _Static_assert(sizeof(struct pst_node_disk) == PST_BLOCK_BYTES, "node");

@@ -31,12 +31,14 @@
 #define PST_MUTANT 0
 #endif
 enum {
-	PST_MUTANT_ROOT_UNFLUSHED = 8, /* a checkpoint ends before its root is durable */
 	PST_MUTANT_FLUSH_NOTHING = 1,
 	PST_MUTANT_COMPLETE_EARLY = 2,
 	PST_MUTANT_REUSE_EARLY = 3,
 	PST_MUTANT_SKIP_CRC = 4,
 	PST_MUTANT_RECOVER_UNVERIFIED = 5,
+	PST_MUTANT_SNAPSHOT_NOT_SHARED = 6, /* the volume goes on as if all blocks were its own */
+	PST_MUTANT_NOT_PASSED_ON = 7,       /* nobody owns what a deleted version shared with its child */
+	PST_MUTANT_ROOT_UNFLUSHED = 8,      /* a checkpoint ends before its root is durable */
 };
 
 struct store;
@@ -252,6 +254,7 @@ struct part {
 	uint32_t aborts;
 	uint32_t prev_crc;
 	uint32_t inflight;        /* admitted and not applied */
+	bool merging;             /* one of them is a merge: it may dirty twice as many nodes */
 	struct pst_list pending;  /* logged, without a block yet */
 	struct pst_list applying; /* logged, in log order */
 	struct log_write writes[LOG_WRITES];
@@ -294,17 +297,16 @@ struct svol {
 	struct pst_list node;         /* in store.volumes */
 	struct pst_version_disk disk; /* as logged and applied */
 	uint64_t used_blocks;         /* while open */
-	bool open, held, reaping;
+	bool open, held;
 	bool lost;
 	uint32_t inflight; /* requests */
 	struct pst_list held_ios;
 	struct pst_volume_close_op *closing;
 	struct waiter close_wait;
 	struct waiter *idle_waiter; /* resize waits for the requests in flight */
-	struct logged logged;       /* its own record: close, reap, lost */
+	struct logged logged;       /* its own record: close, lost */
 	bool logged_busy;
 	struct pst_version_disk log_body;
-	struct pst_io reap_io;
 	struct key_job key_job; /* wiping the slot of a deleted family */
 	struct pst_list close_node;
 	struct promise *promises; /* one for each partition, if it has a reservation (space.c) */
@@ -321,9 +323,28 @@ struct control {
 	struct svol *vol;
 	bool unlogged; /* it changes no record */
 	uint64_t sum;
+	struct making *making;         /* versions, see version.c; NULL: none */
+	struct inspection *inspection; /* see inspect.c; NULL: none */
 	struct logged logged;
 	uint32_t body_bytes;
 	uint8_t body[PST_LOG_PAYLOAD];
+};
+
+/* The version whose space comes back (merge.c). */
+struct merging {
+	struct waiter wait;
+	struct svol *version; /* NULL: none */
+	uint32_t part_index;
+	uint64_t merged[PST_NODE_LEVEL_VOLUME + 1]; /* the last node of each level that was merged */
+	uint64_t space_checkpoint;
+	struct logged logged;
+	struct pst_log_merge body;
+	struct node *pins[6];
+	uint32_t pin_count;
+	uint32_t rate_nodes_per_s; /* 0: no limit */
+	struct pst_timer pause;
+	uint32_t holds; /* who changes the tree of versions */
+	struct waiter *hold_waiter;
 };
 
 /* Writing both superblocks (open.c). */
@@ -407,10 +428,11 @@ struct store {
 	struct pst_list runnable;                        /* waiters to run in this turn */
 	struct pst_list done_ios, done_closes, done_ops; /* completed at the end of the turn */
 	uint32_t outstanding;                            /* file operations */
-	struct keys *keys; /* made when first needed */
+	struct keys *keys;                               /* made when first needed */
 	struct pst_post turn;
 	bool turn_posted, in_turn;
 	struct control control;
+	struct merging merging;
 	struct pst_pool_stats stats;
 
 	struct tasks *tasks;          /* task.h */
@@ -446,6 +468,10 @@ bool cache_room(struct store *st, uint32_t count);
 struct node *cache_add(struct store *st, struct part *p, unsigned level, uint64_t index, struct node *parent);
 void cache_remove(struct store *st, struct node *n);
 void cache_touch(struct cache *c, struct node *n);
+/* Nobody loads or uses the nodes below @n. */
+bool cache_idle_below(struct cache *c, const struct node *n);
+/* Entry @i of @n goes, though its subtree lives on elsewhere: what is in memory of it must be idle. */
+void cache_forget(struct store *st, struct node *n, uint32_t i);
 struct pst_node_disk *cache_page_get(struct cache *c);
 void cache_page_put(struct cache *c, void *page);
 /* What node @n is now shall be at n->block. Its data must not change before node_own_page (map.c). */
@@ -472,6 +498,8 @@ void map_inherit_all(struct pst_node_disk *data);
 int map_set(struct node *leaf, uint32_t i, uint32_t block, uint32_t crc, uint32_t *ret_free, bool *ret_damaged);
 /* Is the block at place @i of @leaf (0: a hole) this version's alone, so that overwriting it frees a block? */
 bool map_is_own(const struct node *leaf, uint32_t i);
+/* In memory only: the node, or NULL where there is none. False: there is one that is not in memory. */
+bool map_find(const struct part *p, unsigned level, uint64_t index, struct node **ret_node);
 void map_pin(struct node *n);
 void map_unpin(struct node *n); /* and drop it if it is empty */
 /*
@@ -481,8 +509,22 @@ void map_unpin(struct node *n); /* and drop it if it is empty */
 enum map_result map_next_leaf(struct part *p, uint32_t slot, uint64_t *lba, uint64_t end, struct waiter *w,
 			      struct node **ret_leaf);
 
+/* ---- share.c: at the record's place in the log; all nodes that it needs are in memory ---- */
+void share_snapshot(struct part *p, uint32_t snapshot, uint32_t volume);
+void share_clone(struct part *p, uint32_t clone, uint32_t snapshot);
+/* False: something was in the way, and nothing was done. */
+bool share_merge(struct part *p, const struct pst_log_record *r, const struct pst_log_merge *body, uint64_t seq);
+
+/* ---- merge.c ---- */
+void merge_init(struct store *st, uint32_t rate_nodes_per_s);
+void merge_kick(struct store *st);
+bool merge_hold(struct store *st,
+		struct waiter *w); /* merging.holds is set; false: @w runs when the walk stands still */
+uint32_t merge_children(struct store *st, uint32_t slot);
+
 /* ---- journal.c ---- */
 bool journal_room(const struct part *p);
+bool journal_room_for(const struct part *p, uint32_t records);
 void journal_add(struct part *p, struct logged *l);
 void journal_build(struct part *p); /* log writes for what is pending */
 bool journal_apply(struct part *p); /* what can be applied; true: something was */
@@ -524,6 +566,11 @@ pst_err PST_MUST_USE part_space_wait(struct part *p, struct waiter *w, uint64_t 
 
 /* ---- volume.c ---- */
 struct svol *svol_new(struct store *st, const struct pst_version_disk *disk);
+/*
+ * The version's state, from its record. Its parent stays what it is: that changes only with the record that adopts it
+ * or ends its parent, which may have come between the making of this one and its place in the log.
+ */
+void svol_set(struct svol *v, const struct pst_version_disk *disk);
 void svol_free(struct svol *v);
 struct svol *svol_find(struct store *st, const uint8_t uuid[16]);
 struct svol *svol_by_slot(struct store *st, uint32_t slot);
@@ -531,20 +578,32 @@ void svol_io_submit(struct svol *v, struct pst_io *io); /* also of one that was 
 void svol_io_done(struct svol *v);
 void svol_log(struct svol *v, uint32_t flags, void (*apply)(struct logged *l));
 void svol_hold(struct svol *v, bool held);
-void svol_reap(struct svol *v);
 extern const struct pst_volume_ops store_volume_ops;
 
 /* ---- catalog.c ---- */
 uint32_t catalog_image_bytes(const struct store *st);
 void catalog_encode(const struct store *st, uint8_t *image);
 pst_err PST_MUST_USE catalog_decode(struct store *st, const uint8_t *image, uint32_t bytes);
-pst_err PST_MUST_USE catalog_replay(struct store *st, const struct pst_log_record *r, const void *body);
+/* @seq: the record's log block. */
+pst_err PST_MUST_USE catalog_replay(struct store *st, const struct pst_log_record *r, const void *body, uint64_t seq);
 void catalog_changed(struct store *st);
 
+/* ---- version.c ---- */
+pst_err PST_MUST_USE version_begin(struct store *st, struct pst_pool_op *op);
+void version_run(struct store *st);
+const struct svol *version_family(struct store *st, const struct svol *v);
+
+/* ---- inspect.c: begin, then run until it is not PST_E_AGAIN ---- */
+pst_err PST_MUST_USE inspect_begin(struct store *st, struct pst_pool_op *op);
+pst_err PST_MUST_USE inspect_run(struct store *st, struct pst_pool_op *op);
+
 /* ---- control.c ---- */
+struct pst_pool_op *control_current(struct store *st);
+void control_finish(struct store *st, pst_err err);
+/* Room for @records on partition 0, and for a catalog that is as much longer. PST_E_AGAIN: control.wait runs then. */
+pst_err PST_MUST_USE control_room(struct store *st, uint32_t records, uint32_t growth_bytes);
 void control_submit(struct pst_pool *pool, struct pst_pool_op *op);
 void control_init(struct store *st);
-void control_finish(struct store *st, pst_err err); /* the operation under way is done */
 
 /* ---- open.c, recover.c ---- */
 struct recovery;

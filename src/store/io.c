@@ -675,9 +675,6 @@ static void req_run(struct waiter *w)
 {
 	struct req *r = pst_container_of(w, struct req, wait);
 
-	if (r->store->closing && r->err == PST_OK)
-		r->err = PST_E_CANCELLED; /* only the reaping of a deleted volume can meet this; it goes on at the next
-					     open */
 	while (!req_finished(r)) {
 		enum step step = r->io->kind == PST_IO_READ    ? read_step(r)
 				 : r->io->kind == PST_IO_WRITE ? write_step(r)

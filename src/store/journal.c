@@ -25,9 +25,14 @@ static uint64_t log_used(const struct part *p)
 }
 
 /* Room for one more record, and for an abort of it and of each that is under way. */
+bool journal_room_for(const struct part *p, uint32_t records)
+{
+	return log_used(p) + 2 * ((uint64_t)p->inflight + records) <= p->geo.log_blocks;
+}
+
 bool journal_room(const struct part *p)
 {
-	return log_used(p) + 2 * ((uint64_t)p->inflight + 1) <= p->geo.log_blocks;
+	return journal_room_for(p, 1);
 }
 
 void journal_add(struct part *p, struct logged *l)

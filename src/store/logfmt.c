@@ -55,6 +55,18 @@ bool pst_log_block_follows(const struct pst_log_block *block, uint32_t partition
 	       block->crc == block_crc(block);
 }
 
+static bool merge_sane(const struct pst_log_record *r, uint32_t body)
+{
+	const struct pst_log_merge *m = pst_log_record_body(r);
+	uint64_t nodes = 1;
+
+	if (body < sizeof(*m) || r->count > PST_NODE_LEVEL_VOLUME || r->slot == 0 || r->slot >= PST_SLOTS_MAX)
+		return false;
+	for (unsigned level = r->count; level < PST_NODE_LEVEL_VOLUME; level++)
+		nodes *= PST_NODE_FANOUT;
+	return r->lba < nodes && m->parent < PST_SLOTS_MAX && m->child < PST_SLOTS_MAX;
+}
+
 /* Everything that later code relies on, checked once. */
 static bool record_sane(const struct pst_log_record *r, uint32_t room)
 {
@@ -80,9 +92,15 @@ static bool record_sane(const struct pst_log_record *r, uint32_t room)
 	case PST_LOG_VOLUME:
 		return body >= sizeof(struct pst_volume_disk) && r->slot > 0 && r->slot < PST_SLOTS_MAX;
 	case PST_LOG_VERSION:
-		return body >= sizeof(struct pst_version_disk) && r->slot > 0 && r->slot < PST_SLOTS_MAX;
+		return body >= sizeof(struct pst_version_disk) && r->slot > 0 && r->slot < PST_SLOTS_MAX &&
+		       r->lba < PST_SLOTS_MAX && r->block <= PST_ALSO_REPLACE;
 	case PST_LOG_VOLUME_END:
 		return r->slot > 0 && r->slot < PST_SLOTS_MAX;
+	case PST_LOG_SNAPSHOT:
+	case PST_LOG_CLONE:
+		return r->slot > 0 && r->slot < PST_SLOTS_MAX && r->lba > 0 && r->lba < PST_SLOTS_MAX;
+	case PST_LOG_MERGE:
+		return merge_sane(r, body);
 	case PST_LOG_PUT:
 	case PST_LOG_DELETE:
 		return r->count > 0 && r->count <= body && memchr(r + 1, 0, r->count) != NULL;

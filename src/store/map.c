@@ -368,6 +368,23 @@ enum map_result map_get(struct part *p, unsigned level, uint64_t index, bool cre
 	return MAP_OK;
 }
 
+bool map_find(const struct part *p, unsigned level, uint64_t index, struct node **ret_node)
+{
+	struct node *n = p->root;
+
+	*ret_node = NULL;
+	while (n != NULL && !n->loading && n->level > level) {
+		unsigned below = n->level - 1u;
+		uint64_t at = index / (span[below] / span[level]);
+
+		if (n->data->entry[at % PST_NODE_FANOUT].block == 0)
+			return true;
+		n = cache_find(&p->store->cache, p, below, at);
+	}
+	*ret_node = n;
+	return n != NULL && !n->loading;
+}
+
 enum map_result map_next_leaf(struct part *p, uint32_t slot, uint64_t *lba, uint64_t end, struct waiter *w,
 			      struct node **ret_leaf)
 {

@@ -24,7 +24,8 @@ struct move_read {
 struct move {
 	/* The caller's. */
 	void (*done)(struct move *m); /* in the pool's turn, never inside move_begin */
-	uint32_t run_min; /* if no run is free for all, what fits in a shorter one is moved, down to this; else NOSPACE */
+	uint32_t
+	    run_min; /* if no run is free for all, what fits in a shorter one is moved, down to this; else NOSPACE */
 
 	/* Result. */
 	uint32_t count; /* blocks that it was about: the first ones, if there was no run for all */

@@ -147,12 +147,7 @@ static void opening_end(struct opening *o, pst_err err)
 	user->err = err;
 	user->pool = err == PST_OK ? &o->st->pool : NULL;
 	if (err == PST_OK) {
-		PST_LIST_EACH(l, &o->st->volumes) {
-			struct svol *v = pst_container_of(l, struct svol, node);
-
-			if ((v->disk.flags & PST_VOLUME_DELETING) != 0)
-				svol_reap(v);
-		}
+		merge_kick(o->st);
 		tasks_load(o->st);
 	} else if (o->st != NULL) {
 		store_free(o->st);

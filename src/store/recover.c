@@ -150,9 +150,29 @@ static void read_blocks(struct recovery *r, uint64_t block, uint32_t count, void
 
 /* ---- Checkpoint: the end ---- */
 
-/* Blocks that replay freed, and that no later record took into use again (some are in the list more than once). */
-static void release_freed(struct part *p)
+static bool is_bad(const struct item *item, uint32_t i)
 {
+	return (item->bad[i / 8] >> (i % 8) & 1) != 0;
+}
+
+/* Snapshots take blocks while the log is replayed: not those that records to come have written their data to. */
+static void hold_blocks(struct recovery *r)
+{
+	for (size_t at = r->at; at < r->item_count; at++) {
+		const struct item *item = &r->items[at];
+
+		if (item->aborted || item->record->kind != PST_LOG_WRITE)
+			continue;
+		for (uint32_t i = 0; i < item->record->count; i++)
+			if (!is_bad(item, i))
+				pst_alloc_hold(&r->p->alloc, item->record->block + i);
+	}
+}
+
+/* Blocks that replay freed, and that no later record took into use again (some are in the list more than once). */
+static void release_freed(struct recovery *r)
+{
+	struct part *p = r->p;
 	struct freed_list *f = &p->freed;
 
 	for (; f->head < f->count; f->head++) {
@@ -163,6 +183,7 @@ static void release_freed(struct part *p)
 				pst_alloc_release(&p->alloc, b, 1);
 	}
 	f->head = f->count = 0;
+	hold_blocks(r);
 }
 
 static void after_checkpoint(struct waiter *w)
@@ -174,7 +195,7 @@ static void after_checkpoint(struct waiter *w)
 			    "unflushed_blocks_dropped partition=%u blocks=%llu: their older contents stand",
 			    r->p->index, (unsigned long long)r->dropped);
 	if (w->err == PST_OK)
-		release_freed(r->p);
+		release_freed(r);
 	end(r, w->err, "the checkpoint after recovery failed");
 }
 
@@ -183,6 +204,10 @@ static void volumes_closed(struct recovery *r)
 	PST_LIST_EACH(l, &r->st->volumes) {
 		struct svol *v = pst_container_of(l, struct svol, node);
 
+		if ((v->disk.flags & PST_VOLUME_PENDING) != 0) { /* the crash came first: version.c */
+			v->disk.flags = (v->disk.flags & ~(uint32_t)PST_VOLUME_PENDING) | PST_VOLUME_DELETING;
+			catalog_changed(r->st);
+		}
 		if ((v->disk.flags & PST_VOLUME_OPEN) == 0)
 			continue;
 		v->disk.flags &= ~(uint32_t)PST_VOLUME_OPEN;
@@ -224,7 +249,7 @@ static void write_checkpoint(struct recovery *r)
 	p->incarnation++;
 	/* Old data is kept as long as there is room: if a read failed by chance, a second recovery may want it. */
 	if (p->alloc.free_count < checkpoint_need(p))
-		release_freed(p);
+		release_freed(r);
 	if (p->alloc.free_count < checkpoint_need(p)) {
 		end(r, PST_E_NOSPACE, "no room for the checkpoint after recovery");
 		return;
@@ -235,11 +260,6 @@ static void write_checkpoint(struct recovery *r)
 }
 
 /* ---- Apply ---- */
-
-static bool is_bad(const struct item *item, uint32_t i)
-{
-	return (item->bad[i / 8] >> (i % 8) & 1) != 0;
-}
 
 static pst_err apply_blocks(struct recovery *r, const struct item *item, struct node *leaf)
 {
@@ -264,6 +284,72 @@ static pst_err apply_blocks(struct recovery *r, const struct item *item, struct 
 	return damaged ? PST_E_CHECKSUM : PST_OK;
 }
 
+/* The nodes that a record about versions needs, so far as there are any; see share.c. */
+static enum map_result load_versions(struct part *p, const struct pst_log_record *rec, struct waiter *w)
+{
+	const struct pst_log_merge *m = pst_log_record_body(rec);
+	bool merge = rec->kind == PST_LOG_MERGE;
+	uint32_t slots[] = { rec->slot, merge ? m->child : (uint32_t)rec->lba, merge ? m->parent : 0 };
+	struct node *n;
+
+	for (size_t i = 0; i < PST_ARRAY_COUNT(slots); i++) {
+		enum map_result got = MAP_OK;
+
+		if (slots[i] == 0)
+			continue;
+		if (merge)
+			got = map_get(p, rec->count, map_index_of_slot(rec->count, slots[i], rec->lba), false, w, &n);
+		if (got == MAP_OK || got == MAP_HOLE)
+			got = map_get(p, PST_NODE_LEVEL_VOLUME, slots[i], !merge, w, &n);
+		if (got == MAP_WAIT || got == MAP_ERROR)
+			return got;
+	}
+	return MAP_OK;
+}
+
+/* Versions' nodes that were made for a record and stay empty go again. */
+static void drop_empty_version(struct part *p, uint32_t slot)
+{
+	struct node *n = NULL;
+
+	if (slot == 0 || !map_find(p, PST_NODE_LEVEL_VOLUME, slot, &n) || n == NULL)
+		return;
+	map_pin(n);
+	map_unpin(n);
+}
+
+static enum map_result apply_versions(struct recovery *r, const struct item *item)
+{
+	const struct pst_log_record *rec = item->record;
+	struct part *p = r->p;
+	struct node *n = NULL;
+	enum map_result got = load_versions(p, rec, &r->wait);
+
+	if (got != MAP_OK)
+		return got;
+	if (p->alloc.free_count < checkpoint_need(p) + PST_NODE_LEVELS)
+		release_freed(r);
+	if (p->alloc.free_count < checkpoint_need(p) + PST_NODE_LEVELS) {
+		r->wait.err = PST_E_NOSPACE;
+		return MAP_ERROR;
+	}
+	if (rec->kind == PST_LOG_SNAPSHOT)
+		share_snapshot(p, rec->slot, (uint32_t)rec->lba);
+	else if (rec->kind == PST_LOG_CLONE)
+		share_clone(p, rec->slot, (uint32_t)rec->lba);
+	else
+		(void)share_merge(p, rec, pst_log_record_body(rec), item->seq);
+	if (rec->kind == PST_LOG_MERGE &&
+	    map_find(p, rec->count, map_index_of_slot(rec->count, rec->slot, rec->lba), &n) && n != NULL) {
+		map_pin(n);
+		map_unpin(n);
+	} else if (rec->kind != PST_LOG_MERGE) {
+		drop_empty_version(p, rec->slot);
+		drop_empty_version(p, (uint32_t)rec->lba);
+	}
+	return MAP_OK;
+}
+
 static void apply(struct waiter *w)
 {
 	struct recovery *r = pst_container_of(w, struct recovery, wait);
@@ -278,9 +364,16 @@ static void apply(struct waiter *w)
 
 		if (item->aborted)
 			continue;
+		if (rec->kind == PST_LOG_SNAPSHOT || rec->kind == PST_LOG_CLONE || rec->kind == PST_LOG_MERGE) {
+			got = apply_versions(r, item);
+			if (got == MAP_WAIT)
+				return;
+			err = got == MAP_ERROR ? w->err : PST_OK;
+			continue;
+		}
 		if (!has_data(rec) && rec->kind != PST_LOG_DISCARD) {
 			if (p->index == 0)
-				err = catalog_replay(r->st, rec, pst_log_record_body(rec));
+				err = catalog_replay(r->st, rec, pst_log_record_body(rec), item->seq);
 			continue;
 		}
 		got = map_get(p, 0, map_leaf_index(rec->slot, rec->lba), rec->kind == PST_LOG_WRITE, w, &leaf);
@@ -299,6 +392,7 @@ static void apply(struct waiter *w)
 static void apply_begin(struct recovery *r)
 {
 	r->at = 0;
+	hold_blocks(r);
 	r->wait.run = apply;
 	r->wait.err = PST_OK;
 	store_wake(r->st, &r->wait);

@@ -2,8 +2,8 @@
 /*
  * Volumes of a pool. A volume's record (struct svol.disk) is what has been logged and applied. The flag OPEN is durable
  * before open completes and goes away at close: whoever finds it after a machine crash knows that completed writes may
- * be missing, and says so at the first flush. A deleted volume keeps its slot, marked DELETING, until a background
- * discard over all of it is durable in every partition.
+ * be missing, and says so at the first flush. A deleted volume keeps its slot, marked DELETING, until it has been
+ * merged (merge.c).
  */
 #include "store/bad.h"
 #include "store/keys.h"
@@ -31,6 +31,16 @@ struct svol *svol_new(struct store *st, const struct pst_version_disk *disk)
 	return v;
 }
 
+void svol_set(struct svol *v, const struct pst_version_disk *disk)
+{
+	uint32_t parent = v->disk.parent;
+
+	v->disk = *disk;
+	v->disk.parent = parent;
+	v->volume.block_count = disk->block_count;
+	memcpy(v->volume.uuid, disk->uuid, 16);
+}
+
 void svol_free(struct svol *v)
 {
 	bad_version_gone(v->store, v->disk.slot);
@@ -44,7 +54,8 @@ struct svol *svol_find(struct store *st, const uint8_t uuid[16])
 	PST_LIST_EACH(l, &st->volumes) {
 		struct svol *v = pst_container_of(l, struct svol, node);
 
-		if ((v->disk.flags & PST_VOLUME_DELETING) == 0 && memcmp(v->disk.uuid, uuid, 16) == 0)
+		if ((v->disk.flags & (PST_VOLUME_DELETING | PST_VOLUME_PENDING)) == 0 &&
+		    memcmp(v->disk.uuid, uuid, 16) == 0)
 			return v;
 	}
 	return NULL;
@@ -76,6 +87,11 @@ void svol_io_submit(struct svol *v, struct pst_io *io)
 	v->inflight++;
 	st->foreground_inflight++;
 	st->foreground_ios++;
+	if ((v->disk.flags & PST_VOLUME_SNAPSHOT) != 0 && io->kind != PST_IO_READ && io->kind != PST_IO_FLUSH) {
+		io_complete(st, io, PST_E_DENIED);
+		svol_io_done(v);
+		return;
+	}
 	pst_list_push_back(&st->io_queue, &io->node);
 	store_schedule(st);
 }
@@ -114,7 +130,7 @@ static void logged_applied(struct logged *l)
 
 	v->logged_busy = false;
 	if (v->store->failed == PST_OK) {
-		v->disk = v->log_body;
+		svol_set(v, &v->log_body);
 		catalog_changed(v->store);
 	}
 }
@@ -212,81 +228,3 @@ static void volume_stats(struct pst_volume *volume, struct pst_volume_stats *ret
 }
 
 const struct pst_volume_ops store_volume_ops = { "store", volume_submit, volume_stats, volume_close };
-
-/* ---- Reaping a deleted volume ---- */
-
-static void reap_ended(struct logged *l)
-{
-	struct svol *v = pst_container_of(l, struct svol, logged);
-	struct store *st = v->store;
-	uint32_t key_block = v->disk.key_block;
-
-	v->logged_busy = v->reaping = false;
-	if (st->failed != PST_OK)
-		return;
-	svol_free(v);
-	keys_version_ended(st, key_block, l->seq);
-	catalog_changed(st);
-}
-
-static void reap_log(struct waiter *w)
-{
-	struct svol *v = pst_container_of(w, struct svol, close_wait);
-	struct part *p = &v->store->parts[0];
-
-	if (w->err != PST_OK || v->store->failed != PST_OK) {
-		v->reaping = false; /* goes on when the pool is opened again */
-		return;
-	}
-	if (checkpoint_blocks_writes(p) || !journal_room(p)) {
-		if (!journal_room(p))
-			checkpoint_want(p, NULL);
-		pst_list_push_back(&p->space_waiters, &w->node);
-		store_schedule(v->store);
-		return;
-	}
-	v->logged_busy = true;
-	v->logged.record = (struct pst_log_record){ .kind = PST_LOG_VOLUME_END, .slot = v->disk.slot };
-	v->logged.body = NULL;
-	v->logged.body_bytes = 0;
-	v->logged.ready = true;
-	v->logged.apply = reap_ended;
-	journal_add(p, &v->logged);
-}
-
-static void reap_discarded(struct pst_io *io)
-{
-	struct svol *v = pst_container_of(io, struct svol, reap_io);
-
-	if (io->err != PST_OK) {
-		v->reaping = false;
-		return;
-	}
-	v->close_wait.run = reap_log;
-	v->close_wait.err = PST_OK;
-	commit_wait(v->store, &v->close_wait);
-}
-
-static void reap_discard(struct waiter *w)
-{
-	struct svol *v = pst_container_of(w, struct svol, close_wait);
-
-	if (w->err != PST_OK) {
-		v->reaping = false; /* goes on when the pool is opened again */
-		return;
-	}
-	v->reap_io = (struct pst_io){
-		.kind = PST_IO_DISCARD, .lba = 0, .block_count = v->disk.block_count, .done = reap_discarded
-	};
-	svol_io_submit(v, &v->reap_io);
-}
-
-/* The key goes first: whatever happens to the rest, nobody can read it any more. */
-void svol_reap(struct svol *v)
-{
-	v->reaping = true;
-	v->close_wait.run = reap_discard;
-	v->close_wait.err = PST_OK;
-	if (!keys_wipe_last(v, &v->close_wait))
-		reap_discard(&v->close_wait);
-}

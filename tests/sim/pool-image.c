@@ -68,7 +68,9 @@ static bool reach(struct image *im, struct pst_ptr ptr, int level, bool inherite
 	}
 	if (level == PST_NODE_LEVEL_VOLUME)
 		im->own += node.own_blocks;
-	if (used != node.used || (level <= (int)PST_NODE_LEVEL_VOLUME && below != node.data_blocks))
+	/* A version that is being deleted says 0. */
+	if (used != node.used ||
+	    (level <= (int)PST_NODE_LEVEL_VOLUME && below != node.data_blocks && node.data_blocks != 0))
 		return bad(im, "counts wrong", block);
 	if (used == 0 && level < (int)PST_NODE_LEVEL_VOLUME)
 		return bad(im, "is an empty node", block);

@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What deleted versions held comes back, in the background, one version at a time. A deleted version that has at most
+ * one child is walked top down, one node and one log record after the other (share.c says what a record does): what its
+ * child holds too becomes the child's, what its parent holds stays the parent's, the rest is freed. When no partition
+ * has anything of it any more, and that is durable, a last record removes it and gives its child to its parent.
+ *
+ * A deleted version with more children stays until it has one: they share through it. Nothing is remembered but the
+ * flag PST_VOLUME_DELETING: after a crash the walk finds what is left.
+ *
+ * Whoever changes the tree of versions (version.c) holds the walk meanwhile: a record names parent and child.
+ */
+#include "store/keys.h"
+
+#include <string.h>
+
+static void merge_run(struct waiter *w);
+
+static uint32_t child_count(struct store *st, uint32_t slot, struct svol **ret_child)
+{
+	uint32_t count = 0;
+
+	*ret_child = NULL;
+	PST_LIST_EACH(l, &st->volumes) {
+		struct svol *v = pst_container_of(l, struct svol, node);
+
+		if (v->disk.parent != slot)
+			continue;
+		*ret_child = v;
+		count++;
+	}
+	return count;
+}
+
+uint32_t merge_children(struct store *st, uint32_t slot)
+{
+	struct svol *child;
+
+	return child_count(st, slot, &child);
+}
+
+static bool can_merge(struct store *st, const struct svol *v)
+{
+	return v != NULL && (v->disk.flags & PST_VOLUME_DELETING) != 0 && merge_children(st, v->disk.slot) <= 1;
+}
+
+/*
+ * From the top down: the parent that a version is compared with must be whole. One that has been merged in part would
+ * be taken for one that holds less than its own parent does.
+ */
+static struct svol *next_version(struct store *st)
+{
+	PST_LIST_EACH(l, &st->volumes) {
+		struct svol *v = pst_container_of(l, struct svol, node);
+
+		if (can_merge(st, v) && (v->disk.parent == 0 || !can_merge(st, svol_by_slot(st, v->disk.parent))))
+			return v;
+	}
+	return NULL;
+}
+
+static void stop(struct store *st)
+{
+	struct merging *m = &st->merging;
+
+	m->version = NULL;
+	m->wait.err = PST_OK;
+	if (m->hold_waiter != NULL)
+		store_wake(st, m->hold_waiter);
+	m->hold_waiter = NULL;
+}
+
+/* Something was deleted, or a hold has ended. */
+void merge_kick(struct store *st)
+{
+	struct merging *m = &st->merging;
+
+	if (m->version != NULL || m->holds > 0 || st->closing || st->recovering || st->failed != PST_OK)
+		return;
+	m->version = next_version(st);
+	if (m->version == NULL)
+		return;
+	m->part_index = 0;
+	memset(m->merged, 0xff, sizeof(m->merged));
+	m->wait.run = merge_run;
+	m->wait.err = PST_OK;
+	/* The key of a family goes first: whatever happens to the rest, nobody can read it any more. */
+	if (!keys_wipe_last(m->version, &m->wait))
+		store_wake(st, &m->wait);
+}
+
+bool merge_hold(struct store *st, struct waiter *w)
+{
+	struct merging *m = &st->merging;
+
+	if (m->version == NULL)
+		return true;
+	m->hold_waiter = w;
+	return false;
+}
+
+/* ---- One record ---- */
+
+static void unpin_all(struct merging *m)
+{
+	for (uint32_t i = 0; i < m->pin_count; i++)
+		map_unpin(m->pins[i]);
+	m->pin_count = 0;
+}
+
+static void merge_applied(struct logged *l)
+{
+	struct merging *m = pst_container_of(l, struct merging, logged);
+	struct store *st = l->part->store;
+
+	if (st->failed == PST_OK && share_merge(l->part, &l->record, &m->body, l->seq))
+		m->merged[l->record.count] = l->record.lba;
+	unpin_all(m);
+	l->part->merging = false;
+	if (m->rate_nodes_per_s == 0) {
+		store_wake(st, &m->wait);
+		return;
+	}
+	pst_timer_arm(st->pool.env, &m->pause,
+		      pst_env_now_ns(st->pool.env) + (uint64_t)1000000000 / m->rate_nodes_per_s);
+}
+
+static enum map_result pin(struct merging *m, struct part *p, unsigned level, uint32_t slot, uint64_t index)
+{
+	struct node *n = NULL;
+	enum map_result got;
+
+	if (slot == 0)
+		return MAP_HOLE;
+	got = map_get(p, level, map_index_of_slot(level, slot, index), false, &m->wait, &n);
+	if (got != MAP_OK)
+		return got;
+	map_pin(n);
+	m->pins[m->pin_count++] = n;
+	return got;
+}
+
+/* Everything that the record needs, in memory. */
+static enum map_result pin_all(struct merging *m, struct part *p, unsigned level, uint64_t index)
+{
+	const uint32_t slots[] = { m->version->disk.slot, m->body.child, m->body.parent };
+	enum map_result got = MAP_OK;
+
+	for (size_t i = 0; i < PST_ARRAY_COUNT(slots); i++) {
+		got = pin(m, p, level, slots[i], index);
+		if (got == MAP_OK || got == MAP_HOLE)
+			got = pin(m, p, PST_NODE_LEVEL_VOLUME, slots[i], 0);
+		if (got == MAP_WAIT || got == MAP_ERROR) {
+			unpin_all(m);
+			return got;
+		}
+	}
+	return MAP_OK;
+}
+
+/* ---- The walk ---- */
+
+/* The next node to be merged. MAP_HOLE: the partition has nothing of the version any more. */
+static enum map_result next_node(struct merging *m, struct part *p, unsigned *ret_level, uint64_t *ret_index)
+{
+	uint64_t index = 0;
+
+	for (unsigned level = PST_NODE_LEVEL_VOLUME;; level--) {
+		struct node *n = NULL;
+		enum map_result got =
+		    map_get(p, level, map_index_of_slot(level, m->version->disk.slot, index), false, &m->wait, &n);
+		uint32_t i = 0;
+
+		if (got != MAP_OK)
+			return got;
+		if (level == 0 || m->merged[level] != index || n->data->used == 0) {
+			*ret_level = level;
+			*ret_index = index;
+			return MAP_OK;
+		}
+		while (n->data->entry[i].block == 0)
+			i++;
+		index = index * PST_NODE_FANOUT + i;
+	}
+}
+
+static void merge_end_applied(struct logged *l)
+{
+	struct store *st = l->part->store;
+
+	if (st->failed == PST_OK && catalog_replay(st, &l->record, NULL, l->seq) != PST_OK)
+		store_fail(st, PST_E_INTERNAL, "version_end_failed");
+	stop(st);
+	merge_kick(st);
+}
+
+/* Every partition's part is gone, durably: the version goes. */
+static void merge_end(struct waiter *w)
+{
+	struct merging *m = pst_container_of(w, struct merging, wait);
+	struct store *st = pst_container_of(m, struct store, merging);
+	pst_err err = w->err != PST_OK ? w->err : part_admit(&st->parts[0], false, w);
+
+	if (err == PST_E_AGAIN)
+		return;
+	if (err != PST_OK || st->closing || m->holds > 0 || m->version->logged_busy) {
+		stop(st);
+		return;
+	}
+	m->logged.record = (struct pst_log_record){ .kind = PST_LOG_VOLUME_END, .slot = m->version->disk.slot };
+	m->logged.body = NULL;
+	m->logged.body_bytes = 0;
+	m->logged.ready = true;
+	m->logged.apply = merge_end_applied;
+	journal_add(&st->parts[0], &m->logged);
+}
+
+static void log_merge(struct merging *m, struct part *p, unsigned level, uint64_t index)
+{
+	p->merging = true;
+	m->logged.record = (struct pst_log_record){
+		.kind = PST_LOG_MERGE, .slot = m->version->disk.slot, .lba = index, .count = level
+	};
+	m->logged.body = &m->body;
+	m->logged.body_bytes = sizeof(m->body);
+	m->logged.ready = true;
+	m->logged.apply = merge_applied;
+	journal_add(p, &m->logged);
+}
+
+static void failed(struct store *st, pst_err err)
+{
+	char uuid[37];
+
+	store_event(st, PST_LOG_ERROR,
+		    "delete_stopped version=%s error=%s: its space stays in use; check the pool and open it again",
+		    store_uuid_text(st->merging.version->disk.uuid, uuid), pst_err_name(err));
+	stop(st);
+}
+
+/* PST_OK: a record is on its way. PST_E_NOTFOUND: the partition is done. PST_E_AGAIN: it waits. */
+static pst_err merge_step(struct store *st, struct part *p)
+{
+	struct merging *m = &st->merging;
+	unsigned level = 0;
+	uint64_t index = 0;
+	enum map_result got;
+	pst_err err = part_admit(p, false, &m->wait);
+
+	if (err != PST_OK)
+		return err;
+	got = next_node(m, p, &level, &index);
+	if (got == MAP_OK)
+		got = pin_all(m, p, level, index);
+	else if (got == MAP_HOLE)
+		return PST_E_NOTFOUND;
+	if (got != MAP_OK)
+		return got == MAP_WAIT ? PST_E_AGAIN : m->wait.err;
+	/* It may dirty two paths: its own record's and as many again. */
+	if (p->alloc.free_count < checkpoint_need(p) + PST_NODE_LEVELS) {
+		unpin_all(m);
+		err = part_space_wait(p, &m->wait, &m->space_checkpoint);
+		return err == PST_OK ? PST_E_AGAIN : err;
+	}
+	m->space_checkpoint = 0;
+	log_merge(m, p, level, index);
+	return PST_OK;
+}
+
+static void merge_run(struct waiter *w)
+{
+	struct merging *m = pst_container_of(w, struct merging, wait);
+	struct store *st = pst_container_of(m, struct store, merging);
+	struct svol *child;
+	pst_err err = w->err != PST_OK ? w->err : PST_E_NOTFOUND;
+
+	if (st->closing || st->failed != PST_OK || m->holds > 0 || child_count(st, m->version->disk.slot, &child) > 1) {
+		stop(st);
+		return;
+	}
+	m->body = (struct pst_log_merge){
+		.parent = m->version->disk.parent,
+		.child = child != NULL ? child->disk.slot : 0,
+		.child_live = child != NULL && (child->disk.flags & (PST_VOLUME_SNAPSHOT | PST_VOLUME_DELETING)) == 0,
+	};
+	while (err == PST_E_NOTFOUND && m->part_index < st->part_count) {
+		err = merge_step(st, &st->parts[m->part_index]);
+		if (err == PST_E_NOTFOUND) {
+			m->part_index++;
+			memset(m->merged, 0xff, sizeof(m->merged));
+		}
+	}
+	if (err == PST_OK || err == PST_E_AGAIN)
+		return;
+	if (err != PST_E_NOTFOUND) {
+		failed(st, err);
+		return;
+	}
+	w->run = merge_end;
+	commit_wait(st, w);
+}
+
+static void merge_pause_over(struct pst_timer *timer)
+{
+	struct merging *m = pst_container_of(timer, struct merging, pause);
+
+	store_wake(pst_container_of(m, struct store, merging), &m->wait);
+}
+
+void merge_init(struct store *st, uint32_t rate_nodes_per_s)
+{
+	st->merging.rate_nodes_per_s = rate_nodes_per_s;
+	pst_list_init(&st->merging.wait.node);
+	pst_timer_init(&st->merging.pause, merge_pause_over);
+}
