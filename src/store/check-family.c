@@ -3,7 +3,8 @@
  * Versions that share blocks, for the checker (docs/snapshots.md has the model). The rule that is checked: at one place
  * the versions that hold a block are a connected part of the tree of versions, and the topmost of them owns it. So a
  * version owns what its parent does not hold; every block has one owner; a live version's mark PST_PTR_INHERITED says
- * exactly that its parent holds the same, and a snapshot's mark may only stand where it is not true any more.
+ * exactly that its parent holds the same; a snapshot's mark may stand where it is not true any more, if something was
+ * merged into it.
  *
  * The parent at a place is the nearest version above that is not being deleted (or not made yet) with nothing there.
  *
@@ -165,9 +166,16 @@ static void parents_content(struct ck *ck, const struct ck_version *v, uint64_t 
 
 /* ---- A leaf ---- */
 
-static bool exact(const struct ck_version *v)
+/* Must its marks be true? Not those of a snapshot that a deleted version has been merged into. */
+static bool exact(struct ck *ck, const struct ck_version *v)
 {
-	return (v->disk.flags & (PST_VOLUME_SNAPSHOT | PST_VOLUME_DELETING | PST_VOLUME_PENDING)) == 0;
+	struct pst_node_disk *node = ck->part.other[4];
+	bool inherited;
+
+	if (passed_over(v))
+		return false;
+	return (v->disk.flags & PST_VOLUME_SNAPSHOT) == 0 ||
+	       !base_node(ck, v->disk.slot, PST_NODE_LEVEL_VOLUME, 0, node, &inherited) || node->stale == 0;
 }
 
 static void entry_judge(struct ck *ck, struct ck_version *v, uint64_t local, struct pst_ptr mine,
@@ -182,7 +190,7 @@ static void entry_judge(struct ck *ck, struct ck_version *v, uint64_t local, str
 		    "%s: its block %u of partition %u is its parent's too, and not marked so: it will be freed while "
 		    "it is used",
 		    ck_place(ck, v->disk.slot, local, 1, place), pst_ptr_block(mine), ck->part.index);
-	if (marks && !same && pst_ptr_inherited(mine) && exact(v))
+	if (marks && !same && pst_ptr_inherited(mine) && exact(ck, v))
 		ck_finding(
 		    ck,
 		    "%s: its block %u of partition %u is marked as its parent's, which does not have it: it will "
@@ -292,7 +300,7 @@ static void mark_judge(struct ck *ck, const struct ck_version *v, unsigned level
 		    "slot %u: its node of level %u in block %u of partition %u is its parent's too, and not marked "
 		    "so: it will be changed while it is used",
 		    v->disk.slot, level, pst_ptr_block(ptr), ck->part.index);
-	if (shared == NOT_SHARED && pst_ptr_inherited(ptr) && exact(v))
+	if (shared == NOT_SHARED && pst_ptr_inherited(ptr) && exact(ck, v))
 		ck_finding(
 		    ck,
 		    "slot %u: its node of level %u in block %u of partition %u is marked as its parent's, which does "
