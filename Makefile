@@ -34,12 +34,15 @@ check-long: ## check, with long fuzzing, many simulator seeds, and the Linux hos
 	@tools/install-packages build demo check check-long
 	@tools/check --long
 
-bench: ## figures against the physical limit (docs/performance.md)
+bench: ## figures against the physical limit and beside what users have today (docs/performance.md, docs/beside.md)
 	@tools/install-packages build bench
 	@$(MAKE) --no-print-directory configure
+	@meson configure $(BUILD) --clearcache
 	@ninja -C $(BUILD)
 	@tools/bench --build $(BUILD) --json $(BUILD)/bench.json
 	@tools/bench-growth --build $(BUILD) --json $(BUILD)/bench-growth.json
+	@tools/bench-beside --build $(BUILD) --json $(BUILD)/beside.json
+	@tools/bench-beside --render $(BUILD)/beside.json >/dev/null
 
 lint: ## formatting, static analysis, shell and Python checks, house rules
 	@tools/install-packages lint
