@@ -37,7 +37,7 @@ check-long: ## check, with long fuzzing, many simulator seeds, and the Linux hos
 bench: ## figures against the physical limit and beside what users have today (docs/performance.md, docs/beside.md)
 	@tools/install-packages build bench
 	@$(MAKE) --no-print-directory configure
-	@meson configure $(BUILD) --clearcache
+	@meson setup --reconfigure $(BUILD) >/dev/null # packages of this purpose may be new: libnbd
 	@ninja -C $(BUILD)
 	@tools/bench --build $(BUILD) --json $(BUILD)/bench.json
 	@tools/bench-growth --build $(BUILD) --json $(BUILD)/bench-growth.json
