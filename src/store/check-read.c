@@ -10,7 +10,7 @@
 
 /* ---- Regions ---- */
 
-/* The second copy of a header ends its region, where the device's next region or its last block follows. */
+/* The second copy of a header ends its region; a block with a superblock's copy follows (that of then, or the last). */
 static uint64_t second_header(const struct ck *ck, uint32_t region)
 {
 	const struct pst_sb_region *at = &ck->sb.regions[region];
@@ -18,7 +18,7 @@ static uint64_t second_header(const struct ck *ck, uint32_t region)
 
 	for (uint32_t i = 0; i < ck->sb.region_count; i++)
 		if (ck->sb.regions[i].device == at->device && ck->sb.regions[i].start > at->start)
-			end = PST_MIN(end, ck->sb.regions[i].start);
+			end = PST_MIN(end, ck->sb.regions[i].start - 1);
 	return end - 1;
 }
 

@@ -123,8 +123,14 @@ char *ck_node_place(const struct ck *ck, unsigned level, uint64_t index, char bu
 
 /* ---- Superblocks ---- */
 
+/* The tables of devices and regions lie in several sectors: a crash while space was added may have torn a copy. */
+static bool torn_by_growth(const struct pst_superblock *bad, const struct pst_superblock *best)
+{
+	return !best->clean && ((best->features_incompat | bad->features_incompat) & PST_FEATURE_REGIONS) != 0;
+}
+
 /*
- * An older second copy is what a crash between the two writes leaves. A copy that is not whole is damage: all that
+ * An older second copy is what a crash between the two writes leaves. A copy that is not whole is damage: all else that
  * differs between two generations lies in one sector, so no torn write makes it.
  */
 static pst_err superblocks(struct ck *ck)
@@ -151,7 +157,7 @@ static pst_err superblocks(struct ck *ck)
 	ck->sb = *best;
 	ck->sb_damaged = one_bad;
 	ck->sb_bad = best == &copies[0] ? last : 0;
-	if (one_bad)
+	if (one_bad && !torn_by_growth(best == &copies[0] ? &copies[1] : &copies[0], best))
 		ck_finding(ck,
 			   "superblock, copy in block %llu: damaged: the other copy is good; if that goes too, the "
 			   "pool is lost",

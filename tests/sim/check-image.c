@@ -15,7 +15,7 @@ static pst_err image_read(void *ctx, uint32_t device, uint64_t block, void *buf)
 {
 	struct image *im = ctx;
 
-	return device == 0 && im->read(im->ctx, block, buf) ? PST_OK : PST_E_IO;
+	return im->read(im->ctx, device, block, buf) ? PST_OK : PST_E_IO;
 }
 
 static void finding(void *ctx, bool repaired, const char *text)
@@ -27,11 +27,14 @@ static void finding(void *ctx, bool repaired, const char *text)
 		snprintf(im->why, 512, "check: %s", text);
 }
 
-bool check_image(check_image_read_fn *read, void *ctx, uint64_t blocks, const char *boot_id, char why[512])
+bool check_image(check_image_read_fn *read, void *ctx, uint32_t devices, uint64_t blocks, const char *boot_id,
+		 char why[512])
 {
 	struct image im = { read, ctx, why };
 	struct pst_check check = { .data = true, .finding = finding, .ctx = &im };
-	struct pst_check_io io = { .ctx = &im, .devices = 1, .blocks = blocks, .read = image_read, .boot_id = boot_id };
+	struct pst_check_io io = {
+		.ctx = &im, .devices = devices, .blocks = blocks, .read = image_read, .boot_id = boot_id
+	};
 	char detail[200] = "";
 	pst_err err;
 

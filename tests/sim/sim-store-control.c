@@ -234,6 +234,8 @@ bool control(struct world *w)
 
 	if (chance(w, 20))
 		return record_put(w);
+	if (w->grows && chance(w, 20))
+		return space_control(w);
 	if (w->versions && chance(w, 50))
 		return version_control(w);
 	if (volumes(w) < VOLUMES && chance(w, 50))

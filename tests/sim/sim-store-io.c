@@ -25,7 +25,9 @@ static void io_done(struct pst_io *io)
 		op_free(op);
 		return;
 	}
-	if (!ok && io->err != PST_E_NOSPACE && io->err != PST_E_LOST && !w->corrupting && !flush_failed(w))
+	if (!ok && io->err != PST_E_NOSPACE && io->err != PST_E_LOST &&
+	    !(io->err == PST_E_CANCELLED && io->kind == PST_IO_WRITE && op->v->may_pause) && !w->corrupting &&
+	    !flush_failed(w))
 		fail(w, "volume %x: request kind %d lba %llu failed: %s", op->v->id, io->kind,
 		     (unsigned long long)io->lba, pst_err_name(io->err));
 	w->result->counters[C_NOSPACE] += io->err == PST_E_NOSPACE;

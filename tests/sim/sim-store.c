@@ -22,11 +22,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const counter_names[] = { "lives",        "writes", "reads",     "flushes",        "full",
-					     "power losses", "kills",  "closes",    "lost",           "deletes",
-					     "resizes",      "errors", "rotten",    "failed flushes", "lying flushes",
-					     "snapshots",    "clones", "rollbacks", "differences",    "images",
-					     "emptied",      "checks", NULL };
+static const char *const counter_names[] = {
+	"lives",  "writes",    "reads",       "flushes", "full",    "power losses",   "kills",         "closes",
+	"lost",   "deletes",   "resizes",     "errors",  "rotten",  "failed flushes", "lying flushes", "snapshots",
+	"clones", "rollbacks", "differences", "images",  "emptied", "checks",         "growths",       NULL
+};
 
 void fail(struct world *w, const char *fmt, ...)
 {
@@ -95,11 +95,18 @@ static bool image_read(void *ctx, uint64_t block, void *buf)
 /* Nothing is under way: the image of the pool must be whole and its space exact. */
 static void image_check(struct world *w)
 {
-	char why[256];
+	char why[512], boot_id[37];
 
 	if (w->corrupting || w->failed)
 		return;
 	w->result->counters[C_IMAGES]++;
+	if (w->grows) { /* the other reader knows nothing of regions */
+		pst_env_boot_id(w->env, boot_id);
+		if (!check_image(space_image_read, w, DEVICES, pst_sim_disk_size(w->node, PATH) / PST_BLOCK_BYTES,
+				 boot_id, why))
+			fail(w, "%s", why);
+		return;
+	}
 	if (!pool_image_check(image_read, w, why))
 		fail(w, "%s", why);
 }
@@ -144,6 +151,8 @@ static bool pool_open(struct world *w)
 	for (unsigned i = 0; i < VERSIONS; i++)
 		w->vols[i].opened = false; /* recovery is done: what was written before is durable */
 	image_check(w);
+	if (!w->failed)
+		space_seen(w);
 	return !w->failed && volumes_open(w);
 }
 
@@ -238,7 +247,8 @@ static void check(struct world *w, const char *boot_id)
 	if (w->failed || w->corrupting)
 		return;
 	w->result->counters[C_CHECKS]++;
-	if (!check_image(image_read, w, pst_sim_disk_size(w->node, PATH) / PST_BLOCK_BYTES, boot_id, why))
+	if (!check_image(space_image_read, w, DEVICES, pst_sim_disk_size(w->node, PATH) / PST_BLOCK_BYTES, boot_id,
+			 why))
 		fail(w, "%s", why);
 }
 
@@ -426,6 +436,7 @@ static bool run_seed(uint64_t seed, FILE *trace, struct seed_result *ret_result)
 	pst_sim_set_trace(w->sim, trace);
 	w->result = ret_result;
 	w->node = pst_sim_node_new(w->sim, "node");
+	w->grows = seed % 3 == 0;
 	w->max_blocks = 16 + below(w, chance(w, 50) ? 200 : 1500);
 	lives(w);
 	ret_result->trace_hash = pst_sim_trace_hash(w->sim);

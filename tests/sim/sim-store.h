@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The simulation of the store, in four files: sim-store.c has lives and faults, sim-store-io.c requests to volumes,
- * sim-store-control.c operations on the pool, sim-store-versions.c snapshots, clones, rollbacks and differences.
+ * The simulation of the store, in five files: sim-store.c has lives and faults, sim-store-io.c requests to volumes,
+ * sim-store-control.c operations on the pool, sim-store-versions.c snapshots, clones, rollbacks and differences,
+ * sim-store-space.c growth, reservations and pauses.
  *
  * Functions that return bool return false when the life ends here, in the middle of something, or the test has failed.
  */
@@ -23,6 +24,7 @@
 #define IO_BLOCKS_MAX 24u
 #define LONG_NS ((uint64_t)120 * 1000 * 1000 * 1000)
 #define PATH "pool"
+#define DEVICES 4u
 
 enum {
 	C_LIVES,
@@ -47,6 +49,7 @@ enum {
 	C_IMAGES,
 	C_EMPTIED,
 	C_CHECKS,
+	C_GROWTHS,
 };
 
 enum certainty { NO, MAYBE, YES };
@@ -55,6 +58,7 @@ enum certainty { NO, MAYBE, YES };
 struct vol {
 	uint32_t id; /* family in the upper 16 bits (oracle.h) */
 	bool snapshot;
+	bool may_pause; /* in a full pool */
 	enum certainty exists, lost;
 	bool said;                       /* a flush since the open has said whether writes were lost */
 	bool opened;                     /* in this life, or in one before that no recovery has followed */
@@ -89,6 +93,7 @@ struct world {
 	bool rots, lies, strikes;
 	bool lenient; /* anything old may come back */
 	bool versions;
+	bool grows;
 	bool calm; /* lives are not cut short */
 	struct vol vols[VERSIONS];
 	struct op ops[OPS];
@@ -104,7 +109,10 @@ struct world {
 	bool done; /* of the control operation under way */
 	uint32_t next_id, next_family, next_group;
 	enum certainty groups[GROUPS]; /* what became of them */
-	uint64_t empty_used_bytes;     /* of a pool without volumes; 0: not known yet */
+	unsigned devices;
+	char device_paths[DEVICES + 1][24];
+	uint64_t size_bytes, data_bytes; /* as last seen */
+	uint64_t empty_used_bytes;       /* of a pool without volumes; 0: not known yet */
 };
 
 /* sim-store.c */
@@ -138,5 +146,10 @@ bool version_control(struct world *w);
 void snapshots_end(struct world *w, bool power_lost);
 /* A snapshot of unknown fate has turned out to be there or not. */
 void snapshot_found(struct world *w, struct vol *v, bool there);
+
+/* sim-store-space.c */
+bool space_control(struct world *w);
+void space_seen(struct world *w);
+bool space_image_read(void *ctx, uint32_t device, uint64_t block, void *buf);
 
 #endif
