@@ -313,6 +313,8 @@ static void version_walk(struct ck *ck, struct ck_version *v, unsigned level, ui
 	struct pst_ptr entry[PST_NODE_FANOUT];
 	bool inherited = false;
 
+	if (ck->check->stop)
+		return;
 	memset(entry, 0, sizeof(entry));
 	if (base_node(ck, base_slot(ck, v->disk.slot), level, index, ck->part.other[4], &inherited))
 		memcpy(entry, ck->part.other[4]->entry, sizeof(entry));

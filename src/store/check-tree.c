@@ -347,6 +347,8 @@ static struct sums walk(struct ck *ck, unsigned level, uint64_t index, struct ps
 	const char *why = NULL;
 	struct sums s;
 
+	if (ck->check->stop)
+		return (struct sums){ 0 };
 	if (ck_node_read(ck, plain(ptr), level, index, node, &why) != PST_OK) {
 		ck_finding(ck,
 			   "%s: the node of level %u in block %u of partition %u %s: what is below it can't be read",

@@ -184,12 +184,17 @@ static pst_err partition(struct ck *ck, uint32_t index, bool repair)
 		ck_tree(ck);
 		ck_keys_reached(ck);
 		ck_families(ck);
-		ck_space(ck);
+		if (!ck->check->stop)
+			ck_space(ck);
 		ck->check->blocks_used += ck->part.reached_count;
-		if (repair && (ck->check->findings > before || index == 0))
+		if (repair && !ck->check->stop && (ck->check->findings > before || index == 0))
 			err = ck_repair_partition(ck);
 	}
 	ck_part_close(ck);
+	if (ck->check->stop) {
+		snprintf(ck->detail, PST_DETAIL_BYTES, "stopped");
+		return PST_E_CANCELLED;
+	}
 	return err == PST_E_CHECKSUM ? PST_OK : err;
 }
 
