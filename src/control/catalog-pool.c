@@ -13,12 +13,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TASKS_MAX 256u
 #define MESSAGES_MAX 1000u /* of a check; more are only counted */
 #define PATH_BYTES_MAX 1000u
 
 static const uint8_t no_uuid[16];
-static const char *const task_names[PST_TASK_KINDS] = { "scrub", "straighten", "flatten", "delete" };
+const char *const pst_catalog_task_names[PST_TASK_KINDS] = { "scrub", "straighten", "flatten", "delete" };
 
 struct cat_check {
 	struct pst_catalog *catalog;
@@ -76,7 +75,7 @@ json_t *cat_pool_json(struct pst_catalog *c, unsigned index)
 static bool task_parse(const char *text, enum pst_pool_task_kind *ret_kind)
 {
 	for (unsigned i = 0; text != NULL && i < PST_TASK_KINDS; i++)
-		if (strcmp(text, task_names[i]) == 0) {
+		if (strcmp(text, pst_catalog_task_names[i]) == 0) {
 			*ret_kind = (enum pst_pool_task_kind)i;
 			return true;
 		}
@@ -89,9 +88,9 @@ static json_t *task_json(struct pst_catalog *c, const struct pst_pool_task *t)
 	const char *name;
 	json_t *json;
 
-	json = json_pack("{s:s s:b s:I s:I s:I s:I}", "task", task_names[t->kind], "running", t->running, "done_bytes",
-			 (json_int_t)t->done_bytes, "total_bytes", (json_int_t)t->total_bytes, "rate_bytes_per_s",
-			 (json_int_t)t->rate_bytes_per_s, "errors", (json_int_t)t->errors);
+	json = json_pack("{s:s s:b s:I s:I s:I s:I}", "task", pst_catalog_task_names[t->kind], "running", t->running,
+			 "done_bytes", (json_int_t)t->done_bytes, "total_bytes", (json_int_t)t->total_bytes,
+			 "rate_bytes_per_s", (json_int_t)t->rate_bytes_per_s, "errors", (json_int_t)t->errors);
 	if (json != NULL && t->started_ns != 0)
 		json_object_set_new(json, "started", json_string(pst_format_time(t->started_ns, started)));
 	if (json == NULL || memcmp(t->uuid, no_uuid, 16) == 0)
@@ -106,11 +105,11 @@ static json_t *task_json(struct pst_catalog *c, const struct pst_pool_task *t)
 
 static void tasks_read(struct pst_catalog *c, struct pst_catalog_op *op, unsigned pool)
 {
-	struct pst_pool_task *tasks = calloc(TASKS_MAX, sizeof(*tasks));
-	uint32_t count = tasks != NULL ? pst_pool_tasks(c->pools[pool].pool, tasks, TASKS_MAX) : 0;
+	struct pst_pool_task *tasks = calloc(PST_CATALOG_TASKS_MAX, sizeof(*tasks));
+	uint32_t count = tasks != NULL ? pst_pool_tasks(c->pools[pool].pool, tasks, PST_CATALOG_TASKS_MAX) : 0;
 
 	op->result = json_array();
-	for (uint32_t i = 0; i < PST_MIN(count, TASKS_MAX); i++)
+	for (uint32_t i = 0; i < PST_MIN(count, PST_CATALOG_TASKS_MAX); i++)
 		json_array_append_new(op->result, task_json(c, &tasks[i]));
 	free(tasks);
 }
@@ -118,11 +117,11 @@ static void tasks_read(struct pst_catalog *c, struct pst_catalog_op *op, unsigne
 /* The task that c->pool_op is about. */
 static json_t *task_current(struct pst_catalog *c, unsigned pool)
 {
-	struct pst_pool_task *tasks = calloc(TASKS_MAX, sizeof(*tasks));
-	uint32_t count = tasks != NULL ? pst_pool_tasks(c->pools[pool].pool, tasks, TASKS_MAX) : 0;
+	struct pst_pool_task *tasks = calloc(PST_CATALOG_TASKS_MAX, sizeof(*tasks));
+	uint32_t count = tasks != NULL ? pst_pool_tasks(c->pools[pool].pool, tasks, PST_CATALOG_TASKS_MAX) : 0;
 	json_t *json = NULL;
 
-	for (uint32_t i = 0; i < PST_MIN(count, TASKS_MAX) && json == NULL; i++)
+	for (uint32_t i = 0; i < PST_MIN(count, PST_CATALOG_TASKS_MAX) && json == NULL; i++)
 		if (tasks[i].kind == c->pool_op.task && memcmp(tasks[i].uuid, c->pool_op.uuid, 16) == 0)
 			json = task_json(c, &tasks[i]);
 	free(tasks);
@@ -136,7 +135,7 @@ static void task_fail(struct pst_catalog *c, pst_err err, const char *what)
 
 	snprintf(hint, sizeof(hint),
 		 err == PST_E_UNSUPPORTED ? "pools on disk can: penstockd --pool DIR" : "penstock pool tasks %s", pool);
-	cat_fail(c, err, hint, "task '%s' of pool '%s' %s: %s", task_names[c->pool_op.task], pool, what,
+	cat_fail(c, err, hint, "task '%s' of pool '%s' %s: %s", pst_catalog_task_names[c->pool_op.task], pool, what,
 		 err == PST_E_NOTFOUND && c->pool_op.detail[0] == '\0' ? "it does not run" : reason(c, err));
 }
 

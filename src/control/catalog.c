@@ -565,5 +565,7 @@ bool pst_catalog_pool_at(struct pst_catalog *c, unsigned index, struct pst_catal
 	ret_info->name = c->pools[index].name;
 	ret_info->engine = c->pools[index].pool->ops->name;
 	pst_pool_stats(c->pools[index].pool, &ret_info->stats);
+	ret_info->task_count = PST_MIN(pst_pool_tasks(c->pools[index].pool, ret_info->tasks, PST_CATALOG_TASKS_MAX),
+				       PST_CATALOG_TASKS_MAX);
 	return true;
 }

@@ -127,9 +127,16 @@ struct pst_catalog_volume_info {
 /* The first volume in service whose name is behind @after ("" for the first at all); false at the end. */
 bool pst_catalog_next_volume(struct pst_catalog *catalog, const char *after, struct pst_catalog_volume_info *ret_info);
 
+#define PST_CATALOG_TASKS_MAX 256u /* of a pool, that are looked at */
+
+/* By enum pst_pool_task_kind. */
+extern const char *const pst_catalog_task_names[PST_TASK_KINDS];
+
 struct pst_catalog_pool_info {
 	const char *name, *engine;
 	struct pst_pool_stats stats;
+	struct pst_pool_task tasks[PST_CATALOG_TASKS_MAX];
+	uint32_t task_count;
 };
 
 bool pst_catalog_pool_at(struct pst_catalog *catalog, unsigned index, struct pst_catalog_pool_info *ret_info);

@@ -34,6 +34,10 @@ static pst_err collect_one(struct pst_stats *s, const struct pst_catalog_volume_
 	snprintf(v->pool, sizeof(v->pool), "%s", info->pool);
 	v->size_bytes = info->size_bytes;
 	v->used_bytes = info->used_bytes;
+	v->mapped_bytes = info->mapped_bytes;
+	v->own_bytes = info->own_bytes;
+	v->snapshot_bytes = info->snapshot_bytes;
+	v->snapshots = info->snapshots;
 	v->hosts = info->hosts;
 	pst_subsystem_stats(info->subsystem, &v->io);
 	pst_qos_flow_stats(info->flow, &v->qos);
@@ -48,8 +52,18 @@ static void collect_pools(struct pst_stats_op *op)
 	while (pst_catalog_pool_at(op->catalog, s->pool_count, &info)) {
 		snprintf(s->pools[s->pool_count].name, sizeof(s->pools[0].name), "%s", info.name);
 		s->pools[s->pool_count].engine = info.engine;
-		s->pools[s->pool_count++].stats = info.stats;
+		s->pools[s->pool_count].stats = info.stats;
+		for (uint32_t i = 0; i < info.task_count; i++) {
+			struct pst_stats_task *t = &s->pools[s->pool_count].tasks[info.tasks[i].kind];
+
+			t->running += info.tasks[i].running;
+			t->done_bytes += info.tasks[i].done_bytes;
+			t->total_bytes += info.tasks[i].total_bytes;
+			t->errors += info.tasks[i].errors;
+		}
+		s->pool_count++;
 	}
+	pst_catalog_event_counts(op->catalog, s->events);
 	s->now_ns = pst_env_now_ns(op->env);
 	s->wall_ns = pst_env_wall_ns(op->env);
 }
@@ -75,12 +89,29 @@ static void collect_turn(struct pst_post *post)
 	pst_env_post(op->env, &op->post);
 }
 
+static void refreshed(struct pst_catalog_op *refresh)
+{
+	struct pst_stats_op *op = pst_container_of(refresh, struct pst_stats_op, refresh);
+
+	op->post.fn = collect_turn;
+	pst_env_post(op->env, &op->post);
+}
+
+static void refresh_turn(struct pst_post *post)
+{
+	struct pst_stats_op *op = pst_container_of(post, struct pst_stats_op, post);
+
+	op->refresh = (struct pst_catalog_op){ .kind = PST_CATALOG_REFRESH, .object = PST_CATALOG_VOLUME };
+	op->refresh.done = refreshed;
+	pst_catalog_submit(op->catalog, &op->refresh);
+}
+
 void pst_stats_collect(struct pst_stats_op *op)
 {
 	op->err = PST_OK;
 	op->stats = (struct pst_stats){ 0 };
 	op->after[0] = '\0';
-	op->post.fn = collect_turn;
+	op->post.fn = refresh_turn;
 	pst_env_post(op->env, &op->post);
 }
 
@@ -134,6 +165,10 @@ static struct pst_stats_volume *tenants_of(const struct pst_stats *s, size_t *re
 			memcpy(list[count++].name, v->tenant, sizeof(v->tenant));
 		list[t].size_bytes += v->size_bytes;
 		list[t].used_bytes += v->used_bytes;
+		list[t].mapped_bytes += v->mapped_bytes;
+		list[t].own_bytes += v->own_bytes;
+		list[t].snapshot_bytes += v->snapshot_bytes;
+		list[t].snapshots += v->snapshots;
 		list[t].hosts += v->hosts;
 		add_io(&list[t].io, &v->io);
 		add_qos(&list[t].qos, &v->qos);
@@ -176,7 +211,11 @@ static const struct metric metrics[] = {
 	{ "waiting_operations", "gauge", "Commands that wait for admission now", NULL, AT(qos.waiting_ops) },
 	{ "hosts", "gauge", "Connected controllers", NULL, AT(hosts) },
 	{ "size_bytes", "gauge", "Provisioned size", NULL, AT(size_bytes) },
-	{ "used_bytes", "gauge", "Allocated on the pool", NULL, AT(used_bytes) },
+	{ "used_bytes", "gauge", "Charged on the pool, with snapshots", NULL, AT(used_bytes) },
+	{ "mapped_bytes", "gauge", "With data, shared or not", NULL, AT(mapped_bytes) },
+	{ "own_bytes", "gauge", "Charged without snapshots", NULL, AT(own_bytes) },
+	{ "snapshot_bytes", "gauge", "Charged to snapshots", NULL, AT(snapshot_bytes) },
+	{ "snapshots", "gauge", "Snapshots", NULL, AT(snapshots) },
 };
 
 static const struct metric hists[] = {
@@ -274,6 +313,8 @@ static const struct {
 	{ "size_bytes", "gauge", "Size of the pool", offsetof(struct pst_pool_stats, size_bytes) },
 	{ "used_bytes", "gauge", "Space in use", offsetof(struct pst_pool_stats, used_bytes) },
 	{ "free_bytes", "gauge", "Space left", offsetof(struct pst_pool_stats, free_bytes) },
+	{ "reserved_bytes", "gauge", "Promised to volumes, not used by them yet",
+	  offsetof(struct pst_pool_stats, reserved_bytes) },
 	{ "metadata_cache_bytes", "gauge", "Memory that holds metadata",
 	  offsetof(struct pst_pool_stats, metadata_cache_bytes) },
 	{ "device_read_bytes_total", "counter", "Read from the device",
@@ -302,6 +343,42 @@ static void write_pools(FILE *f, const struct pst_stats *s)
 	}
 }
 
+static const struct {
+	const char *name, *type, *help;
+	size_t at;
+} task_metrics[] = {
+	{ "running", "gauge", "Tasks that run", offsetof(struct pst_stats_task, running) },
+	{ "done_bytes", "gauge", "How far they are", offsetof(struct pst_stats_task, done_bytes) },
+	{ "total_bytes", "gauge", "How far they will get, as far as known",
+	  offsetof(struct pst_stats_task, total_bytes) },
+	{ "errors", "gauge", "Bad blocks found", offsetof(struct pst_stats_task, errors) },
+};
+
+static void write_tasks(FILE *f, const struct pst_stats *s)
+{
+	for (size_t m = 0; m < PST_ARRAY_COUNT(task_metrics); m++) {
+		fprintf(f, "# HELP penstock_pool_task_%s %s, by kind of task.\n# TYPE penstock_pool_task_%s %s\n",
+			task_metrics[m].name, task_metrics[m].help, task_metrics[m].name, task_metrics[m].type);
+		for (unsigned i = 0; i < s->pool_count * PST_TASK_KINDS; i++) {
+			unsigned pool = i / PST_TASK_KINDS, kind = i % PST_TASK_KINDS;
+			uint64_t value;
+
+			memcpy(&value, (const char *)&s->pools[pool].tasks[kind] + task_metrics[m].at, sizeof(value));
+			fprintf(f, "penstock_pool_task_%s{pool=\"%s\",task=\"%s\"} %" PRIu64 "\n", task_metrics[m].name,
+				s->pools[pool].name, pst_catalog_task_names[kind], value);
+		}
+	}
+}
+
+static void write_events(FILE *f, const struct pst_stats *s)
+{
+	static const char *const levels[] = { "error", "warn", "info", "debug" };
+
+	fprintf(f, "# HELP penstock_events_total Events of pools, by level.\n# TYPE penstock_events_total counter\n");
+	for (unsigned i = 0; i < PST_ARRAY_COUNT(levels); i++)
+		fprintf(f, "penstock_events_total{level=\"%s\"} %" PRIu64 "\n", levels[i], s->events[i]);
+}
+
 char *pst_stats_prometheus(const struct pst_stats *s, const char *version, const char *io)
 {
 	size_t tenant_count, bytes;
@@ -317,6 +394,8 @@ char *pst_stats_prometheus(const struct pst_stats *s, const char *version, const
 	fprintf(f, "# HELP penstock_build_info Version and environment; always 1.\n# TYPE penstock_build_info gauge\n");
 	fprintf(f, "penstock_build_info{version=\"%s\",io=\"%s\"} 1\n", version, io);
 	write_pools(f, s);
+	write_tasks(f, s);
+	write_events(f, s);
 	for (size_t r = 0; r < PST_ARRAY_COUNT(all); r++) {
 		for (size_t m = 0; m < PST_ARRAY_COUNT(metrics); m++)
 			write_metric(f, &all[r], &metrics[m]);
@@ -356,15 +435,17 @@ static json_t *row_json(const struct pst_stats_volume *v)
 	const struct pst_subsystem_stats *s = &v->io;
 
 	return json_pack(
-	    "{s:s s:I s:I s:I s:o s:o s:I s:I s:I s:I s:I s:{s:I s:I s:I} s:{s:o s:o s:o s:o} s:o s:o}", "name",
-	    v->name, "size_bytes", (json_int_t)v->size_bytes, "used_bytes", (json_int_t)v->used_bytes, "hosts",
-	    (json_int_t)v->hosts, "ops", four_json(s->ops), "errors", four_json(s->errors), "bytes_read",
-	    (json_int_t)s->bytes_read, "bytes_written", (json_int_t)s->bytes_written, "socket_bytes_received",
-	    (json_int_t)s->socket_bytes_received, "socket_bytes_sent", (json_int_t)s->socket_bytes_sent, "retransmits",
-	    (json_int_t)s->retransmits, "throttled", "ops", (json_int_t)v->qos.throttled_ops, "ns",
-	    (json_int_t)v->qos.throttled_ns, "waiting", (json_int_t)v->qos.waiting_ops, "latency", "read",
-	    hist_json(&s->latency[0]), "write", hist_json(&s->latency[1]), "flush", hist_json(&s->latency[2]), "other",
-	    hist_json(&s->latency[3]), "qos_wait", hist_json(&s->wait_qos), "device_wait", hist_json(&s->wait_device));
+	    "{s:s s:I s:I s:I s:I s:I s:I s:I s:o s:o s:I s:I s:I s:I s:I s:{s:I s:I s:I} s:{s:o s:o s:o s:o} s:o s:o}",
+	    "name", v->name, "size_bytes", (json_int_t)v->size_bytes, "used_bytes", (json_int_t)v->used_bytes,
+	    "mapped_bytes", (json_int_t)v->mapped_bytes, "own_bytes", (json_int_t)v->own_bytes, "snapshot_bytes",
+	    (json_int_t)v->snapshot_bytes, "snapshots", (json_int_t)v->snapshots, "hosts", (json_int_t)v->hosts, "ops",
+	    four_json(s->ops), "errors", four_json(s->errors), "bytes_read", (json_int_t)s->bytes_read, "bytes_written",
+	    (json_int_t)s->bytes_written, "socket_bytes_received", (json_int_t)s->socket_bytes_received,
+	    "socket_bytes_sent", (json_int_t)s->socket_bytes_sent, "retransmits", (json_int_t)s->retransmits,
+	    "throttled", "ops", (json_int_t)v->qos.throttled_ops, "ns", (json_int_t)v->qos.throttled_ns, "waiting",
+	    (json_int_t)v->qos.waiting_ops, "latency", "read", hist_json(&s->latency[0]), "write",
+	    hist_json(&s->latency[1]), "flush", hist_json(&s->latency[2]), "other", hist_json(&s->latency[3]),
+	    "qos_wait", hist_json(&s->wait_qos), "device_wait", hist_json(&s->wait_device));
 }
 
 static json_t *pools_json(const struct pst_stats *s)

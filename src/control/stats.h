@@ -12,9 +12,14 @@
 
 struct pst_stats_volume {
 	char name[PST_NAME_MAX + 1], tenant[PST_NAME_MAX + 1], profile[PST_NAME_MAX + 1], pool[PST_NAME_MAX + 1];
-	uint64_t size_bytes, used_bytes, hosts;
+	uint64_t size_bytes, used_bytes, mapped_bytes, own_bytes, snapshot_bytes, snapshots, hosts;
 	struct pst_subsystem_stats io;
 	struct pst_qos_stats qos;
+};
+
+/* All tasks of one kind in a pool together: the set of labels is bounded. */
+struct pst_stats_task {
+	uint64_t running, done_bytes, total_bytes, errors;
 };
 
 struct pst_stats {
@@ -25,8 +30,10 @@ struct pst_stats {
 		char name[PST_NAME_MAX + 1];
 		const char *engine;
 		struct pst_pool_stats stats;
+		struct pst_stats_task tasks[PST_TASK_KINDS];
 	} pools[PST_CATALOG_POOLS_MAX];
 	unsigned pool_count;
+	uint64_t events[4]; /* by level */
 };
 
 struct pst_stats_op {
@@ -36,6 +43,7 @@ struct pst_stats_op {
 	pst_err err;
 	struct pst_stats stats; /* result; the caller's, to end with pst_stats_done */
 	struct pst_post post;
+	struct pst_catalog_op refresh;
 	char after[PST_NAME_MAX + 1];
 };
 

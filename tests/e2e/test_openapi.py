@@ -155,5 +155,7 @@ def test_metrics(penstockd):
     assert any(k[0] == "penstock_build_info" for k in series)
     for needed in ("penstock_volume_latency_seconds", "penstock_tenant_latency_seconds",
                    "penstock_volume_qos_wait_seconds", "penstock_volume_device_wait_seconds",
-                   "penstock_volume_retransmits_total", "penstock_pool_free_bytes"):
+                   "penstock_volume_retransmits_total", "penstock_pool_free_bytes",
+                   "penstock_pool_reserved_bytes", "penstock_pool_task_running", "penstock_events_total",
+                   "penstock_volume_own_bytes", "penstock_volume_mapped_bytes", "penstock_volume_snapshots"):
         assert needed in types
