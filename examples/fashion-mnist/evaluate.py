@@ -11,9 +11,9 @@ import torch
 
 from blockio import read_json, write_json
 from features import FeatureStore
-from model import CLASSES, Net, make_deterministic, to_input
+from model import Net, make_deterministic, to_input
 from penstock import step
-from shards import Dataset
+from shards import CLASSES, Dataset
 
 BRIGHTNESS = 49  # index of the mean in the features
 
@@ -44,7 +44,7 @@ def brightness(directory, version, labels):
 
 
 def main():
-    source, trained, out = step.volume("dataset"), step.volume("checkpoint"), step.volume("artifact")
+    source, trained, out = step.volume("train-data"), step.volume("checkpoint"), step.volume("artifact")
     make_deterministic(1)
     training = read_json(trained / "train.json")
     manifest = read_json(source / "manifest.json")

@@ -117,7 +117,7 @@ def second_pass(store, mean, std):
 
 
 def main():
-    source, out = step.volume("dataset"), step.volume("feature")
+    source, out = step.volume("train-data"), step.volume("feature")
     manifest = read_json(source / "manifest.json")
     datasets = [Dataset(source, manifest, split) for split in ("train", "test")]
     blocks = [-(-d.records // PER_PAGE) for d in datasets]

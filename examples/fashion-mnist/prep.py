@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stage 2, prep: decode the raw files, measure mean and deviation for normalising, write shards onto `dataset`.
 
-The dataset's version is the hash of its content: the same images in the same order give the same version. Pixels stay
+The version in the manifest is the hash of its content: the same images in the same order give the same version. The
+pipeline pins what prep leaves on the volume as the snapshot dataset@v1. Pixels stay
 bytes on disk (a quarter of the volume's bandwidth); the loader normalises by the figures in the manifest.
 """
 import gzip
@@ -30,6 +31,9 @@ def main():
     for name, entry in files.items():
         if sha256_file(raw / name) != entry["sha256"]:
             raise SystemExit(f"prep: {raw / name} is not what ingest wrote; run the ingest step again")
+    for name in os.listdir(out):  # whatever was there: what prep leaves is what it has written
+        if name != "lost+found":
+            os.unlink(out / name)
     limit = int(os.environ.get("LIMIT", "0")) or None  # fewer records, for tests
     splits, mean, std = {}, None, None
     for split, prefix in (("train", "train"), ("test", "t10k")):

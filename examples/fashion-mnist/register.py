@@ -10,7 +10,7 @@ def main():
     training, evaluation = read_json(trained / "train.json"), read_json(out / "evaluation.json")
     if evaluation["weights_sha256"] != training["weights_sha256"]:
         raise SystemExit("register: the evaluation is of other weights; run the evaluate step again")
-    lineage = {"dataset_version": training["dataset"], "run_id": step.run_id(), "code_sha256": code_sha256(),
+    lineage = {"dataset_version": training["dataset"], "data": training["data"], "run_id": step.run_id(), "code_sha256": code_sha256(),
                "weights_sha256": training["weights_sha256"], "seed": training["seed"], "steps": training["steps"]}
     version = publish(out, (trained / "model.pt").read_bytes(), {
         "metrics": {"test_accuracy": evaluation["accuracy"], "test_samples": evaluation["samples"]},
@@ -18,7 +18,7 @@ def main():
         "classes": evaluation["classes"]})
     step.result("register", model=NAME, version=version, test_accuracy=evaluation["accuracy"], lineage=lineage)
     print(f"register: {NAME} {version}, accuracy {evaluation['accuracy']:.4f}, "
-          f"dataset {lineage['dataset_version'][:12]}, code {lineage['code_sha256'][:12]}")
+          f"dataset {(lineage['data'] or [lineage['dataset_version'][:12]])[0]}, code {lineage['code_sha256'][:12]}")
 
 
 if __name__ == "__main__":

@@ -8,10 +8,7 @@ import hashlib
 import io
 import re
 
-import torch
-
 from blockio import read_json, sync_dir, write_atomic, write_json
-from model import Net
 from penstock import step
 
 NAME = "fashion-mnist"
@@ -37,14 +34,22 @@ def publish(root, payload, manifest):
     return version
 
 
-def load_latest(root):
-    """The newest version's network and manifest, checksum verified."""
+def latest(root):
+    """The newest version's directory and manifest."""
     base = root / "models" / NAME
     try:
         directory = base / read_json(base / "latest.json")["version"]
     except FileNotFoundError:
         raise SystemExit(f"{base}: no model is registered; run the register step first") from None
-    manifest = read_json(directory / "manifest.json")
+    return directory, read_json(directory / "manifest.json")
+
+
+def load_latest(root):
+    """The newest version's network and manifest, checksum verified."""
+    import torch  # not at the top: most users of this file need no framework, which takes seconds to load
+    from model import Net
+
+    directory, manifest = latest(root)
     payload = (directory / manifest["file"]).read_bytes()
     if len(payload) != manifest["bytes"] or hashlib.sha256(payload).hexdigest() != manifest["sha256"]:
         raise SystemExit(f"{directory / manifest['file']}: checksum mismatch; register the model again")

@@ -11,7 +11,7 @@ from shards import Dataset
 
 
 def main():
-    source, artifact = step.volume("dataset"), step.volume("artifact")
+    source, artifact = step.volume("train-data"), step.volume("artifact")
     make_deterministic(1)
     begin = time.perf_counter()
     net, manifest = load_latest(artifact)

@@ -144,7 +144,7 @@ def check_health(port):
 
 
 def main():
-    source, artifact = step.volume("dataset"), step.volume("artifact")
+    source, artifact = step.volume("train-data"), step.volume("artifact")
     service, hello = start_service()
     try:
         images, expected = first_images(source, artifact, hello["version"])

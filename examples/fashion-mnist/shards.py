@@ -20,6 +20,7 @@ import numpy
 
 from blockio import BLOCK, BlockFile, sync_dir
 
+CLASSES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
 MAGIC = b"PSTFMS01"
 HEADER = struct.Struct("<8s5I")
 RECORD_BYTES = 785

@@ -157,7 +157,7 @@ def train_epoch(training, directory, mean, std):
 
 
 def main():
-    source, out = step.volume("dataset"), step.volume("checkpoint")
+    source, out = step.volume("train-data"), step.volume("checkpoint")
     manifest = read_json(source / "manifest.json")
     dataset = Dataset(source, manifest, "train")
     settings = {"seed": SEED, "epochs": EPOCHS, "batch": BATCH, "code": code_sha256(), "dataset": manifest["version"]}
@@ -183,7 +183,7 @@ def main():
     weights = hashlib.sha256(b"".join(v.numpy().tobytes() for v in training.net.state_dict().values())).hexdigest()
     parameters = sum(p.numel() for p in training.net.parameters())
     write_json(out / "train.json", {**settings, "steps": training.n, "parameters": parameters, "weights_sha256": weights,
-                                    "mean": manifest["mean"], "std": manifest["std"]})
+                                    "data": step.version("train-data"), "mean": manifest["mean"], "std": manifest["std"]})
     step.persist(out / "train.json")
     step.result("train", steps=training.n, parameters=parameters, weights_sha256=weights, read_path=dataset.mode,
                 epochs=EPOCHS, batch=BATCH, threads=torch.get_num_threads())

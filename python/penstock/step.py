@@ -66,6 +66,12 @@ def volume(name):
     return pathlib.Path(value)
 
 
+def version(name):
+    """What the volume `name` is a clone of, as ("dataset@v1", uuid); None if it is none, or outside of a pipeline."""
+    words = os.environ.get("PENSTOCK_VERSION_" + name.upper().replace("-", "_"), "").split()
+    return tuple(words) if len(words) == 2 else None
+
+
 def emit(event, **fields):
     """Append one event line; None values are left out."""
     path = os.environ.get("PENSTOCK_EVENTS")

@@ -145,8 +145,8 @@ static void set_names(struct libscols_line *line, size_t column, json_t *names, 
 
 static void print_versions(json_t *report, FILE *to)
 {
-	static const char *const heads[] = { "VERSION", "STATUS", "BY",          "READ BY", "MAPPED",
-					     "OWN",     "CLONES", "CLONE'S OWN", NULL };
+	static const char *const heads[] = { "VERSION", "STATUS",      "BY",      "MAPPED", "OWN",
+					     "CLONES",  "CLONE'S OWN", "READ BY", NULL };
 	json_t *versions = json_object_get(report, "versions"), *v, *sentence;
 	struct libscols_table *t;
 	size_t i;
@@ -165,11 +165,11 @@ static void print_versions(json_t *report, FILE *to)
 		scols_line_set_data(line, 0, text_of(v, "name"));
 		scols_line_set_data(line, 1, text_of(v, "status"));
 		scols_line_set_data(line, 2, text_of(v, "step"));
-		set_names(line, 3, json_object_get(v, "read_by"), NULL);
-		set_size(line, 4, json_object_get(v, "mapped_bytes"));
-		set_size(line, 5, json_object_get(v, "own_bytes"));
-		set_names(line, 6, clones, "name");
-		set_size(line, 7, json_object_get(json_array_get(clones, 0), "own_bytes"));
+		set_size(line, 3, json_object_get(v, "mapped_bytes"));
+		set_size(line, 4, json_object_get(v, "own_bytes"));
+		set_names(line, 5, clones, "name");
+		set_size(line, 6, json_object_get(json_array_get(clones, 0), "own_bytes"));
+		set_names(line, 7, json_object_get(v, "read_by"), NULL);
 	}
 	print_table(t);
 	json_array_foreach(json_object_get(report, "lineage"), i, sentence)

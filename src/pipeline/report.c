@@ -233,7 +233,7 @@ static json_t *report_lineage(json_t *run)
 		if (isfinite(accuracy))
 			json_array_append_new(
 			    sentences,
-			    json_sprintf("Evaluated again when the volume had changed: accuracy %.4f on "
+			    json_sprintf("Scored again when the volume had changed: accuracy %.4f on "
 					 "%s%s.",
 					 accuracy, text_of(one, "version"),
 					 json_is_true(json_object_get(one, "as_registered")) ? ", as registered" : ""));

@@ -13,7 +13,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "fashion-mnist"
 DATA = pathlib.Path("/usr/share/datasets/fashion-mnist")
 PYTHON = "/usr/bin/python3"
-VOLUMES = ("raw", "dataset", "feature", "checkpoint", "artifact")
+VOLUMES = ("raw", "dataset", "train-data", "new-data", "feature", "checkpoint", "artifact")
 SMALL = {"LIMIT": "2560", "EPOCHS": "2", "BATCH": "32", "CHECKPOINT_STEPS": "15", "REQUESTS": "40", "SEED": "1"}
 
 pytestmark = pytest.mark.skipif(
@@ -32,7 +32,7 @@ class Work:
         self.env.pop("PENSTOCK_CONTROL", None)
         for name in VOLUMES:
             (base / name).mkdir(parents=True, exist_ok=True)
-            self.env["PENSTOCK_VOLUME_" + name.upper()] = str(base / name)
+            self.env["PENSTOCK_VOLUME_" + name.upper().replace("-", "_")] = str(base / name)
 
     def run(self, script, ok=True, **env):
         done = subprocess.run([PYTHON, script + ".py"], cwd=EXAMPLE, env=dict(self.env, **env), timeout=120,
@@ -64,6 +64,7 @@ def prepared(tmp_path_factory):
 
 @pytest.fixture
 def work(prepared, tmp_path):
+    shutil.copytree(prepared.base / "dataset", tmp_path / "train-data")
     shutil.copytree(prepared.base / "dataset", tmp_path / "dataset")
     return Work(tmp_path)
 
@@ -83,12 +84,29 @@ def test_every_stage(work):
     assert all(0 <= e["data_wait_s"] <= e["seconds"] for e in steps)
 
 
+# The labels of the test split change in place, twice with the same result; the score on what was pinned does not, and
+# recheck refuses a pinned version on which the model has another score.
+def test_changed_labels_change_the_score_of_the_new_version_only(work):
+    for script in ("features", "train", "evaluate", "register", "relabel", "relabel", "rollout_batch"):
+        work.run(script, EPOCHS="1")
+    first, again = (e for e in work.events("result") if e["stage"] == "relabel")
+    assert first["changed"] == again["changed"] > 200 and first["dataset_version"] == again["dataset_version"]
+    shutil.copytree(work.base / "dataset", work.base / "new-data", dirs_exist_ok=True)
+    work.run("recheck")
+    pinned, changed = work.result("recheck")["versions"]
+    assert pinned["as_registered"] and pinned["accuracy"] == work.result("evaluate")["accuracy"]
+    assert changed["accuracy"] != pinned["accuracy"] and not changed["as_registered"]
+    shutil.copytree(work.base / "dataset", work.base / "train-data", dirs_exist_ok=True)
+    done = work.run("recheck", ok=False)
+    assert done.returncode != 0 and "is not what the model was evaluated on" in done.stderr
+
+
 # Killed in mid-epoch and started again, training ends with the very same weights as without the kill.
 def test_kill_and_resume_is_bit_identical(work, tmp_path):
     work.run("train")
     straight = work.result("train")["weights_sha256"]
     other = Work(tmp_path / "killed")
-    shutil.copytree(work.base / "dataset", other.base / "dataset", dirs_exist_ok=True)
+    shutil.copytree(work.base / "train-data", other.base / "train-data", dirs_exist_ok=True)
     process = other.start("train")
     try:
         limit = time.monotonic() + 60
@@ -125,7 +143,7 @@ def test_damaged_checkpoint_falls_back(work):
 
 # A flipped bit in a shard is found before the model sees it, and the message names the file.
 def test_damaged_shard_is_found(work):
-    shard = work.base / "dataset" / "train-000.shard"
+    shard = work.base / "train-data" / "train-000.shard"
     data = bytearray(shard.read_bytes())
     data[4096 + 65536 + 1000] ^= 4
     shard.write_bytes(data)

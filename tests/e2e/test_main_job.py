@@ -89,11 +89,11 @@ def results(record):
 
 # Every step succeeds, training goes on from a checkpoint after the kill, and every volume was really used.
 def test_pipeline_recovers_from_the_kill(killed):
-    assert [s["name"] for s in killed["steps"]] == ["ingest", "prep", "features", "train", "evaluate", "register",
-                                                    "rollout-batch", "rollout-realtime"]
+    assert [s["name"] for s in killed["steps"]] == ["ingest", "prep", "relabel", "features", "train", "evaluate",
+                                                    "register", "rollout-batch", "rollout-realtime", "recheck"]
     assert {s["status"] for s in killed["steps"]} == {"succeeded"}
     assert killed["daemon"]["own"] is False and killed["daemon"]["io"] in ("io_uring", "posix")
-    train = killed["steps"][3]
+    (train,) = [s for s in killed["steps"] if s["name"] == "train"]
     assert [a.get("signal") for a in train["attempts"]] == [9, None]
     (resume,) = [e for e in killed["events"] if e["event"] == "resume"]
     assert 0 < resume["n"] <= 100 and resume["n"] % 20 == 0
@@ -106,9 +106,26 @@ def test_pipeline_recovers_from_the_kill(killed):
 def test_bytes_are_accounted_for(job, killed, tmp_path):
     job.penstock("report", job.base / "killed/run.json", "--out", tmp_path)
     report = json.loads((tmp_path / "report.json").read_text())
-    assert len(report["accounting"]) == 5
+    assert len(report["accounting"]) == 7
     for name, volume in report["accounting"].items():
         assert volume["host_bytes"] > 0 and volume["difference"] < 0.02, (name, volume)
+
+
+# Training reads a clone of what prep pinned, which owns nothing, while the volume itself changes; the score on the
+# pinned version stays, and the model's manifest and the report say which version it was.
+def test_trains_from_a_clone_of_a_pinned_version(job, killed, tmp_path):
+    versions = {v["name"]: v for v in killed["versions"]}
+    assert list(versions) == ["dataset@v1", "dataset@v2"]
+    (clone,) = versions["dataset@v1"]["clones"]
+    assert clone["name"] == "train-data" and clone["own_bytes"] == 0 < clone["mapped_bytes"]
+    assert {"train", "evaluate", "rollout-batch"} <= set(versions["dataset@v1"]["read_by"])
+    pinned, changed = results(killed)["recheck"]["versions"]
+    assert pinned["version"] == "dataset@v1" and pinned["as_registered"] and changed["version"] == "dataset@v2"
+    assert changed["accuracy"] != pinned["accuracy"] == results(killed)["evaluate"]["accuracy"]
+    assert results(killed)["register"]["lineage"]["data"] == ["dataset@v1", versions["dataset@v1"]["uuid"]]
+    done = job.penstock("report", job.base / "killed/run.json", "--out", tmp_path)
+    assert f"was trained on dataset@v1 ({versions['dataset@v1']['uuid']})." in done.stdout
+    assert "Volume train-data is a clone of dataset@v1 and cost no copy" in done.stdout
 
 
 # The same result without the kill, to the last bit; and what has not changed is not run again.
@@ -116,8 +133,10 @@ def test_second_run_repeats_and_third_is_cached(job, killed):
     fresh = results(job.run("fresh", "--fresh"))
     assert fresh["train"]["weights_sha256"] == results(killed)["train"]["weights_sha256"]
     assert fresh["evaluate"]["accuracy"] == results(killed)["evaluate"]["accuracy"]
-    again = {s["name"]: s["status"] for s in job.run("again")["steps"]}
-    assert again["ingest"] == again["prep"] == again["train"] == "cached"
+    again = job.run("again")
+    status = {s["name"]: s["status"] for s in again["steps"]}
+    assert {status[name] for name in ("ingest", "prep", "relabel", "features", "train")} == {"cached"}
+    assert [v["uuid"] for v in again["versions"]] == [v["uuid"] for v in killed["versions"]]
 
 
 # The proof has its four cases, its timeline and a verdict, and leaves nothing behind; the report takes it all.

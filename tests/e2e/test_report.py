@@ -121,12 +121,12 @@ def test_says_what_was_trained_on_which_version(make):
     assert report["lineage"] == [
         "Model m v0003 was trained on dataset@v1 (u-1).",
         "Volume train-data is a clone of dataset@v1 and cost no copy: 0 B of its 57 MiB are its own.",
-        "Evaluated again when the volume had changed: accuracy 0.8912 on dataset@v1, as registered.",
-        "Evaluated again when the volume had changed: accuracy 0.7000 on dataset@v2."]
+        "Scored again when the volume had changed: accuracy 0.8912 on dataset@v1, as registered.",
+        "Scored again when the volume had changed: accuracy 0.7000 on dataset@v2."]
     for sentence in report["lineage"]:
         assert sentence in page and sentence in text
     assert report["steps"][0]["volumes"][0]["version"] == "dataset@v1"
-    assert any(line.split()[:6] == ["dataset@v1", "taken", "prep", "train", "57", "MiB"] for line in text.splitlines())
+    assert any(line.split()[:6] == ["dataset@v1", "taken", "prep", "57", "MiB", "8"] for line in text.splitlines())
 
 
 def test_clone_that_was_written_says_so(make):

@@ -18,6 +18,14 @@ def clean(monkeypatch):
         monkeypatch.delenv("PENSTOCK_" + name, raising=False)
 
 
+def test_version_of_a_clone(monkeypatch):
+    """Name and uuid of what a volume is a clone of; None for other volumes and outside of a pipeline."""
+    monkeypatch.delenv("PENSTOCK_VERSION_TRAIN_DATA", raising=False)
+    assert step.version("train-data") is None
+    monkeypatch.setenv("PENSTOCK_VERSION_TRAIN_DATA", "dataset@v1 1234-5")
+    assert step.version("train-data") == ("dataset@v1", "1234-5")
+
+
 @pytest.fixture
 def events(tmp_path, monkeypatch):
     path = tmp_path / "events.jsonl"
