@@ -276,7 +276,7 @@ struct part {
 
 struct keys;
 
-enum key_job_kind { KEY_JOB_PUT, KEY_JOB_GET, KEY_JOB_ERASE };
+enum key_job_kind { KEY_JOB_PUT, KEY_JOB_GET, KEY_JOB_ERASE, KEY_JOB_SCRUB };
 
 struct key_job {
 	struct pst_list node;
@@ -286,6 +286,7 @@ struct key_job {
 	uint32_t value_bytes;
 	uint8_t *out;
 	bool erase_found;
+	bool mended; /* scrub: one block was not what it should be, and both are written again */
 	struct waiter *done;
 };
 

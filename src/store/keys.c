@@ -15,6 +15,8 @@
  * before its space comes back; it is freed by the record that ends the last member (ghosts of deleted snapshots count),
  * so that a crash in between wipes it once more at the next open.
  *
+ *   scrub  read both -> if they differ or one is damaged: what counts is put, or erased, once more
+ *
  * One job at a time; others wait in order.
  */
 #include "store/keys.h"
@@ -137,6 +139,24 @@ static void got(struct keys *k, const struct pst_key_disk *key)
 	job_end(k, PST_OK);
 }
 
+static bool slot_exists(struct store *st, uint32_t block)
+{
+	PST_LIST_EACH(l, &st->volumes)
+		if (pst_container_of(l, struct svol, node)->disk.key_block == block)
+			return true;
+	return false;
+}
+
+/* The job becomes one that brings both blocks to what this one says. */
+static void mend(struct key_job *job, const struct pst_key_disk *key)
+{
+	job->mended = true;
+	job->kind = key->value_bytes > 0 ? KEY_JOB_PUT : KEY_JOB_ERASE;
+	job->value_bytes = key->value_bytes;
+	memcpy(job->out, key->value, key->value_bytes);
+	job->value = job->out;
+}
+
 /* Both blocks are read. */
 static void decide(struct keys *k)
 {
@@ -155,6 +175,15 @@ static void decide(struct keys *k)
 			return job_end(k, PST_E_NOTFOUND);
 		job->kind = KEY_JOB_ERASE; /* that was interrupted */
 		job->erase_found = true;
+	}
+	if (job->kind == KEY_JOB_SCRUB) {
+		if (!slot_exists(k->st, job->block))
+			return job_end(k, PST_OK);
+		if (counts < 0)
+			return job_end(k, k->read_err != PST_OK ? k->read_err : PST_E_CHECKSUM);
+		if (k->whole[1 - counts] && k->pages[0].generation == k->pages[1].generation)
+			return job_end(k, PST_OK);
+		mend(job, &k->pages[counts]);
 	}
 	k->round = 0;
 	/* What counts is overwritten last, but first when it must not count any more. */
@@ -243,6 +272,17 @@ static void job_start(struct keys *k, struct key_job *job)
 	pst_list_push_back(&k->queue, &job->node);
 	if (first)
 		run(k);
+}
+
+pst_err keys_scrub(struct store *st, uint32_t block, struct key_job *job, uint8_t *buf, struct waiter *done)
+{
+	struct keys *k = keys_get(st);
+
+	if (k == NULL)
+		return PST_E_NOMEM;
+	*job = (struct key_job){ .kind = KEY_JOB_SCRUB, .block = block, .out = buf, .done = done };
+	job_start(k, job);
+	return PST_OK;
 }
 
 /* ---- Operations on the pool ---- */

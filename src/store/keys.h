@@ -30,6 +30,14 @@ void keys_version_ended(struct store *st, uint32_t key_block, uint64_t seq);
  */
 bool keys_wipe_last(struct svol *v, struct waiter *done);
 
+/*
+ * Reads both blocks of the slot at @block and brings them to what counts if they are not alike: then job->mended.
+ * @buf (PST_POOL_KEY_BYTES_MAX) is the caller's to wipe when @done has run; with PST_E_CHECKSUM or PST_E_IO if neither
+ * can be read.
+ */
+pst_err PST_MUST_USE keys_scrub(struct store *st, uint32_t block, struct key_job *job, uint8_t *buf,
+				struct waiter *done);
+
 void keys_free(struct store *st);
 
 #endif

@@ -5,6 +5,7 @@
  * the damaged pages, and leaves the old log behind. Each step may meet things while they are being written: what a
  * checkpoint is at work on, or has replaced meanwhile, is not judged.
  */
+#include "store/keys.h"
 #include "store/scrub.h"
 
 #include <string.h>
@@ -69,13 +70,68 @@ static bool superblock_look(struct scrub_op *o)
 	return true;
 }
 
+/* ---- Key slots ---- */
+
+static void key_looked(struct waiter *w)
+{
+	struct scrub *s = pst_container_of(w, struct scrub, key_wait);
+	struct task *t = s->task;
+	uint8_t *buffer = s->key_buffer;
+
+	if (w->err != PST_OK || s->key_job.mended) {
+		t->errors++;
+		t->store->stats.checksum_errors++;
+		store_event(t->store, s->key_job.mended ? PST_LOG_WARN : PST_LOG_ERROR,
+			    "key_slot_damaged block=%u error=%s: %s", s->key_job.block, pst_err_name(w->err),
+			    w->err == PST_OK ? "one copy was damaged and is written again"
+					     : "its volumes can't be unlocked again; copy what is open now");
+	}
+	t->done_bytes += 2 * PST_BLOCK_BYTES;
+	memset(buffer, 0, PST_POOL_KEY_BYTES_MAX);
+	s->key_buffer = NULL;
+	task_give(t, buffer);
+}
+
+/* The families' slots in the order of their places. */
+static enum task_step keys_look(struct task *t)
+{
+	struct scrub *s = t->state;
+	uint32_t block = 0;
+	uint8_t *buffer;
+
+	if (s->key_buffer != NULL)
+		return TASK_WAIT;
+	PST_LIST_EACH(l, &t->store->volumes) {
+		uint32_t at = pst_container_of(l, struct svol, node)->disk.key_block;
+
+		if (at > s->meta_at && (block == 0 || at < block))
+			block = at;
+	}
+	if (block == 0)
+		return TASK_DONE;
+	s->key_buffer = task_take(t, 2 * PST_BLOCK_BYTES);
+	if (s->key_buffer == NULL)
+		return TASK_WAIT;
+	s->meta_at = block;
+	s->key_wait.run = key_looked;
+	s->key_wait.err = PST_OK;
+	pst_list_init(&s->key_wait.node);
+	t->err = keys_scrub(t->store, block, &s->key_job, s->key_buffer, &s->key_wait);
+	if (t->err == PST_OK)
+		return TASK_WAIT;
+	buffer = s->key_buffer;
+	s->key_buffer = NULL;
+	task_give(t, buffer);
+	return TASK_FAILED;
+}
+
 enum task_step scrub_meta_pool(struct task *t)
 {
 	struct scrub *s = t->state;
 	struct scrub_op *o;
 
 	if (s->meta_step == 2)
-		return TASK_DONE;
+		return keys_look(t);
 	o = scrub_op_take(t, SCRUB_SUPERBLOCKS, &t->store->parts[0], PST_BLOCK_BYTES);
 	if (o == NULL)
 		return TASK_WAIT;

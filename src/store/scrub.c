@@ -526,6 +526,7 @@ static pst_err scrub_begin(struct task *t)
 	s->phase = t->position[0] <= SCRUB_PHASE_MAP ? (enum scrub_phase)t->position[0] : SCRUB_PHASE_POOL;
 	s->part = (uint32_t)PST_MIN(t->position[1], st->part_count - 1);
 	walk_on(s, t->position[2]);
+	s->task = t;
 	t->total_bytes = 0;
 	for (uint32_t i = 0; i < st->part_count; i++)
 		t->total_bytes += (uint64_t)st->parts[i].alloc.used_count * PST_BLOCK_BYTES;

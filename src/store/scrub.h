@@ -43,7 +43,11 @@ struct scrub {
 	uint64_t at;        /* in leaves of the whole map */
 	unsigned checked;   /* nodes down to this level have been verified at this place */
 	unsigned meta_step; /* scrub-meta.c */
-	uint32_t meta_at;
+	uint32_t meta_at;   /* page; log block; block of the last key slot */
+	struct key_job key_job;
+	struct waiter key_wait;
+	uint8_t *key_buffer; /* the task frame's, while a slot is looked at: it keeps the task from ending */
+	struct task *task;
 	bool leaf_reading, leaf_valid;
 	uint32_t leaf_next; /* entry */
 	bool skip[PST_NODE_FANOUT];

@@ -111,12 +111,12 @@ void measure_end(struct measure *m, const struct measure_load *load)
 	double client = measure_process_cpu_s(getpid()) - m->client_cpu_s;
 	double interrupts = measure_interrupt_cpu_s() - m->interrupt_cpu_s;
 
-	printf("{\"iops\":%.0f,\"mb_s\":%.1f,\"p50_us\":%.1f,\"p99_us\":%.1f,\"server_cpu_us\":%.2f,"
+	printf("{\"iops\":%.0f,\"mb_s\":%.1f,\"p50_us\":%.1f,\"p99_us\":%.1f,\"max_us\":%.0f,\"server_cpu_us\":%.2f,"
 	       "\"client_cpu_us\":%.2f,\"interrupt_cpu_us\":%.2f}\n",
 	       (double)m->latency.count / seconds, (double)m->latency.count * load->block_bytes / seconds / 1e6,
 	       (double)pst_hist_percentile_ns(&m->latency, 0.5) / 1e3,
-	       (double)pst_hist_percentile_ns(&m->latency, 0.99) / 1e3, server / ops * 1e6, client / ops * 1e6,
-	       interrupts / ops * 1e6);
+	       (double)pst_hist_percentile_ns(&m->latency, 0.99) / 1e3, (double)m->latency.max_ns / 1e3,
+	       server / ops * 1e6, client / ops * 1e6, interrupts / ops * 1e6);
 }
 
 void measure_pin(int cpu)

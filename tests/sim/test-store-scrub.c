@@ -388,6 +388,46 @@ static void many_bad_blocks(void **state)
 	rig_free(r);
 }
 
+static const char key[] = "not a real key, but long enough";
+
+static pst_err key_op(struct rig *r, enum pst_pool_op_kind kind, uint8_t *out)
+{
+	struct pst_pool_op op = { .kind = kind, .value = key, .value_bytes = sizeof(key), .key_bytes = out };
+
+	rig_uuid(0, op.uuid);
+	return rig_pool(r, op);
+}
+
+/* One block of a key slot rots: both are whole again, and the other one may go. Both rot: it is said, and counted. */
+static void key_slots(void **state)
+{
+	struct rig *r = rig_new(3, 16 * MIB, 1);
+	static uint8_t out[PST_POOL_KEY_BYTES_MAX];
+	uint64_t slot;
+	uint8_t uuid[16];
+
+	(void)state;
+	rig_start(r);
+	rig_create(r, 0, 100);
+	rig_close(r, 0);
+	assert_int_equal(key_op(r, PST_POOL_KEY_PUT, NULL), PST_OK);
+	rig_uuid(0, uuid);
+	slot = offset_of(r, 0, svol_find(rig_store(r), uuid)->disk.key_block);
+	assert_int_equal(scrub_all(r), 0);
+	rot(r, slot);
+	assert_int_equal(scrub_all(r), 1);
+	assert_true(said(r, "key_slot_damaged"));
+	assert_true(said(r, "one copy was damaged and is written again"));
+	assert_int_equal(scrub_all(r), 0);
+	rot(r, slot + B);
+	assert_int_equal(key_op(r, PST_POOL_KEY_GET, out), PST_OK);
+	assert_memory_equal(out, key, sizeof(key));
+	rot(r, slot);
+	assert_int_equal(scrub_all(r), 1);
+	assert_true(said(r, "can't be unlocked again"));
+	rig_free(r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -396,6 +436,7 @@ int main(void)
 		cmocka_unit_test(copies_are_mended), cmocka_unit_test(rotten_log),
 		cmocka_unit_test(rotten_nodes),      cmocka_unit_test(resumes),
 		cmocka_unit_test(beside_writes),     cmocka_unit_test(many_bad_blocks),
+		cmocka_unit_test(key_slots),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
