@@ -185,12 +185,16 @@ static double snapshot_ms(double *ret_stall_ms)
 #define DIRTY_DEPTH 32u
 
 static struct pst_io dirty_ios[DIRTY_DEPTH];
-static uint64_t dirty_writes;
+static uint64_t dirty_begin_ns[DIRTY_DEPTH];
+static struct pst_hist dirty_latency;
 
 static void dirty_done(struct pst_io *io)
 {
+	uint64_t now = measure_now_ns(), *begin_ns = &dirty_begin_ns[io - dirty_ios];
+
 	check(io->err, "write", "");
-	dirty_writes++;
+	pst_hist_add(&dirty_latency, now - *begin_ns);
+	*begin_ns = now;
 	io->lba = pst_prng_below(&prng, run.volume->block_count);
 	pst_volume_submit(run.volume, io);
 }
@@ -208,11 +212,14 @@ _Noreturn static void dirty(double seconds)
 						.iov = &run.iov,
 						.iov_count = 1,
 						.done = dirty_done };
+		dirty_begin_ns[i] = measure_now_ns();
 		pst_volume_submit(run.volume, &dirty_ios[i]);
 	}
 	while (measure_now_ns() < end_ns)
 		pst_env_poll(run.env, 10000000);
-	printf("{\"writes\":%llu}\n", (unsigned long long)dirty_writes);
+	printf("{\"writes\":%llu,\"p50_us\":%.0f,\"p99_us\":%.0f,\"max_ms\":%.1f}\n",
+	       (unsigned long long)dirty_latency.count, (double)pst_hist_percentile_ns(&dirty_latency, 0.5) / 1e3,
+	       (double)pst_hist_percentile_ns(&dirty_latency, 0.99) / 1e3, (double)dirty_latency.max_ns / 1e6);
 	fflush(stdout);
 	_exit(0);
 }
