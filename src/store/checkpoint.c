@@ -9,6 +9,9 @@
  *        -> WRITE: nodes, catalog, pages (each over the copy that is not current) -> FLUSH -> ROOT, both copies ->
  *           ROOT_FLUSH -> IDLE: old nodes and the log before the freeze are free
  *
+ * A few partitions at a time are in QUIESCE, and one is frozen in a turn, so that neither writers wait for all
+ * partitions at once, nor reads for the freezing of more than one.
+ *
  * Failed writes are tried again with the same content for as long as it takes; meanwhile those who wait for the log or
  * for space get the error (cp.err). Nothing is undone: the old root stays valid until the new one is durable.
  */
@@ -20,6 +23,8 @@
 #include <string.h>
 
 #define TRIES_MAX 5u
+#define FREEZE_NODES_WANTED 2048u /* what is frozen at once stops everything for some milliseconds */
+#define QUIESCING_MAX 8u
 #define REPLAY_BLOCKS_MAX 32768u /* of all logs together: what opening after a crash may have to read (128 MiB) */
 #define RETRY_NS ((uint64_t)100 * 1000 * 1000)
 
@@ -366,12 +371,16 @@ static void begin_if_useful(struct part *p)
 	struct store *st = p->store;
 	uint32_t log_max = PST_MIN(p->geo.log_blocks / 2, PST_MAX(REPLAY_BLOCKS_MAX / st->part_count, 8u));
 	bool log_long = p->head_seq - p->tail_seq > log_max;
-	bool many_dirty = st->cache.dirty > st->cache.capacity / 8 && p->dirty_count > 0;
+	/* Those that have most of them: at least half as many as the average. */
+	bool many_dirty = st->cache.dirty > st->cache.capacity / 8 && p->dirty_count > 0 &&
+			  (uint64_t)p->dirty_count * 2 * st->part_count >= st->cache.dirty;
+	bool many_here = p->dirty_count > FREEZE_NODES_WANTED;
 	bool many_freed = p->node_freed.count > st->cache.capacity;
 
-	if (cp->wanted || log_long || many_dirty || many_freed) {
+	if (st->quiescing < QUIESCING_MAX && (cp->wanted || log_long || many_dirty || many_here || many_freed)) {
 		cp->wanted = false;
 		cp->state = CP_QUIESCE;
+		st->quiescing++;
 	}
 }
 
@@ -382,6 +391,8 @@ static void freeze_if_memory(struct part *p)
 		return;
 	}
 	freeze(p);
+	p->store->quiescing--;
+	p->store->froze = true;
 	p->cp.state = CP_WRITE;
 	p->space_wake = true;
 }
@@ -409,7 +420,7 @@ void checkpoint_run(struct part *p)
 		return;
 	if (cp->state == CP_IDLE)
 		begin_if_useful(p);
-	if (cp->state == CP_QUIESCE && p->inflight == 0 && !pst_timer_armed(&cp->retry))
+	if (cp->state == CP_QUIESCE && p->inflight == 0 && !p->store->froze && !pst_timer_armed(&cp->retry))
 		freeze_if_memory(p);
 	if (cp->state == CP_WRITE || cp->state == CP_ROOT)
 		pump(p);

@@ -441,6 +441,9 @@ struct store {
 	uint32_t foreground_inflight; /* and now */
 
 	struct bad *bad; /* bad.h */
+
+	unsigned quiescing; /* checkpoint.c: partitions that are in CP_QUIESCE */
+	bool froze;         /* one was frozen in this turn */
 };
 
 /* ---- store.c ---- */

@@ -170,6 +170,7 @@ static void store_turn(struct pst_post *post)
 	 */
 	st->turn_posted = false;
 	st->in_turn = true;
+	st->froze = false;
 	for (unsigned i = 0; i < TURN_ROUNDS_MAX; i++) {
 		turn_round(st);
 		if (pst_list_empty(&st->runnable))
