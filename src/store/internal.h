@@ -581,6 +581,7 @@ struct svol *svol_by_slot(struct store *st, uint32_t slot);
 void svol_io_submit(struct svol *v, struct pst_io *io); /* also of one that was paused */
 void svol_io_done(struct svol *v);
 void svol_log(struct svol *v, uint32_t flags, void (*apply)(struct logged *l));
+void svol_logged(struct logged *l); /* what @apply has to do in any case */
 void svol_hold(struct svol *v, bool held);
 extern const struct pst_volume_ops store_volume_ops;
 

@@ -14,7 +14,7 @@
 
 #include <string.h>
 
-static void merge_run(struct waiter *w);
+static void merge_begin(struct waiter *w);
 
 static uint32_t child_count(struct store *st, uint32_t slot, struct svol **ret_child)
 {
@@ -39,24 +39,23 @@ uint32_t merge_children(struct store *st, uint32_t slot)
 	return child_count(st, slot, &child);
 }
 
-static bool can_merge(struct store *st, const struct svol *v)
-{
-	return v != NULL && (v->disk.flags & PST_VOLUME_DELETING) != 0 && merge_children(st, v->disk.slot) <= 1;
-}
-
 /*
- * From the top down: the parent that a version is compared with must be whole. One that has been merged in part would
- * be taken for one that holds less than its own parent does.
+ * One that has been begun is ended first: with its parent and its child it is compared place by place, and neither may
+ * be taken for one that holds nothing there only because it has been merged already.
  */
 static struct svol *next_version(struct store *st)
 {
+	struct svol *next = NULL;
+
 	PST_LIST_EACH(l, &st->volumes) {
 		struct svol *v = pst_container_of(l, struct svol, node);
 
-		if (can_merge(st, v) && (v->disk.parent == 0 || !can_merge(st, svol_by_slot(st, v->disk.parent))))
+		if ((v->disk.flags & PST_VOLUME_MERGING) != 0)
 			return v;
+		if (next == NULL && (v->disk.flags & PST_VOLUME_DELETING) != 0 && merge_children(st, v->disk.slot) <= 1)
+			next = v;
 	}
-	return NULL;
+	return next;
 }
 
 static void stop(struct store *st)
@@ -82,7 +81,7 @@ void merge_kick(struct store *st)
 		return;
 	m->part_index = 0;
 	memset(m->merged, 0xff, sizeof(m->merged));
-	m->wait.run = merge_run;
+	m->wait.run = merge_begin;
 	m->wait.err = PST_OK;
 	/* The key of a family goes first: whatever happens to the rest, nobody can read it any more. */
 	if (!keys_wipe_last(m->version, &m->wait))
@@ -298,6 +297,36 @@ static void merge_run(struct waiter *w)
 	}
 	w->run = merge_end;
 	commit_wait(st, w);
+}
+
+static void merge_begun(struct logged *l)
+{
+	struct svol *v = pst_container_of(l, struct svol, logged);
+	struct merging *m = &v->store->merging;
+
+	svol_logged(l);
+	m->wait.run = merge_run;
+	commit_wait(v->store, &m->wait);
+}
+
+/* That it has been begun must be known before anything is changed. */
+static void merge_begin(struct waiter *w)
+{
+	struct merging *m = pst_container_of(w, struct merging, wait);
+	struct store *st = pst_container_of(m, struct store, merging);
+	struct svol *v = m->version;
+	pst_err err = w->err != PST_OK ? w->err : part_admit(&st->parts[0], false, w);
+
+	if (err == PST_E_AGAIN)
+		return;
+	if (st->closing || st->failed != PST_OK || m->holds > 0)
+		stop(st);
+	else if (err != PST_OK)
+		failed(st, err);
+	else if ((v->disk.flags & PST_VOLUME_MERGING) != 0)
+		merge_run(w);
+	else
+		svol_log(v, v->disk.flags | PST_VOLUME_MERGING, merge_begun);
 }
 
 static void merge_pause_over(struct pst_timer *timer)

@@ -124,7 +124,7 @@ void svol_hold(struct svol *v, bool held)
 
 /* ---- The volume's own records ---- */
 
-static void logged_applied(struct logged *l)
+void svol_logged(struct logged *l)
 {
 	struct svol *v = pst_container_of(l, struct svol, logged);
 
@@ -146,7 +146,7 @@ void svol_log(struct svol *v, uint32_t flags, void (*apply)(struct logged *l))
 	v->logged.body = &v->log_body;
 	v->logged.body_bytes = sizeof(v->log_body);
 	v->logged.ready = true;
-	v->logged.apply = apply != NULL ? apply : logged_applied;
+	v->logged.apply = apply != NULL ? apply : svol_logged;
 	journal_add(&v->store->parts[0], &v->logged);
 }
 
@@ -168,7 +168,7 @@ static void close_applied(struct logged *l)
 {
 	struct svol *v = pst_container_of(l, struct svol, logged);
 
-	logged_applied(l);
+	svol_logged(l);
 	v->close_wait.run = close_durable;
 	commit_wait(v->store, &v->close_wait);
 }
