@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Reports wait in a ring until the pool's turn looks up who else holds the block: the versions that hold it are a
- * connected part of the tree of versions (docs/snapshots.md), so the walk goes from the one that met it to parents and
+ * connected part of the tree of versions (docs/versions.md), so the walk goes from the one that met it to parents and
  * children, and on only from those that hold it. It may have to wait for nodes of the map.
  *
  *   bad_found -> queue -> walk: for each block who holds it -> a range of blocks with the same holders -> events, known

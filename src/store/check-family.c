@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Versions that share blocks, for the checker (docs/snapshots.md has the model). The rule that is checked: at one place
+ * Versions that share blocks, for the checker (docs/versions.md has the model). The rule that is checked: at one place
  * the versions that hold a block are a connected part of the tree of versions, and the topmost of them owns it. So a
  * version owns what its parent does not hold; every block has one owner; a live version's mark PST_PTR_INHERITED says
  * exactly that its parent holds the same; a snapshot's mark may stand where it is not true any more, if something was

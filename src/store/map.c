@@ -8,7 +8,7 @@
  * root, and except while it is pinned. data_blocks of a node up to the level of versions counts the data below it, also
  * across what is not in memory; own_blocks of a version's node counts what was allocated in its name and not freed.
  *
- * Sharing (docs/snapshots.md): a node whose pointer is marked PST_PTR_INHERITED is the parent version's too. Changing
+ * Sharing (docs/versions.md): a node whose pointer is marked PST_PTR_INHERITED is the parent version's too. Changing
  * it means a copy: it leaves its block to the parent, and all of its entries become inherited. A dirty node is
  * therefore never inherited, nor is anything above it.
  *

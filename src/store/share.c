@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What snapshots, clones and deletions do to the map of one partition, each as one step of its log; the same when the
- * record is applied and when it is replayed. The model is in docs/snapshots.md. In short: versions form a tree; those
+ * record is applied and when it is replayed. The model is in docs/versions.md. In short: versions form a tree; those
  * that hold a block, at the one place where a family can hold it, are a connected part of that tree; the topmost of
  * them owns it. So ownership is found by comparing with the parent, and nothing needs to be counted.
  */
