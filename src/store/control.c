@@ -58,6 +58,9 @@ static void control_durable(struct waiter *w)
 	case PST_POOL_VOLUME_RESIZE:
 		svol_hold(c->vol, false);
 		break;
+	case PST_POOL_VOLUME_EMPTY:
+		empty_end(st);
+		break;
 	case PST_POOL_VOLUME_DELETE:
 		if (err == PST_OK)
 			merge_kick(st);
@@ -82,7 +85,9 @@ static void control_applied(struct logged *l)
 
 	if (c->vol != NULL)
 		c->vol->logged_busy = false;
-	if (l->record.kind == PST_LOG_VERSION && err == PST_OK) {
+	if (control_current(st)->kind == PST_POOL_VOLUME_EMPTY && err == PST_OK) {
+		empty_apply(st, (const void *)c->body);
+	} else if (l->record.kind == PST_LOG_VERSION && err == PST_OK) {
 		struct pst_version_disk disk;
 
 		if (control_current(st)->kind == PST_POOL_VOLUME_CREATE)
@@ -141,6 +146,10 @@ static void control_log(struct store *st, enum pst_log_kind kind, uint32_t slot,
 	struct control *c = &st->control;
 
 	c->logged.record = (struct pst_log_record){ .kind = (uint8_t)kind, .slot = slot, .count = body_bytes };
+	if (c->emptying) {
+		c->logged.record.block = PST_ALSO_REPLACE;
+		c->logged.record.lba = c->vol->disk.slot;
+	}
 	c->logged.body = c->body;
 	c->logged.body_bytes = body_bytes;
 	c->logged.ready = true;
@@ -250,6 +259,9 @@ static pst_err volume_gather(struct store *st, struct pst_pool_op *op)
 			err = resize_gather(st, op->block_count);
 		disk.block_count = op->block_count;
 		break;
+	case PST_POOL_VOLUME_EMPTY:
+		err = empty_gather(st, &disk);
+		break;
 	case PST_POOL_VOLUME_SET:
 		err = space_settings(st, v, &disk, op);
 		break;
@@ -276,14 +288,17 @@ static pst_err volume_begin(struct store *st, const struct pst_pool_op *op)
 		return PST_E_NOTFOUND;
 	if (c->vol->closing != NULL || c->vol->logged_busy)
 		return PST_E_BUSY;
-	if (op->kind != PST_POOL_VOLUME_RESIZE && op->kind != PST_POOL_VOLUME_SET && c->vol->open)
+	if ((op->kind == PST_POOL_VOLUME_OPEN || op->kind == PST_POOL_VOLUME_DELETE) && c->vol->open)
 		return PST_E_BUSY;
 	if (op->kind == PST_POOL_VOLUME_RESIZE && part_local(st, 0, op->block_count) > PST_SLOT_SPAN)
 		return PST_E_RANGE;
-	if (op->kind == PST_POOL_VOLUME_RESIZE && (c->vol->disk.flags & PST_VOLUME_SNAPSHOT) != 0)
+	if ((op->kind == PST_POOL_VOLUME_RESIZE || op->kind == PST_POOL_VOLUME_EMPTY) &&
+	    (c->vol->disk.flags & PST_VOLUME_SNAPSHOT) != 0)
 		return PST_E_DENIED;
 	if (op->kind == PST_POOL_VOLUME_RESIZE)
 		svol_hold(c->vol, true);
+	if (op->kind == PST_POOL_VOLUME_EMPTY)
+		empty_begin(st);
 	return PST_OK;
 }
 
@@ -395,6 +410,7 @@ static pst_err begin(struct store *st, struct pst_pool_op *op, uint32_t *ret_byt
 	case PST_POOL_VOLUME_OPEN:
 	case PST_POOL_VOLUME_RESIZE:
 	case PST_POOL_VOLUME_DELETE:
+	case PST_POOL_VOLUME_EMPTY:
 	case PST_POOL_VOLUME_SET:
 		return volume_begin(st, op);
 	case PST_POOL_SNAPSHOT:
@@ -415,6 +431,8 @@ static void fail(struct store *st, const struct pst_pool_op *op, pst_err err)
 
 	if (op->kind == PST_POOL_VOLUME_RESIZE && c->vol != NULL)
 		svol_hold(c->vol, false);
+	if (c->emptying)
+		empty_end(st);
 	if (op->kind == PST_POOL_KEY_PUT)
 		keys_op_failed(st);
 	control_finish(st, err);
@@ -434,6 +452,9 @@ static void log_it(struct store *st, struct pst_pool_op *op, uint32_t bytes)
 			err = create(st, op);
 		if (err != PST_OK)
 			fail(st, op, err);
+		else if (op->kind == PST_POOL_VOLUME_EMPTY)
+			control_log(st, PST_LOG_VERSION, ((const struct pst_version_disk *)(const void *)c->body)->slot,
+				    bytes);
 		else
 			control_log(st, PST_LOG_VERSION, c->vol->disk.slot, bytes);
 	}
@@ -444,8 +465,8 @@ static void control_run(struct waiter *w)
 	struct control *c = pst_container_of(w, struct control, wait);
 	struct store *st = pst_container_of(c, struct store, control);
 	struct pst_pool_op *op = control_current(st);
-	bool grows =
-	    op->kind == PST_POOL_VOLUME_CREATE || op->kind == PST_POOL_RECORD_PUT || op->kind == PST_POOL_TASK_START;
+	bool grows = op->kind == PST_POOL_VOLUME_CREATE || op->kind == PST_POOL_VOLUME_EMPTY ||
+		     op->kind == PST_POOL_RECORD_PUT || op->kind == PST_POOL_TASK_START;
 	pst_err err = PST_OK;
 
 	if (c->step == STEP_BEGIN) {

@@ -310,6 +310,8 @@ struct svol {
 	struct pst_version_disk log_body;
 	struct key_job key_job; /* wiping the slot of a deleted family */
 	struct pst_list close_node;
+	struct pst_pool_op empty_op;
+	struct pst_io *emptying;  /* the discard of everything that is under way (empty.c); NULL: none */
 	struct promise *promises; /* one for each partition, if it has a reservation (space.c) */
 };
 
@@ -324,6 +326,8 @@ struct control {
 	struct svol *vol;
 	bool unlogged; /* it changes no record */
 	uint64_t sum;
+	bool emptying;
+	struct svol *dead;             /* what becomes of the slot of a volume that is emptied (empty.c) */
 	struct making *making;         /* versions, see version.c; NULL: none */
 	struct inspection *inspection; /* see inspect.c; NULL: none */
 	struct logged logged;
@@ -583,6 +587,8 @@ void svol_io_done(struct svol *v);
 void svol_log(struct svol *v, uint32_t flags, void (*apply)(struct logged *l));
 void svol_logged(struct logged *l); /* what @apply has to do in any case */
 void svol_hold(struct svol *v, bool held);
+struct svol *svol_alloc(struct store *st, const struct pst_version_disk *disk); /* known to nobody yet */
+void svol_close_go_on(struct svol *v); /* what kept it from closing may be over */
 extern const struct pst_volume_ops store_volume_ops;
 
 /* ---- catalog.c ---- */
@@ -636,6 +642,14 @@ uint64_t part_blocks(const struct part *p);
 void devices_changed(struct store *st); /* one more, or its properties */
 void devices_close(struct store *st);
 uint64_t devices_bytes(const struct store *st);
+
+/* ---- empty.c ---- */
+/* False: @io is not a discard of all that the volume has, or not worth it. */
+bool empty_submit(struct svol *v, struct pst_io *io);
+void empty_begin(struct store *st);
+pst_err PST_MUST_USE empty_gather(struct store *st, struct pst_version_disk *disk);
+void empty_apply(struct store *st, const struct pst_version_disk *disk);
+void empty_end(struct store *st);
 
 /* ---- growth.c ---- */
 void growth_run(struct store *st, struct pst_pool_op *op);

@@ -87,6 +87,12 @@ void space_volume_changed(struct svol *v)
 		promise_set(v, i, share_of(st, i, v->disk.block_count, reserved), v->promises[i].own);
 }
 
+void space_volume_emptied(struct svol *v)
+{
+	for (uint32_t i = 0; v->promises != NULL && i < v->store->part_count; i++)
+		space_node_charged(v, i, 0);
+}
+
 void space_node_charged(struct svol *v, uint32_t part_index, uint64_t own_blocks)
 {
 	if (v->promises != NULL && v->promises[part_index].own != own_blocks)

@@ -17,6 +17,8 @@ struct promise {
 
 /* After a change of @v's record, or when it appears. */
 void space_volume_changed(struct svol *v);
+/* Its slot is another, without a tree. */
+void space_volume_emptied(struct svol *v);
 /* Before it is freed. */
 void space_volume_gone(struct svol *v);
 

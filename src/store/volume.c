@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct svol *svol_new(struct store *st, const struct pst_version_disk *disk)
+struct svol *svol_alloc(struct store *st, const struct pst_version_disk *disk)
 {
 	struct svol *v = calloc(1, sizeof(*v));
 
@@ -27,7 +27,16 @@ struct svol *svol_new(struct store *st, const struct pst_version_disk *disk)
 	pst_list_init(&v->held_ios);
 	pst_list_init(&v->close_wait.node);
 	pst_list_init(&v->close_node);
-	pst_list_push_back(&st->volumes, &v->node);
+	pst_list_init(&v->node);
+	return v;
+}
+
+struct svol *svol_new(struct store *st, const struct pst_version_disk *disk)
+{
+	struct svol *v = svol_alloc(st, disk);
+
+	if (v != NULL)
+		pst_list_push_back(&st->volumes, &v->node);
 	return v;
 }
 
@@ -108,7 +117,7 @@ void svol_io_done(struct svol *v)
 		store_wake(v->store, v->idle_waiter);
 		v->idle_waiter = NULL;
 	}
-	if (v->closing != NULL)
+	if (v->closing != NULL && v->emptying == NULL)
 		close_when_idle(v);
 }
 
@@ -209,7 +218,12 @@ static void volume_close(struct pst_volume *volume, struct pst_volume_close_op *
 	pst_assert(v->open && v->closing == NULL);
 	v->closing = op;
 	space_cancel(v->store, v);
-	if (v->inflight == 0 && pst_list_empty(&v->held_ios))
+	svol_close_go_on(v);
+}
+
+void svol_close_go_on(struct svol *v)
+{
+	if (v->closing != NULL && v->inflight == 0 && pst_list_empty(&v->held_ios) && v->emptying == NULL)
 		close_when_idle(v);
 }
 
@@ -219,7 +233,8 @@ static void volume_submit(struct pst_volume *volume, struct pst_io *io)
 
 	pst_assert(v->open && v->closing == NULL);
 	io->scratch[IO_DONE_BLOCKS] = io->scratch[IO_PAUSED_NS] = 0;
-	svol_io_submit(v, io);
+	if (!empty_submit(v, io))
+		svol_io_submit(v, io);
 }
 
 static void volume_stats(struct pst_volume *volume, struct pst_volume_stats *ret_stats)

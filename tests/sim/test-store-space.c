@@ -787,6 +787,72 @@ static void reservation_is_kept(void **state)
 	world_free(w);
 }
 
+/* Discarding all of a volume is quick, frees everything in the background, and holds what was written since. */
+static void whole_discard(uint64_t seed, bool cut)
+{
+	struct world *w = world_new(seed, 1 + seed % 3);
+	uint64_t used_empty = stats(w).used_bytes, lba, began;
+
+	lba = fill_up(w, 0, 1);
+	assert_int_equal(io_run(w, PST_IO_FLUSH, 0, 0, NULL), PST_OK);
+	began = pst_sim_now_ns(w->sim);
+	io_begin(w, seed % 2 != 0 ? PST_IO_DISCARD : PST_IO_WRITE_ZEROES, 0, VOLUME_BLOCKS, NULL);
+	if (cut) {
+		pst_sim_run_for(w->sim, pst_sim_rand_below(w->sim, 2 * 1000 * 1000));
+		if (seed % 4 < 2) {
+			pst_sim_kill(w->node);
+		} else {
+			pst_sim_power_off(w->node);
+			pst_sim_power_on(w->node);
+		}
+		cut = !w->done;
+		assert_int_equal(start(w), PST_OK);
+		volume_open(w);
+		io_run(w, PST_IO_FLUSH, 0, 0, NULL); /* says that writes may be lost; once */
+	} else {
+		finish(w);
+		assert_int_equal(w->io.err, PST_OK);
+		assert_true(pst_sim_now_ns(w->sim) - began < SECOND / 200);
+	}
+	if (cut) { /* all or nothing */
+		uint8_t buf[B], zero[B] = { 0 };
+
+		assert_int_equal(io_run(w, PST_IO_READ, 0, 1, buf), PST_OK);
+		if (memcmp(buf, zero, B) != 0) {
+			verify(w);
+			assert_int_equal(io_run(w, PST_IO_DISCARD, 0, VOLUME_BLOCKS, NULL), PST_OK);
+		}
+	}
+	memset(w->written, 0, sizeof(w->written));
+	assert_int_equal(write_blocks(w, 7, 3, 2), PST_OK);
+	for (uint64_t i = 0; i < lba; i += 97) {
+		uint8_t buf[B], zero[B] = { 0 };
+
+		assert_int_equal(io_run(w, PST_IO_READ, i, 1, buf), PST_OK);
+		if (i < 7 || i >= 10)
+			assert_memory_equal(buf, zero, B);
+	}
+	pst_sim_run_for(w->sim, 20 * SECOND);
+	assert_true(stats(w).used_bytes <= used_empty + (3 + 12) * B);
+	verify(w);
+	assert_true(fill_up(w, 10, 3) + 20 > lba);
+	verify(w);
+	stop(w);
+	assert_int_equal(start(w), PST_OK);
+	volume_open(w);
+	verify(w);
+	world_free(w);
+}
+
+static void whole_discard_is_one_step(void **state)
+{
+	(void)state;
+	whole_discard(20, false);
+	whole_discard(21, false);
+	for (uint64_t seed = 30; seed < 50; seed++)
+		whole_discard(seed, true);
+}
+
 static unsigned occurrences(const char *text, const char *what)
 {
 	unsigned n = 0;
@@ -837,6 +903,7 @@ int main(void)
 		cmocka_unit_test(paused_writes_hold_nothing),
 		cmocka_unit_test(reservation_is_kept),
 		cmocka_unit_test(thresholds_speak_once),
+		cmocka_unit_test(whole_discard_is_one_step),
 	};
 
 	return cmocka_run_group_tests_name("store-space", tests, NULL, NULL);
