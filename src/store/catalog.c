@@ -3,7 +3,7 @@
  * Volumes and catalog records: in memory, changed by log records of partition 0 in log order, written as one image with
  * the checkpoints of partition 0 when they have changed. The image is the data of slot 0 of the map.
  */
-#include "store/internal.h"
+#include "store/space.h"
 #include "store/keys.h"
 
 #include <string.h>
@@ -170,8 +170,10 @@ pst_err catalog_replay(struct store *st, const struct pst_log_record *r, const v
 		v = r->block != PST_ALSO_NOTHING ? svol_by_slot(st, (uint32_t)r->lba) : NULL;
 		if (v != NULL && r->block == PST_ALSO_ADOPT)
 			v->disk.parent = disk.slot;
-		else if (v != NULL)
+		else if (v != NULL) {
 			v->disk.flags |= PST_VOLUME_DELETING;
+			space_volume_changed(v);
+		}
 		break;
 	case PST_LOG_VOLUME_END:
 		version_end(st, r->slot, seq);

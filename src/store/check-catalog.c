@@ -214,8 +214,8 @@ static pst_err replay(struct ck *ck, const struct pst_log_record *r)
 		return volume_put(ck, key);
 	case PST_LOG_VERSION:
 		memcpy(&disk, key, sizeof(disk));
-		if (r->block == PST_ALSO_REPLACE)
-			version_delete(ck, (uint32_t)r->lba);
+		if (r->block == PST_ALSO_REPLACE && ck_version_find(ck, (uint32_t)r->lba) != NULL)
+			ck_version_find(ck, (uint32_t)r->lba)->disk.flags |= PST_VOLUME_DELETING;
 		else if (r->block == PST_ALSO_ADOPT && ck_version_find(ck, (uint32_t)r->lba) != NULL)
 			ck_version_find(ck, (uint32_t)r->lba)->disk.parent = disk.slot;
 		return version_put(ck, &disk);

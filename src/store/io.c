@@ -397,6 +397,11 @@ static enum step wait_for_space(struct req *r, struct part *p)
 {
 	pst_err err = part_space_wait(p, &r->wait, &r->space_checkpoint);
 
+	if (err == PST_E_NOSPACE && p->store->merging.version != NULL) { /* what was deleted is about to come back */
+		r->space_checkpoint = 0;
+		pst_list_push_back(&p->space_waiters, &r->wait.node);
+		return STEP_WAIT;
+	}
 	if (err == PST_OK)
 		return STEP_WAIT;
 	if (err == PST_E_NOSPACE && space_full(p, r->vol) && r->io->kind == PST_IO_WRITE) {

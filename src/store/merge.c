@@ -64,6 +64,9 @@ static void stop(struct store *st)
 
 	m->version = NULL;
 	m->wait.err = PST_OK;
+	for (uint32_t i = 0; i < st->part_count; i++)
+		st->parts[i].space_wake = true; /* who waited for this space has it, or never will */
+	store_schedule(st);
 	if (m->hold_waiter != NULL)
 		store_wake(st, m->hold_waiter);
 	m->hold_waiter = NULL;

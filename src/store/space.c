@@ -111,8 +111,9 @@ void space_node(const struct node *n)
 		space_node_charged(v, n->part->index, n->data->own_blocks);
 }
 
-pst_err space_can_promise(struct store *st, const struct svol *v, uint64_t block_count, uint64_t reserved_blocks,
-			  char detail[PST_DETAIL_BYTES])
+/* @fresh: nothing that it has will count as used. */
+static pst_err can_keep(struct store *st, const struct svol *v, bool fresh, uint64_t block_count,
+			uint64_t reserved_blocks, char detail[PST_DETAIL_BYTES])
 {
 	uint64_t missing = 0;
 
@@ -121,7 +122,8 @@ pst_err space_can_promise(struct store *st, const struct svol *v, uint64_t block
 		const struct promise none = { 0 };
 		const struct promise *old = v != NULL && v->promises != NULL ? &v->promises[i] : &none;
 		uint64_t share = share_of(st, i, block_count, reserved_blocks);
-		uint64_t want = with_map(share > old->own ? share - old->own : 0, part_local(st, i, block_count));
+		uint64_t own = fresh ? 0 : old->own;
+		uint64_t want = with_map(share > own ? share - own : 0, part_local(st, i, block_count));
 		uint64_t kept = p->alloc.used_count + checkpoint_need(p) + p->reserve + p->promised - old->blocks;
 		uint64_t there = p->alloc.data_blocks > kept ? p->alloc.data_blocks - kept : 0;
 
@@ -134,6 +136,17 @@ pst_err space_can_promise(struct store *st, const struct svol *v, uint64_t block
 		 "the pool has about %llu MiB too little to keep %llu MiB free: add space, or reserve less",
 		 (unsigned long long)(missing * st->part_count / 256 + 1), (unsigned long long)reserved_blocks / 256);
 	return PST_E_NOSPACE;
+}
+
+pst_err space_can_promise(struct store *st, const struct svol *v, uint64_t block_count, uint64_t reserved_blocks,
+			  char detail[PST_DETAIL_BYTES])
+{
+	return can_keep(st, v, false, block_count, reserved_blocks, detail);
+}
+
+pst_err space_can_snapshot(struct store *st, const struct svol *v, char detail[PST_DETAIL_BYTES])
+{
+	return can_keep(st, v, true, v->disk.block_count, v->disk.reserved_blocks, detail);
 }
 
 pst_err space_settings(struct store *st, const struct svol *v, struct pst_version_disk *disk, struct pst_pool_op *op)

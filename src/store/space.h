@@ -26,6 +26,9 @@ void space_volume_gone(struct svol *v);
 pst_err PST_MUST_USE space_can_promise(struct store *st, const struct svol *v, uint64_t block_count,
 				       uint64_t reserved_blocks, char detail[PST_DETAIL_BYTES]);
 
+/* The same when a snapshot takes over what @v has written: its reservation begins anew then. */
+pst_err PST_MUST_USE space_can_snapshot(struct store *st, const struct svol *v, char detail[PST_DETAIL_BYTES]);
+
 /* What @op sets, into the record of @v (NULL: a new volume), if the pool can keep it. */
 pst_err PST_MUST_USE space_settings(struct store *st, const struct svol *v, struct pst_version_disk *disk,
 				    struct pst_pool_op *op);

@@ -182,6 +182,8 @@ static void mark_applied(struct logged *l)
 		share_snapshot(l->part, l->record.slot, (uint32_t)l->record.lba);
 	else
 		share_clone(l->part, l->record.slot, (uint32_t)l->record.lba);
+	if (k->st->failed == PST_OK)
+		space_node(mark->from); /* what it has is no longer charged to it */
 	if (--k->busy == 0)
 		commit_wait(k->st, wait_of(k));
 }
@@ -373,7 +375,7 @@ const struct svol *version_family(struct store *st, const struct svol *v)
 	return v;
 }
 
-static pst_err members_init(struct making *k, const struct pst_pool_op *op)
+static pst_err members_init(struct making *k, struct pst_pool_op *op)
 {
 	uint32_t slot = 1;
 
@@ -382,6 +384,8 @@ static pst_err members_init(struct making *k, const struct pst_pool_op *op)
 		pst_err err = op->kind == PST_POOL_SNAPSHOT ? snapshot_member(k->st, m, &op->members[i])
 							    : clone_member(k->st, m, op);
 
+		if (err == PST_OK && op->kind == PST_POOL_SNAPSHOT)
+			err = space_can_snapshot(k->st, m->from, op->detail);
 		if (err == PST_OK)
 			err = free_slot(k->st, &slot);
 		if (err != PST_OK)

@@ -117,6 +117,10 @@ void request(struct world *w, struct op *op)
 	count = 1 + below(w, PST_MIN(v->blocks - lba, count));
 	if (what >= 85 && what < 97 && chance(w, 30))
 		count = 1 + below(w, v->blocks - lba); /* a long discard */
+	if (w->grows && what >= 85 && what < 97 && chance(w, 10)) {
+		lba = 0;
+		count = v->blocks;
+	}
 	if (v->snapshot && what >= 95) {
 		write_denied(w, op, lba, PST_MIN(count, IO_BLOCKS_MAX));
 		return;

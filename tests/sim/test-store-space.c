@@ -787,6 +787,74 @@ static void reservation_is_kept(void **state)
 	world_free(w);
 }
 
+/* A block that a snapshot holds needs a new one: its overwrite counts as a write to a hole, in a pool filled to the
+ * last. */
+static void inherited_blocks_need_new_ones(void **state)
+{
+	struct world *w = world_new(13, 1);
+	struct pst_snapshot_member member = { .volume = { 7 }, .snapshot = { 9 } };
+	struct pst_pool_op snapshot = { .kind = PST_POOL_SNAPSHOT, .members = &member, .member_count = 1 };
+	uint64_t lba = 400, overwritten = 0;
+	pst_err err;
+
+	(void)state;
+	for (uint64_t i = 0; i < lba; i++)
+		assert_int_equal(write_blocks(w, i, 1, 1), PST_OK);
+	assert_int_equal(pool_run(w, snapshot), PST_OK);
+	lba = fill_up(w, lba, 2);
+	assert_true(lba > 600);
+	for (uint64_t i = 0; i < 40; i++) {
+		err = write_blocks(w, i * 10, 1, 3);
+		assert_true(err == PST_OK || err == PST_E_NOSPACE);
+		overwritten += err == PST_OK;
+	}
+	assert_true(overwritten <= 2); /* what the last checkpoint gave back */
+	for (uint64_t i = 410; i < lba; i++)
+		assert_int_equal(write_blocks(w, i, 1, 4), PST_OK);
+	assert_int_equal(io_run(w, PST_IO_FLUSH, 0, 0, NULL), PST_OK);
+	/* Taking another one and deleting it again works, too, and so does discarding what is the volume's own. */
+	member.snapshot[0] = 10;
+	assert_int_equal(pool_run(w, snapshot), PST_OK);
+	w->uuid = 10;
+	assert_int_equal(pool_run(w, (struct pst_pool_op){ .kind = PST_POOL_VOLUME_DELETE }), PST_OK);
+	pst_sim_run_for(w->sim, 5 * SECOND);
+	assert_int_equal(io_run(w, PST_IO_DISCARD, 410, 50, NULL), PST_OK);
+	memset(w->written + 410, 0, 50);
+	assert_int_equal(io_run(w, PST_IO_FLUSH, 0, 0, NULL), PST_OK);
+	verify(w);
+	/* Without the snapshot all is the volume's own again. */
+	w->uuid = 9;
+	assert_int_equal(pool_run(w, (struct pst_pool_op){ .kind = PST_POOL_VOLUME_DELETE }), PST_OK);
+	pst_sim_run_for(w->sim, 5 * SECOND);
+	for (uint64_t i = 0; i < 400; i++)
+		assert_int_equal(write_blocks(w, i, 1, 5), PST_OK);
+	verify(w);
+	world_free(w);
+}
+
+/* A snapshot takes over what a volume has written, so its reservation must be there once more. */
+static void snapshot_needs_the_reservation_anew(void **state)
+{
+	struct world *w = world_new(14, 1);
+	struct pst_snapshot_member member = { .volume = { 7 }, .snapshot = { 9 } };
+	struct pst_pool_op snapshot = { .kind = PST_POOL_SNAPSHOT, .members = &member, .member_count = 1 };
+
+	(void)state;
+	set_volume(w, PST_ON_FULL_FAIL, 320);
+	for (uint64_t i = 0; i < 320; i++)
+		assert_int_equal(write_blocks(w, i, 1, 1), PST_OK);
+	assert_true(stats(w).reserved_bytes <= 8 * B);
+	assert_int_equal(pool_run(w, snapshot), PST_OK);
+	assert_in_range(stats(w).reserved_bytes, 320 * B, 332 * B);
+	for (uint64_t i = 0; i < 320; i++)
+		assert_int_equal(write_blocks(w, i, 1, 2), PST_OK);
+	member.snapshot[0] = 10;
+	assert_int_equal(pool_run(w, snapshot), PST_E_NOSPACE);
+	assert_non_null(strstr(w->pool_op.detail, "too little"));
+	verify(w);
+	world_free(w);
+}
+
 /* Discarding all of a volume is quick, frees everything in the background, and holds what was written since. */
 static void whole_discard(uint64_t seed, bool cut)
 {
@@ -903,6 +971,8 @@ int main(void)
 		cmocka_unit_test(paused_writes_hold_nothing),
 		cmocka_unit_test(reservation_is_kept),
 		cmocka_unit_test(thresholds_speak_once),
+		cmocka_unit_test(inherited_blocks_need_new_ones),
+		cmocka_unit_test(snapshot_needs_the_reservation_anew),
 		cmocka_unit_test(whole_discard_is_one_step),
 	};
 
