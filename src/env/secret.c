@@ -115,11 +115,12 @@ void *pst_secret_malloc(size_t len_bytes)
 
 void pst_secret_release(void *mem)
 {
-	struct header *header = (struct header *)(void *)((char *)mem - HEADER_BYTES);
+	struct header *header;
 	size_t bytes;
 
 	if (mem == NULL)
 		return;
+	header = (struct header *)(void *)((char *)mem - HEADER_BYTES);
 	bytes = header->len_bytes + HEADER_BYTES;
 	pthread_mutex_lock(&secret.lock);
 	if (header->region_bytes != 0) {
