@@ -95,6 +95,9 @@ static pst_err chain(struct ck *ck)
 	struct ck_part *p = &ck->part;
 	uint32_t capacity = 0;
 
+	if (ck->io->live)
+		return PST_OK;
+
 	while (p->log_count < p->geo.log_blocks) {
 		uint64_t seq = p->root.log_seq + p->log_count;
 		uint32_t prev = p->log_count > 0 ? p->log[p->log_count - 1].crc : p->root.log_prev_crc;

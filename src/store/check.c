@@ -21,7 +21,7 @@ void ck_finding(struct ck *ck, const char *fmt, ...)
 	size_t used = ck->again ? strlen(text) : 0;
 	va_list ap;
 
-	if (ck->told)
+	if (ck->told || ck->check->stop) /* what is read after a stop may be anything */
 		return;
 	ck->check->findings++;
 	if (ck->check->finding == NULL)

@@ -24,6 +24,7 @@ struct pst_check_io {
 	pst_err (*read)(void *ctx, uint32_t device, uint64_t block, void *buf);
 	pst_err (*write)(void *ctx, uint32_t device, uint64_t block, const void *buf); /* repair only, else NULL */
 	pst_err (*flush)(void *ctx);                                                   /* all devices; as write */
+	bool live;           /* the pool is open: what its roots reach is looked at, not its log */
 	const char *boot_id; /* of this machine now, to tell a crash of the process from one of the machine; or NULL */
 };
 

@@ -15,6 +15,7 @@
  * Failed writes are tried again with the same content for as long as it takes; meanwhile those who wait for the log or
  * for space get the error (cp.err). Nothing is undone: the old root stays valid until the new one is durable.
  */
+#include "store/check-online.h"
 #include "store/space.h"
 
 #include "base/crc32c.h"
@@ -302,7 +303,7 @@ static void finish(struct part *p)
 	struct waiter *w = p->cp.waiter;
 
 	for (size_t i = 0; i < p->cp.frees_frozen; i++)
-		pst_alloc_release(&p->alloc, f->items[i].block, f->items[i].count);
+		online_release(p, f->items[i].block, f->items[i].count);
 	if (f->count > p->cp.frees_frozen)
 		memmove(f->items, f->items + p->cp.frees_frozen, (f->count - p->cp.frees_frozen) * sizeof(f->items[0]));
 	f->count -= p->cp.frees_frozen;
@@ -313,6 +314,7 @@ static void finish(struct part *p)
 	p->cp.waiter = NULL;
 	p->space_wake = true;
 	store_wake_all(st, &st->cache.waiters);
+	p->cp_hold = p->pinned && w != NULL;
 	if (w != NULL)
 		store_wake(st, w);
 	store_schedule(st);
@@ -418,7 +420,7 @@ void checkpoint_run(struct part *p)
 	}
 	if (p->root == NULL || (p->store->recovering && cp->waiter == NULL))
 		return;
-	if (cp->state == CP_IDLE)
+	if (cp->state == CP_IDLE && !p->cp_hold)
 		begin_if_useful(p);
 	if (cp->state == CP_QUIESCE && p->inflight == 0 && !p->store->froze && !pst_timer_armed(&cp->retry))
 		freeze_if_memory(p);

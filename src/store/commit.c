@@ -12,7 +12,7 @@
  * flushes succeed. The pool stops writing (store_fail), and the superblock says that the next open must not trust what
  * was written but not flushed, as after a machine crash (sb_distrust).
  */
-#include "store/internal.h"
+#include "store/check-online.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -81,7 +81,7 @@ void freed_release(struct part *p)
 
 		if (item->seq > p->durable_seq || item->read_id > oldest)
 			break;
-		pst_alloc_release(&p->alloc, item->block, item->count);
+		online_release(p, item->block, item->count);
 		f->head++;
 		p->space_wake = true;
 	}

@@ -6,6 +6,7 @@
  *   check and gather (steps of its own) -> room -> log -> applied: memory changes -> flush -> done
  */
 #include "store/bad.h"
+#include "store/check-online.h"
 #include "store/keys.h"
 #include "store/space.h"
 #include "store/task.h"
@@ -21,19 +22,32 @@ struct pst_pool_op *control_current(struct store *st)
 	return pst_container_of(st->control.queue.next, struct pst_pool_op, node);
 }
 
-void control_finish(struct store *st, pst_err err)
+/* It goes on outside of the queue, and is the caller's to complete: control_done. */
+void control_detach(struct store *st)
 {
 	struct control *c = &st->control;
-	struct pst_pool_op *op = control_current(st);
 
-	pst_list_remove(&op->node);
-	op->err = err;
-	pst_list_push_back(&st->done_ops, &op->node);
+	pst_list_remove(&control_current(st)->node);
 	c->wait.err = PST_OK;
 	c->step = STEP_BEGIN;
 	if (!pst_list_empty(&c->queue))
 		store_wake(st, &c->wait);
 	store_schedule(st);
+}
+
+void control_done(struct store *st, struct pst_pool_op *op)
+{
+	pst_list_push_back(&st->done_ops, &op->node);
+	store_schedule(st);
+}
+
+void control_finish(struct store *st, pst_err err)
+{
+	struct pst_pool_op *op = control_current(st);
+
+	control_detach(st);
+	op->err = err;
+	control_done(st, op);
 }
 
 /* ---- Logging ---- */
@@ -342,7 +356,7 @@ static bool quiet(const struct store *st)
 		if (st->failed == PST_OK && st->parts[i].cp.state != CP_IDLE)
 			return false;
 	}
-	return st->outstanding == 0;
+	return st->outstanding == 0 && st->online == NULL;
 }
 
 static void close_run(struct store *st)
@@ -351,6 +365,7 @@ static void close_run(struct store *st)
 
 	if (!st->closing) {
 		st->closing = true;
+		online_stop(st);
 		tasks_close(st);
 	}
 	if (c->wait.err != PST_OK && st->failed == PST_OK)
@@ -420,6 +435,8 @@ static pst_err begin(struct store *st, struct pst_pool_op *op, uint32_t *ret_byt
 	case PST_POOL_VOLUME_INFO:
 	case PST_POOL_DIFF:
 		return inspect_begin(st, op);
+	case PST_POOL_CHECK:
+		return online_begin(st, op);
 	default:
 		return PST_E_UNSUPPORTED;
 	}

@@ -42,6 +42,7 @@ enum {
 };
 
 struct store;
+struct online;
 struct part;
 struct svol;
 
@@ -268,6 +269,11 @@ struct part {
 	uint32_t catalog_bytes; /* partition 0: of the image on disk */
 	uint64_t promised;      /* blocks that are kept free for volumes with reservations (space.c) */
 	struct pst_list paused; /* pst_io that wait until there is space */
+	/* check-online.c: */
+	bool pinned;  /* blocks don't become free; they gather in held */
+	bool cp_hold; /* no checkpoint begins */
+	struct freed_list held;
+
 	struct segment segments[PST_REGIONS_MAX];
 	uint32_t segment_count;
 };
@@ -437,6 +443,7 @@ struct store {
 	struct pst_post turn;
 	bool turn_posted, in_turn;
 	struct control control;
+	struct online *online; /* the check of the open pool, or NULL */
 	struct merging merging;
 	struct pst_pool_stats stats;
 
@@ -611,6 +618,8 @@ pst_err PST_MUST_USE inspect_run(struct store *st, struct pst_pool_op *op);
 /* ---- control.c ---- */
 struct pst_pool_op *control_current(struct store *st);
 void control_finish(struct store *st, pst_err err);
+void control_detach(struct store *st);
+void control_done(struct store *st, struct pst_pool_op *op);
 /* Room for @records on partition 0, and for a catalog that is as much longer. PST_E_AGAIN: control.wait runs then. */
 pst_err PST_MUST_USE control_room(struct store *st, uint32_t records, uint32_t growth_bytes);
 void control_submit(struct pst_pool *pool, struct pst_pool_op *op);

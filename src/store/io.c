@@ -10,6 +10,7 @@
  *
  * A read's blocks can't be handed out again while it is under way: it is in store.reads, see commit.c.
  */
+#include "store/check-online.h"
 #include "store/bad.h"
 #include "store/space.h"
 
@@ -340,6 +341,8 @@ pst_err part_space_wait(struct part *p, struct waiter *w, uint64_t *since)
 	struct store *st = p->store;
 	bool freed = p->freed.count > p->freed.head;
 
+	if (p->pinned)
+		online_need_space(st);
 	if (*since == 0)
 		*since = p->cp.done_count + 1;
 	if (p->cp.done_count + 1 >= *since + 3)
