@@ -73,6 +73,10 @@ static void version_delete(struct ck *ck, uint32_t slot)
 
 	if (v == NULL)
 		return;
+	for (uint32_t i = 0; i < ck->version_count;
+	     i++) /* what it shared with its child is between that and its parent now */
+		if (ck->versions[i].disk.parent == slot)
+			ck->versions[i].disk.parent = v->disk.parent;
 	memmove(v, v + 1, (size_t)(ck->versions + ck->version_count - (v + 1)) * sizeof(*v));
 	ck->version_count--;
 }
@@ -277,7 +281,7 @@ static pst_err uuids(struct ck *ck)
 	if (sorted == NULL)
 		return PST_E_NOMEM;
 	for (uint32_t i = 0; i < ck->version_count; i++)
-		if ((ck->versions[i].disk.flags & PST_VOLUME_DELETING) == 0)
+		if ((ck->versions[i].disk.flags & (PST_VOLUME_DELETING | PST_VOLUME_PENDING)) == 0)
 			sorted[count++] = &ck->versions[i];
 	qsort(sorted, count, sizeof(*sorted), by_uuid);
 	for (uint32_t i = 1; i < count; i++)
