@@ -306,16 +306,21 @@ static void judge_counts(struct ck *ck, unsigned level, uint64_t index, const st
 	char place[CK_PLACE_BYTES];
 	const struct ck_version *v =
 	    ck_version_find(ck, (uint32_t)(index * ck_span[level] / ck_span[PST_NODE_LEVEL_VOLUME]));
-	/* What is being deleted is not counted any more. */
-	bool going = v == NULL || (v->disk.flags & (PST_VOLUME_DELETING | PST_VOLUME_PENDING)) != 0;
+	/* What is being deleted is not counted any more; a slot may have another version now than at the root's time.
+	 */
+	bool going = v == NULL || (v->disk.flags & (PST_VOLUME_DELETING | PST_VOLUME_PENDING)) != 0 ||
+		     ck_slot_touched(&ck->part, v->disk.slot);
 	bool counts_data = level <= PST_NODE_LEVEL_VOLUME ? !going || index == PST_SLOT_CATALOG
 							  : node->format == 0 && ck->sb.version == PST_SB_VERSION_OLD;
 
 	if (s.used != node->used)
 		ck_finding(ck, "%s: its node of level %u says %u entries and has %u: it can't be loaded",
 			   ck_node_place(ck, level, index, place), level, node->used, s.used);
-	/* A version that is being made has its node before anything is in it. */
-	if (s.used == 0 && level < PST_NODE_LEVEL_VOLUME)
+	/*
+	 * A version that is being made has its node before anything is in it; a snapshot keeps the leaf of a write that
+	 * had its place in the log only after it.
+	 */
+	if (s.used == 0 && level < PST_NODE_LEVEL_VOLUME && !shares(ck, index * ck_span[level]))
 		ck_finding(ck, "%s: its node of level %u is empty: it only takes space",
 			   ck_node_place(ck, level, index, place), level);
 	if (s.known && counts_data && s.data != node->data_blocks)

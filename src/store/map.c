@@ -103,9 +103,13 @@ static void make_clean(struct node *n)
 	pst_list_push_back(&n->part->store->cache.clean, &n->list);
 }
 
+/*
+ * Only one that is being changed. A snapshot may hold an empty leaf, of a write that had its place in the log only
+ * after it: that leaf is other versions' too, and what never changes must not change by being looked at.
+ */
 static void drop_empty(struct node *n)
 {
-	while (n->parent != NULL && n->data->used == 0 && n->pins == 0 && n->children == 0 && !n->loading) {
+	while (n->parent != NULL && n->dirty && n->data->used == 0 && n->pins == 0 && n->children == 0) {
 		struct node *parent = n->parent;
 
 		map_dirty(parent);

@@ -43,9 +43,7 @@ static pst_err version(struct rig *r, enum pst_pool_op_kind kind, uint8_t of, ui
 		.kind = kind, .uuid = { of }, .other = { fresh }, .members = &member, .member_count = 1
 	};
 
-	pst_err err = rig_pool(r, op);
-
-	return err == PST_E_UNSUPPORTED ? PST_OK : err;
+	return rig_pool(r, op);
 }
 
 static void scribble(struct rig *r, struct pst_prng *prng, unsigned writes)
