@@ -37,7 +37,7 @@ struct ck_version *ck_version_find(const struct ck *ck, uint32_t slot)
 
 static pst_err version_put(struct ck *ck, const struct pst_version_disk *disk)
 {
-	uint32_t i = lower_bound(ck, disk->slot);
+	uint32_t i = lower_bound(ck, disk->slot), parent;
 
 	if (disk->slot == 0 || disk->slot >= PST_SLOTS_MAX || disk->block_count == 0 || disk->parent >= PST_SLOTS_MAX ||
 	    (disk->flags & ~(uint32_t)PST_VOLUME_FLAGS) != 0) {
@@ -49,7 +49,10 @@ static pst_err version_put(struct ck *ck, const struct pst_version_disk *disk)
 		return PST_OK;
 	}
 	if (i < ck->version_count && ck->versions[i].disk.slot == disk->slot) {
+		/* Its parent changes only with the record that adopts it, or ends its parent. */
+		parent = ck->versions[i].disk.parent;
 		ck->versions[i].disk = *disk;
+		ck->versions[i].disk.parent = parent;
 		return PST_OK;
 	}
 	if (ck->version_count == ck->version_capacity) {
