@@ -103,20 +103,30 @@ static void make_clean(struct node *n)
 	pst_list_push_back(&n->part->store->cache.clean, &n->list);
 }
 
-/*
- * Only one that is being changed. A snapshot may hold an empty leaf, of a write that had its place in the log only
- * after it: that leaf is other versions' too, and what never changes must not change by being looked at.
- */
+/* A snapshot's. It may hold an empty leaf, of a write that had its place in the log only after it. */
+static bool never_changes(const struct node *n)
+{
+	const struct svol *v;
+
+	if (n->dirty || n->level >= PST_NODE_LEVEL_VOLUME)
+		return false;
+	v = svol_by_slot(n->part->store, (uint32_t)(n->index / (span[PST_NODE_LEVEL_VOLUME] / span[n->level])));
+	return v == NULL || ((v->disk.flags & PST_VOLUME_SNAPSHOT) != 0 && (v->disk.flags & PST_VOLUME_DELETING) == 0);
+}
+
 static void drop_empty(struct node *n)
 {
-	while (n->parent != NULL && n->dirty && n->data->used == 0 && n->pins == 0 && n->children == 0) {
+	while (n->parent != NULL && n->data->used == 0 && n->pins == 0 && n->children == 0 && !n->loading &&
+	       !never_changes(n)) {
 		struct node *parent = n->parent;
+		struct pst_ptr *ptr;
 
-		map_dirty(parent);
-		parent->data->entry[n->index % PST_NODE_FANOUT] = (struct pst_ptr){ 0 };
-		parent->data->used--;
-		if (n->block != 0)
+		map_dirty(parent); /* now the entry says whether another version has it too */
+		ptr = &parent->data->entry[n->index % PST_NODE_FANOUT];
+		if (n->block != 0 && !pst_ptr_inherited(*ptr))
 			part_free_node(n->part, n->block);
+		*ptr = (struct pst_ptr){ 0 };
+		parent->data->used--;
 		make_clean(n);
 		cache_remove(n->part->store, n);
 		n = parent;
