@@ -388,6 +388,65 @@ static void many_bad_blocks(void **state)
 	rig_free(r);
 }
 
+static pst_err version_op(struct rig *r, enum pst_pool_op_kind kind, unsigned from, unsigned to)
+{
+	struct pst_snapshot_member member;
+	struct pst_pool_op op = { .kind = kind, .members = &member, .member_count = 1 };
+
+	rig_uuid(from, op.uuid);
+	rig_uuid(to, op.other);
+	rig_uuid(from, member.volume);
+	rig_uuid(to, member.snapshot);
+	return rig_pool(r, op);
+}
+
+/*
+ * A block that a volume shares with two snapshots and a clone rots: all four are named, once each, and nobody that has
+ * another block there. The scrub reads shared blocks once. Overwriting heals the volume, and only that.
+ */
+static void shared_blocks(void **state)
+{
+	struct rig *r = rig();
+	struct pst_pool_stats stats;
+	pst_err err = version_op(r, PST_POOL_SNAPSHOT, 0, 10);
+
+	(void)state;
+	if (err == PST_E_UNSUPPORTED) {
+		print_message("skipped: this store has no snapshots yet\n");
+		rig_free(r);
+		skip();
+	}
+	assert_int_equal(err, PST_OK);
+	assert_int_equal(rig_fill(r, 0, 50, 1, 99), PST_OK); /* the first snapshot has another block there */
+	assert_int_equal(version_op(r, PST_POOL_SNAPSHOT, 0, 11), PST_OK);
+	assert_int_equal(version_op(r, PST_POOL_CLONE, 11, 1), PST_OK);
+	reopen(r);
+	r->events[0] = '\0';
+	assert_int_equal(scrub_all(r), 0);
+	assert_in_range(progress(r).done_bytes, (BLOCKS + 1) * B, (BLOCKS + 100) * B);
+
+	rot(r, place(r, 0, 0, 40));
+	rot(r, place(r, 0, 0, 50));
+	assert_int_equal(scrub_all(r), 2);
+	assert_int_equal(times_said(r, "bad_block "), 2);
+	assert_int_equal(times_said(r, "bad_block_shared "), 3 + 2);
+	assert_int_equal(times_said(r, "=0b000000-0000-0000-0000-000000000000 lba=40 "), 1); /* snapshot 10 */
+	assert_int_equal(times_said(r, "=0c000000-0000-0000-0000-000000000000 lba=40 "), 1);
+	assert_int_equal(times_said(r, "=01000000-0000-0000-0000-000000000000 lba=40 "), 1);
+	assert_int_equal(times_said(r, "=02000000-0000-0000-0000-000000000000 lba=40 "), 1);
+	assert_int_equal(times_said(r, "=0b000000-0000-0000-0000-000000000000 lba=50 "), 0);
+	assert_int_equal(times_said(r, "=0c000000-0000-0000-0000-000000000000 lba=50 "), 1);
+	assert_int_equal(times_said(r, "=02000000-0000-0000-0000-000000000000 lba=50 "), 1);
+	pst_pool_stats(r->pool, &stats);
+	assert_int_equal(stats.bad_blocks, 4 + 3);
+	assert_int_equal(rig_fill(r, 0, 40, 1, 1), PST_OK);
+	assert_int_equal(times_said(r, "bad_block_healed volume=01000000"), 1);
+	pst_pool_stats(r->pool, &stats);
+	assert_int_equal(stats.bad_blocks, 6);
+	assert_int_equal(rig_byte(r, 0, 40), 1);
+	rig_free(r);
+}
+
 static const char key[] = "not a real key, but long enough";
 
 static pst_err key_op(struct rig *r, enum pst_pool_op_kind kind, uint8_t *out)
@@ -436,7 +495,7 @@ int main(void)
 		cmocka_unit_test(copies_are_mended), cmocka_unit_test(rotten_log),
 		cmocka_unit_test(rotten_nodes),      cmocka_unit_test(resumes),
 		cmocka_unit_test(beside_writes),     cmocka_unit_test(many_bad_blocks),
-		cmocka_unit_test(key_slots),
+		cmocka_unit_test(key_slots),         cmocka_unit_test(shared_blocks),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
