@@ -145,15 +145,19 @@ enum task_step scrub_meta_pool(struct task *t)
 
 static void roots_look(struct scrub_op *o)
 {
+	struct scrub *s = o->task->state;
 	const struct pst_root *roots = (const void *)o->buffer;
 	uint32_t slot = (uint32_t)(o->generation % 2 * 2);
 
 	if (!is_still(o))
 		return;
-	for (uint32_t i = slot; i < slot + 2; i++)
+	for (uint32_t i = slot; i < slot + 2; i++) {
 		if (o->op.err != PST_OK || !pst_root_intact(&roots[i], o->task->store->sb->uuid, o->part->index) ||
 		    roots[i].generation != o->generation)
 			mended(o, "root_copy_damaged", i);
+		else
+			s->map = roots[i].map;
+	}
 }
 
 /* ---- Space map ---- */

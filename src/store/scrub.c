@@ -171,6 +171,11 @@ static bool look_up(struct scrub_op *o)
 	struct pst_ptr ptr = { 0 };
 	enum map_result got;
 
+	if (o->kind != SCRUB_DATA && o->level == PST_NODE_LEVELS - 1) {
+		if (o->part->root == NULL || o->part->root->block != o->block || o->part->root->dirty)
+			o->bad[0] = 0;
+		return true;
+	}
 	if (o->kind != SCRUB_DATA) {
 		got = pointer_of(o, &ptr);
 		if (got == MAP_WAIT)
@@ -419,6 +424,12 @@ static enum task_step descend(struct task *t, struct part *p)
 	struct scrub *s = state(t);
 	struct node *n = p->root;
 
+	if (n != NULL && s->at == 0 && s->checked == PST_NODE_LEVELS) {
+		if (n->block == s->map.block && s->map.block != 0 && !is_passing(p, n->level, 0, s->map) &&
+		    !node_verify(t, p, SCRUB_NODE, n->level, s->map))
+			return TASK_WAIT;
+		s->checked = n->level;
+	}
 	for (unsigned level = PST_NODE_LEVELS - 1; n != NULL; level--) {
 		unsigned below = level - 1;
 		uint32_t i = (uint32_t)(s->at / span[below] % PST_NODE_FANOUT);
@@ -574,6 +585,8 @@ static enum task_step scrub_step(struct task *t)
 			return ended(t);
 		else
 			s->phase = SCRUB_PHASE_PART;
+		if (s->phase == SCRUB_PHASE_PART)
+			s->map = (struct pst_ptr){ 0 };
 		step = TASK_MORE;
 	}
 	position_save(t);

@@ -44,6 +44,7 @@ struct scrub {
 	unsigned checked;   /* nodes down to this level have been verified at this place */
 	unsigned meta_step; /* scrub-meta.c */
 	uint32_t meta_at;   /* page; log block; block of the last key slot */
+	struct pst_ptr map; /* the partition's, as its root on the disk says; block 0: not known */
 	struct key_job key_job;
 	struct waiter key_wait;
 	uint8_t *key_buffer; /* the task frame's, while a slot is looked at: it keeps the task from ending */
