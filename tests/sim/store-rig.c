@@ -105,6 +105,10 @@ static pst_err volume_open(struct rig *r, unsigned volume)
 
 void rig_start(struct rig *r)
 {
+	if (r->config.io_depth_max == 0)
+		r->config.io_depth_max = 64; /* killed processes leak what they had */
+	if (r->config.metadata_cache_bytes == 0)
+		r->config.metadata_cache_bytes = 4 << 20;
 	r->config.on_event = on_event;
 	r->config.event_ctx = r;
 	r->events[0] = '\0';

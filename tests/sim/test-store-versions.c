@@ -127,7 +127,8 @@ static struct pst_pool_op op_of(enum pst_pool_op_kind kind, const struct version
 
 static void start(struct world *w)
 {
-	struct pst_store_config config = { .metadata_cache_bytes = below(w, 2) == 0 ? 0 : 300 * B,
+	struct pst_store_config config = { .metadata_cache_bytes = below(w, 2) == 0 ? 4 << 20 : 300 * B,
+					   .io_depth_max = 64,
 					   .on_event = on_event,
 					   .event_ctx = w };
 
