@@ -155,6 +155,8 @@ static void print_versions(json_t *report, FILE *to)
 		return;
 	fputs("\nVersions of data\n", to);
 	t = new_table(to, heads);
+	if (t != NULL)
+		scols_column_set_flags(scols_table_get_column(t, 7), 0); /* words, to the left */
 	json_array_foreach(versions, i, v)
 	{
 		struct libscols_line *line = t != NULL ? scols_table_new_line(t, NULL) : NULL;
