@@ -159,3 +159,32 @@ def test_metrics(penstockd):
                    "penstock_pool_reserved_bytes", "penstock_pool_task_running", "penstock_events_total",
                    "penstock_volume_own_bytes", "penstock_volume_mapped_bytes", "penstock_volume_snapshots"):
         assert needed in types
+
+
+def test_versions_and_tasks_fit_their_schemas(start_penstockd, tmp_path):
+    """What a pool in memory can't do succeeds on disk, and the answers are as documented."""
+    daemon = start_penstockd("--pool", tmp_path / "pool", "--pool-size", "128Mi")
+    assert daemon.ready, daemon.text()
+    document = daemon.call("GET", "/openapi.json")[1]
+
+    def call(method, path, body=None, expect=200, **values):
+        status, answer = daemon.call(method, path.format(**values), body)
+        assert status == expect, answer
+        check(document, path.split("?")[0], method.lower(), status, answer)
+        return answer
+
+    call("POST", "/v1/volumes", {"name": "v", "size_bytes": 1 << 20}, 201)
+    call("POST", "/v1/snapshots", {"members": [{"volume": "v", "name": "s"}]}, 201)
+    assert call("GET", "/v1/snapshots?volume=v")[0]["name"] == "v@s"
+    call("GET", "/v1/snapshots/{name}", name="v@s")
+    call("GET", "/v1/snapshots/{name}/diff", name="v@s")
+    clone = call("POST", "/v1/volumes", {"name": "c", "source": "v@s"}, 201)
+    assert clone["source"] == "v@s"
+    call("POST", "/v1/volumes/{name}/rollback", {"snapshot": "v@s"}, name="v")
+    call("PATCH", "/v1/volumes/{name}", {"on_full": "pause", "reserved_bytes": 8192}, name="v")
+    call("POST", "/v1/pools/{name}/tasks", {"task": "scrub"}, 201, name="pool")
+    call("GET", "/v1/pools/{name}/tasks", name="pool")
+    call("GET", "/v1/events?since=0")
+    call("GET", "/v1/stats")
+    call("DELETE", "/v1/snapshots/{name}", None, 204, name="v@s")
+    daemon.end()
