@@ -318,6 +318,7 @@ struct svol {
 	struct pst_list close_node;
 	struct pst_pool_op empty_op;
 	struct pst_io *emptying;  /* the discard of everything that is under way (empty.c); NULL: none */
+	struct streams *streams;  /* readahead.h; NULL: it has not been read since it was opened */
 	struct promise *promises; /* one for each partition, if it has a reservation (space.c) */
 };
 
@@ -447,7 +448,8 @@ struct store {
 	struct merging merging;
 	struct pst_pool_stats stats;
 
-	struct tasks *tasks;          /* task.h */
+	struct tasks *tasks; /* task.h */
+	struct readahead *readahead;
 	uint64_t foreground_ios;      /* requests of volumes, ever */
 	uint32_t foreground_inflight; /* and now */
 
@@ -570,7 +572,6 @@ uint32_t checkpoint_need(const struct part *p); /* blocks that a checkpoint woul
 /* ---- io.c ---- */
 void io_start(struct store *st);                                                /* requests waiting for a req */
 uint64_t part_local(const struct store *st, uint32_t part_index, uint64_t lba); /* local LBAs below volume LBA @lba */
-uint64_t part_lba(const struct store *st, uint32_t part_index, uint64_t local); /* the volume's LBA of a local one */
 void io_complete(struct store *st, struct pst_io *io, pst_err err);
 /*
  * May another record begin on this partition now? PST_E_AGAIN: @w is queued. Space in the pool apart. @reading: the

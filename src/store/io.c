@@ -12,6 +12,7 @@
  */
 #include "store/check-online.h"
 #include "store/bad.h"
+#include "store/readahead.h"
 #include "store/space.h"
 
 #include "base/crc32c.h"
@@ -32,13 +33,6 @@ uint64_t part_local(const struct store *st, uint32_t part_index, uint64_t lba)
 
 	rest = rest > before ? PST_MIN(rest - before, PST_STRIPE_BLOCKS) : 0;
 	return lba / row * PST_STRIPE_BLOCKS + rest;
-}
-
-uint64_t part_lba(const struct store *st, uint32_t part_index, uint64_t local)
-{
-	uint64_t stripe = local / PST_STRIPE_BLOCKS * st->part_count + part_index;
-
-	return stripe * PST_STRIPE_BLOCKS + local % PST_STRIPE_BLOCKS;
 }
 
 /* The longest range at @lba that lies in one stripe and one leaf. */
@@ -313,6 +307,15 @@ static enum step read_step(struct req *r)
 		r->err = PST_E_CHECKSUM;
 		return STEP_ON;
 	}
+	switch (readahead_serve(r->vol, r->at, entry, count, r->io, io_block, &r->wait, &n)) {
+	case READAHEAD_SERVED:
+		r->at += n;
+		return STEP_ON;
+	case READAHEAD_WAIT:
+		return STEP_WAIT;
+	default:
+		break;
+	}
 	for (n = 1; n < count && pst_ptr_block(entry[n]) == pst_ptr_block(entry[0]) + n;)
 		n++;
 	piece = piece_get(r, p, NULL, n);
@@ -460,6 +463,7 @@ static void write_apply(struct logged *l)
 	if (damaged)
 		store_fail(st, PST_E_CHECKSUM, "space_map_damaged");
 	bad_overwritten(p, r->vol->disk.slot, l->record.lba, piece->count);
+	readahead_overwritten(r->vol, p, l->record.lba, piece->count);
 	space_used(r->vol, piece->leaf);
 	st->unflushed_blocks += piece->count;
 	map_unpin(piece->leaf);
@@ -592,6 +596,7 @@ static void discard_apply(struct logged *l)
 	if (damaged)
 		store_fail(st, PST_E_CHECKSUM, "space_map_damaged");
 	bad_overwritten(p, r->vol->disk.slot, l->record.lba, piece->count);
+	readahead_overwritten(r->vol, p, l->record.lba, piece->count);
 	space_used(r->vol, piece->leaf);
 	map_unpin(piece->leaf);
 	req_piece_done(r, piece, st->failed != PST_OK ? PST_E_IO : PST_OK);
@@ -718,6 +723,8 @@ static void req_start(struct req *r, struct pst_io *io)
 		r->at = part_local(r->store, 0, io->lba);
 		r->end = part_local(r->store, 0, io->lba + io->block_count);
 	}
+	if (io->kind == PST_IO_READ)
+		readahead_note(v, io->lba, io->block_count);
 	req_run(&r->wait);
 }
 

@@ -12,12 +12,12 @@
  * reusable only when the MOVE record is durable, hence proven with all before it. In an unproven tail, data that does
  * not verify is dropped like a write's: the entry stays, and its old block was not reusable.
  *
- * Failures: a block that can't be read, or has another CRC, ends the move before anything is written; the checksum
- * error is told as an event. A data write that fails ends in an ABORT record, like a write's.
+ * Failures: a block that can't be read, or has another CRC, ends the move before anything is written; it is
+ * told as an event. A data write that fails ends in an ABORT record, like a write's.
  */
 #include "store/move.h"
 
-#include "base/crc32c.h"
+#include "store/bad.h"
 
 static void move_write(struct waiter *w);
 
@@ -76,63 +76,13 @@ static uint64_t floor_blocks(const struct part *p)
 
 /* ---- Read ---- */
 
-static void mismatch(struct move *m, uint32_t i)
+static void fetched(struct fetch *f)
 {
-	struct store *st = m->store;
-	const struct svol *v = svol_by_slot(st, m->slot);
-	char uuid[37] = "?";
+	struct move *m = pst_container_of(f, struct move, fetch);
 
-	st->stats.checksum_errors++;
-	store_event(st, PST_LOG_ERROR,
-		    "checksum_error volume=%s lba=%llu partition=%u block=%u: restore this block from a copy",
-		    v != NULL ? store_uuid_text(v->volume.uuid, uuid) : uuid,
-		    (unsigned long long)part_lba(st, m->part->index, m->local + i), m->part->index,
-		    olds(m)[i] & PST_PTR_BLOCK);
-	m->err = PST_E_CHECKSUM;
-}
-
-static void read_more(struct move *m);
-
-static void read_done(struct pst_file_op *op)
-{
-	struct move_read *r = pst_container_of(op, struct move_read, op);
-	struct move *m = r->move;
-
-	m->store->outstanding--;
-	m->reading_count--;
-	r->move = NULL;
-	if (op->err != PST_OK)
-		m->err = op->err;
-	read_more(m);
-}
-
-static void read_run(struct move *m, struct move_read *r)
-{
-	const uint32_t *old = olds(m);
-	uint32_t first = m->read_at, n = 1;
-
-	while (first + n < m->count && (old[first + n] & PST_PTR_BLOCK) == (old[first] & PST_PTR_BLOCK) + n)
-		n++;
-	m->read_at += n;
-	m->reading_count++;
-	r->move = m;
-	r->iov = (struct iovec){ m->buffer + (size_t)first * PST_BLOCK_BYTES, (size_t)n * PST_BLOCK_BYTES };
-	r->op = (struct pst_file_op){
-		.kind = PST_FILE_READ, .iov = &r->iov, .iov_count = 1, .len_bytes = r->iov.iov_len, .done = read_done
-	};
-	part_submit(m->part, &r->op, old[first] & PST_PTR_BLOCK);
-}
-
-static void read_more(struct move *m)
-{
-	for (unsigned i = 0; m->err == PST_OK && m->read_at < m->count && i < MOVE_READS; i++)
-		if (m->reads[i].move == NULL)
-			read_run(m, &m->reads[i]);
-	if (m->reading_count > 0)
-		return;
-	for (uint32_t i = 0; m->err == PST_OK && i < m->count; i++)
-		if (pst_crc32c(m->buffer + (size_t)i * PST_BLOCK_BYTES, PST_BLOCK_BYTES) != crcs(m)[i])
-			mismatch(m, i);
+	m->err = f->err;
+	if (f->err != PST_OK)
+		bad_found(m->part, m->slot, m->local + f->bad, olds(m)[f->bad] & PST_PTR_BLOCK, f->err, false);
 	m->wait.run = move_write;
 	store_wake(m->store, &m->wait);
 }
@@ -163,7 +113,6 @@ void move_begin(struct move *m, struct part *p, uint32_t slot, uint64_t local, c
 	m->moved = 0;
 	m->err = m->wait.err = PST_OK;
 	m->buffer = buffer;
-	m->read_at = m->reading_count = 0;
 	m->block = 0;
 	pst_list_init(&m->wait.node);
 	pst_list_init(&m->reading.node);
@@ -172,13 +121,11 @@ void move_begin(struct move *m, struct part *p, uint32_t slot, uint64_t local, c
 		olds(m)[i] = move_old(leaf, at + i);
 		pst_assert(olds(m)[i] != 0);
 	}
-	for (unsigned i = 0; i < MOVE_READS; i++)
-		m->reads[i].move = NULL;
 	/* Taken now, so that moves that go on side by side get their blocks in the order of their beginning. */
 	if (p->alloc.free_count > floor_blocks(p) + count)
 		pst_alloc_take_run(&p->alloc, count, &m->block);
 	reading_begin(p->store, &m->reading);
-	read_more(m);
+	fetch_begin(&m->fetch, p, olds(m), crcs(m), count, buffer, fetched);
 }
 
 /* ---- Write ---- */

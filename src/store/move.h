@@ -9,17 +9,9 @@
 #ifndef PST_STORE_MOVE_H
 #define PST_STORE_MOVE_H
 
-#include "store/internal.h"
-
-#define MOVE_READS 8u /* in flight for one move: scattered blocks are read side by side */
+#include "store/fetch.h"
 
 struct move;
-
-struct move_read {
-	struct move *move; /* NULL: idle */
-	struct pst_file_op op;
-	struct iovec iov;
-};
 
 struct move {
 	/* The caller's. */
@@ -40,8 +32,8 @@ struct move {
 	uint64_t local;
 	struct node *leaf; /* pinned while logged */
 	struct reading reading;
-	uint32_t block, read_at, reading_count;
-	struct move_read reads[MOVE_READS];
+	uint32_t block; /* the new ones begin here; 0: not taken yet */
+	struct fetch fetch;
 	struct pst_file_op op;
 	struct iovec iov;
 	uint8_t *buffer;

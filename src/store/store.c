@@ -7,6 +7,7 @@
 #include "store/bad.h"
 #include "store/keys.h"
 #include "store/space.h"
+#include "store/readahead.h"
 #include "store/task.h"
 
 #include <stdarg.h>
@@ -271,6 +272,8 @@ pst_err store_new(struct pst_env *env, const struct pst_store_config *config, st
 		err = bad_init(st);
 	if (err == PST_OK)
 		err = tasks_init(st);
+	if (err == PST_OK)
+		err = readahead_init(st, config->readahead_bytes);
 	if (err != PST_OK) {
 		store_free(st);
 		return err;
@@ -348,6 +351,7 @@ void store_free(struct store *st)
 	}
 	free(st->parts);
 	tasks_free(st);
+	readahead_free(st);
 	keys_free(st);
 	while (!pst_list_empty(&st->volumes))
 		svol_free(pst_container_of(st->volumes.next, struct svol, node));

@@ -12,8 +12,11 @@ struct pst_store_format_config {
 
 #define PST_SPACE_ALERTS 3u
 
+#define PST_READAHEAD_NONE UINT64_MAX
+
 struct pst_store_config {
 	uint64_t metadata_cache_bytes; /* 0: 64 MiB */
+	uint64_t readahead_bytes;      /* memory for volumes that are read in sequence; 0: 16 MiB */
 	uint32_t delete_nodes_per_s; /* metadata blocks of deleted versions taken apart, each up to 2 MiB of data; 0: no
 					limit */
 	uint32_t io_depth_max;       /* volume requests in flight inside the store; 0: 1024; more wait */

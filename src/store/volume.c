@@ -5,6 +5,7 @@
  * be missing, and says so at the first flush. A deleted volume keeps its slot, marked DELETING, until it has been
  * merged (merge.c).
  */
+#include "store/readahead.h"
 #include "store/bad.h"
 #include "store/keys.h"
 #include "store/space.h"
@@ -163,6 +164,7 @@ void svol_log(struct svol *v, uint32_t flags, void (*apply)(struct logged *l))
 
 static void close_finish(struct svol *v)
 {
+	readahead_drop_volume(v);
 	/* The turn's end tells the caller: nothing of the volume is touched after that. */
 	pst_list_push_back(&v->store->done_closes, &v->close_node);
 	store_schedule(v->store);
