@@ -170,6 +170,8 @@ pst_err catalog_replay(struct store *st, const struct pst_log_record *r, const v
 		v = r->block != PST_ALSO_NOTHING ? svol_by_slot(st, (uint32_t)r->lba) : NULL;
 		if (v != NULL && r->block == PST_ALSO_ADOPT)
 			v->disk.parent = disk.slot;
+		else if (v != NULL && r->block == PST_ALSO_DETACH)
+			v->disk.parent = 0;
 		else if (v != NULL) {
 			v->disk.flags |= PST_VOLUME_DELETING;
 			space_volume_changed(v);

@@ -49,7 +49,7 @@ static pst_err version_put(struct ck *ck, const struct pst_version_disk *disk)
 		return PST_OK;
 	}
 	if (i < ck->version_count && ck->versions[i].disk.slot == disk->slot) {
-		/* Its parent changes only with the record that adopts it, or ends its parent. */
+		/* Its parent changes only with the record that adopts or detaches it, or ends its parent. */
 		parent = ck->versions[i].disk.parent;
 		ck->versions[i].disk = *disk;
 		ck->versions[i].disk.parent = parent;
@@ -225,6 +225,8 @@ static pst_err replay(struct ck *ck, const struct pst_log_record *r)
 			ck_version_find(ck, (uint32_t)r->lba)->disk.flags |= PST_VOLUME_DELETING;
 		else if (r->block == PST_ALSO_ADOPT && ck_version_find(ck, (uint32_t)r->lba) != NULL)
 			ck_version_find(ck, (uint32_t)r->lba)->disk.parent = disk.slot;
+		else if (r->block == PST_ALSO_DETACH && ck_version_find(ck, (uint32_t)r->lba) != NULL)
+			ck_version_find(ck, (uint32_t)r->lba)->disk.parent = 0;
 		return version_put(ck, &disk);
 	case PST_LOG_VOLUME_END:
 		version_delete(ck, r->slot);

@@ -45,6 +45,10 @@ void control_finish(struct store *st, pst_err err)
 {
 	struct pst_pool_op *op = control_current(st);
 
+	if (flatten_is_detach(op)) {
+		st->merging.holds--;
+		merge_kick(st);
+	}
 	control_detach(st);
 	op->err = err;
 	control_done(st, op);
@@ -109,6 +113,8 @@ static void control_applied(struct logged *l)
 		memcpy(&disk, c->body, sizeof(disk));
 		pst_assert(keys_follow(st, c->vol->disk.key_block, disk.key_block) == PST_OK);
 		svol_set(c->vol, &disk);
+		if (l->record.block == PST_ALSO_DETACH)
+			c->vol->disk.parent = 0;
 		space_volume_changed(c->vol);
 		catalog_changed(st);
 	} else if (err == PST_OK) {
@@ -159,7 +165,9 @@ static void control_log(struct store *st, enum pst_log_kind kind, uint32_t slot,
 {
 	struct control *c = &st->control;
 
-	c->logged.record = (struct pst_log_record){ .kind = (uint8_t)kind, .slot = slot, .count = body_bytes };
+	c->logged.record = (struct pst_log_record){
+		.kind = (uint8_t)kind, .slot = slot, .lba = slot, .block = c->also, .count = body_bytes
+	};
 	if (c->emptying) {
 		c->logged.record.block = PST_ALSO_REPLACE;
 		c->logged.record.lba = c->vol->disk.slot;
@@ -277,7 +285,7 @@ static pst_err volume_gather(struct store *st, struct pst_pool_op *op)
 		err = empty_gather(st, &disk);
 		break;
 	case PST_POOL_VOLUME_SET:
-		err = space_settings(st, v, &disk, op);
+		err = flatten_is_detach(op) ? flatten_gather(st, v, &c->also) : space_settings(st, v, &disk, op);
 		break;
 	case PST_POOL_KEY_PUT:
 	case PST_POOL_KEY_GET:
@@ -404,8 +412,11 @@ static pst_err begin(struct store *st, struct pst_pool_op *op, uint32_t *ret_byt
 	c->lba = 0;
 	c->space_checkpoint = 0;
 	c->unlogged = false;
+	c->also = PST_ALSO_NOTHING;
 	c->vol = NULL;
 	*ret_bytes = sizeof(struct pst_version_disk);
+	if (flatten_is_detach(op))
+		st->merging.holds++; /* until control_finish */
 	switch (op->kind) {
 	case PST_POOL_VOLUME_CREATE:
 	case PST_POOL_CLOSE:

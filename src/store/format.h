@@ -297,6 +297,7 @@ enum pst_log_also {
 	PST_ALSO_NOTHING = 0,
 	PST_ALSO_ADOPT = 1,   /* the parent of version @lba is this one from now on */
 	PST_ALSO_REPLACE = 2, /* version @lba is deleted: this one takes its place */
+	PST_ALSO_DETACH = 3,  /* version @lba has no parent from now on: all that it has is its own */
 };
 
 /* ---- Key slot: blocks key_block and key_block + 1 of partition 0, outside the log; see keys.c ---- */

@@ -332,6 +332,7 @@ struct control {
 	uint64_t lba; /* resize: where the search for data stands */
 	struct svol *vol;
 	bool unlogged; /* it changes no record */
+	enum pst_log_also also;
 	uint64_t sum;
 	bool emptying;
 	struct svol *dead;             /* what becomes of the slot of a volume that is emptied (empty.c) */

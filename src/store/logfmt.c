@@ -93,7 +93,7 @@ static bool record_sane(const struct pst_log_record *r, uint32_t room)
 		return body >= sizeof(struct pst_volume_disk) && r->slot > 0 && r->slot < PST_SLOTS_MAX;
 	case PST_LOG_VERSION:
 		return body >= sizeof(struct pst_version_disk) && r->slot > 0 && r->slot < PST_SLOTS_MAX &&
-		       r->lba < PST_SLOTS_MAX && r->block <= PST_ALSO_REPLACE;
+		       r->lba < PST_SLOTS_MAX && r->block <= PST_ALSO_DETACH;
 	case PST_LOG_VOLUME_END:
 		return r->slot > 0 && r->slot < PST_SLOTS_MAX;
 	case PST_LOG_SNAPSHOT:

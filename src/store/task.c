@@ -29,6 +29,7 @@
 
 static const struct task_ops *const kinds[PST_TASK_KINDS] = {
 	[PST_TASK_STRAIGHTEN] = &straighten_task_ops,
+	[PST_TASK_FLATTEN] = &flatten_task_ops,
 	[PST_TASK_SCRUB] = &scrub_task,
 };
 
@@ -315,6 +316,24 @@ void task_give(struct task *t, uint8_t *buffer)
 	ts->pause_ns = PST_MAX(ts->pause_ns, now + PAUSE_FACTOR * (now - begun));
 	while ((l = pst_list_pop_front(&ts->queue)) != NULL) /* they ask before the giver asks again: fair to all */
 		task_wake(pst_container_of(l, struct task, queue));
+	task_wake(t);
+	settle(t);
+}
+
+bool task_event_begin(struct task *t)
+{
+	struct pst_list *queue = &t->store->control.queue;
+
+	if (!pst_list_empty(queue) && pst_container_of(queue->prev, struct pst_pool_op, node)->kind == PST_POOL_CLOSE)
+		return false; /* what came behind it would never be done */
+	t->inflight++;
+	return true;
+}
+
+void task_event_end(struct task *t)
+{
+	pst_assert(t->inflight > 0);
+	t->inflight--;
 	task_wake(t);
 	settle(t);
 }

@@ -75,7 +75,7 @@ struct task {
 	struct pst_timer timer;
 	bool begun; /* state exists */
 	bool stepping, again;
-	uint32_t inflight; /* buffers out */
+	uint32_t inflight; /* buffers out, events that have not ended */
 	uint64_t rate_bytes_per_s, started_ns, saved_ns;
 	uint64_t due_ns; /* by its rate it may go on from here */
 };
@@ -97,6 +97,13 @@ struct tasks {
 uint8_t *task_take(struct task *t, uint64_t bytes);
 void task_give(struct task *t, uint8_t *buffer);
 
+/*
+ * Something else of the task is under way, which must come back before its state may go (a record, say): between the
+ * two, a stop waits. False: the pool is about to close; don't begin it.
+ */
+bool task_event_begin(struct task *t);
+void task_event_end(struct task *t); /* makes step() be called again */
+
 /* Counts @bytes against the rate, for work without a buffer (reading nodes of the map). */
 void task_charge(struct task *t, uint64_t bytes);
 
@@ -117,6 +124,11 @@ pst_err PST_MUST_USE task_start_internal(struct store *st, enum pst_pool_task_ki
 /* ---- The kinds ---- */
 
 extern const struct task_ops straighten_task_ops;
+extern const struct task_ops flatten_task_ops;
+
+/* The operation with which a flattening ends, in control.c: is it one; and what it gathers, as others do there. */
+bool flatten_is_detach(const struct pst_pool_op *op);
+pst_err PST_MUST_USE flatten_gather(struct store *st, const struct svol *v, enum pst_log_also *ret_also);
 
 /* ---- For the rest of the store ---- */
 
