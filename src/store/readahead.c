@@ -63,7 +63,6 @@ struct stream {
 struct readahead {
 	struct pst_list all;
 	struct window *windows;
-	uint8_t *memory;
 	uint32_t count;
 	uint64_t served_blocks;
 };
@@ -162,7 +161,9 @@ static struct window *window_take(struct readahead *ra, uint64_t now_ns)
 
 		if (w->state == EMPTY || (w->state == READY && now_ns - w->begun_ns > IDLE_NS)) {
 			window_drop(w);
-			return w;
+			if (w->data == NULL) /* at its first use, and then for as long as the pool is open */
+				w->data = aligned_alloc(PST_BLOCK_BYTES, WINDOW_BYTES);
+			return w->data != NULL ? w : NULL;
 		}
 	}
 	return NULL;
@@ -320,14 +321,12 @@ pst_err readahead_init(struct store *st, uint64_t bytes)
 	if (ra->count == 0)
 		return PST_OK;
 	ra->windows = calloc(ra->count, sizeof(ra->windows[0]));
-	ra->memory = aligned_alloc(PST_BLOCK_BYTES, ra->count * WINDOW_BYTES); /* untouched until it is used */
-	if (ra->windows == NULL || ra->memory == NULL)
+	if (ra->windows == NULL)
 		return PST_E_NOMEM;
 	for (uint32_t i = 0; i < ra->count; i++) {
 		struct window *w = &ra->windows[i];
 
 		w->store = st;
-		w->data = ra->memory + i * WINDOW_BYTES;
 		w->wait.run = window_map;
 		pst_list_init(&w->wait.node);
 		pst_list_init(&w->waiters);
@@ -349,8 +348,9 @@ void readahead_free(struct store *st)
 		free(v->streams);
 		v->streams = NULL;
 	}
+	for (uint32_t i = 0; ra->windows != NULL && i < ra->count; i++)
+		free(ra->windows[i].data);
 	free(ra->windows);
-	free(ra->memory);
 	free(ra);
 	st->readahead = NULL;
 }
