@@ -350,6 +350,7 @@ static bool read_check(struct oracle_read *read, uint64_t i, const uint8_t *buf,
 		 */
 		b->live = (uint32_t)at;
 		b->n = (uint32_t)at + 1;
+		b->v[at].value = (struct oracle_value){ .version = version };
 		b->floor = PST_MIN(b->floor, b->live);
 	}
 	return true;

@@ -219,6 +219,30 @@ void record_seen(void *ctx, const char *key, const void *value, uint32_t value_b
 	w->keys[k] = w->keys_pending[k] = is;
 }
 
+/* Work in the background begins, on a volume or the whole pool, or stops; it goes on when the pool is opened again. */
+static bool task(struct world *w)
+{
+	struct vol *v = &w->vols[below(w, VERSIONS)];
+	bool stop = chance(w, 20);
+	pst_err err;
+
+	if (v->exists != YES || v->source != NULL)
+		v = NULL;
+	pool_prepare(w, stop ? PST_POOL_TASK_STOP : PST_POOL_TASK_START, chance(w, 70) ? v : NULL, 0);
+	w->pool_op.task = (enum pst_pool_task_kind)below(w, PST_TASK_KINDS);
+	w->pool_op.rate_bytes_per_s = chance(w, 50) ? 0 : 1 + below(w, 64u << 20);
+	w->moves = w->moves || w->pool_op.task == PST_TASK_STRAIGHTEN || w->pool_op.task == PST_TASK_FLATTEN;
+	pst_pool_submit(w->pool, &w->pool_op);
+	if (maybe_cut(w) || !wait_done(w, "task"))
+		return false;
+	err = w->pool_op.err;
+	w->result->counters[C_TASKS] += err == PST_OK;
+	if (err != PST_OK && err != PST_E_NOSPACE && err != PST_E_EXISTS && err != PST_E_NOTFOUND &&
+	    err != PST_E_INVAL && err != PST_E_UNSUPPORTED && !w->corrupting)
+		fail(w, "task %d: %s", w->pool_op.task, pst_err_name(err));
+	return !w->failed;
+}
+
 static unsigned volumes(const struct world *w)
 {
 	unsigned n = 0;
@@ -236,6 +260,8 @@ bool control(struct world *w)
 		return record_put(w);
 	if (w->grows && chance(w, 20))
 		return space_control(w);
+	if (chance(w, 8))
+		return task(w);
 	if (w->versions && chance(w, 50))
 		return version_control(w);
 	if (volumes(w) < VOLUMES && chance(w, 50))

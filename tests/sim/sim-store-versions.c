@@ -162,7 +162,7 @@ static bool rollback(struct world *w, struct vol *v, struct vol *s)
 		v->blocks = v->blocks_pending;
 	else if (!is_unsure(w, err))
 		v->blocks_pending = v->blocks;
-	v->lost = PST_MAX(v->lost, v->lost == NO ? NO : MAYBE);
+	v->lost = PST_MIN(v->lost, MAYBE); /* what was lost counts no more */
 	if (err != PST_OK && err != PST_E_NOSPACE && !is_unsure(w, err))
 		fail(w, "rollback of %x to %x: %s", v->id, s->id, pst_err_name(err));
 	w->result->counters[C_ROLLBACKS] += err == PST_OK;
@@ -180,7 +180,7 @@ static void range_check(struct world *w, const struct vol *a, const struct vol *
 
 		if (!oracle_known(a->oracle, lba, &va) || (b != NULL && !oracle_known(b->oracle, lba, &vb)))
 			continue;
-		if ((va != vb) != differ)
+		if ((va != vb) != differ && !(differ && w->moves))
 			fail(w, "difference of %x and %x: block %llu holds %llx and %llx, and is %sreported", a->id,
 			     b != NULL ? b->id : 0, (unsigned long long)lba, (unsigned long long)va,
 			     (unsigned long long)vb, differ ? "" : "not ");
@@ -189,9 +189,9 @@ static void range_check(struct world *w, const struct vol *a, const struct vol *
 
 static bool diff(struct world *w, struct vol *a, struct vol *b)
 {
-	uint64_t lba = 0, at = 0;
+	uint64_t lba = 0, at = 0, end = b != NULL ? PST_MAX(a->blocks, b->blocks) : a->blocks;
 
-	while (lba < a->blocks && !w->failed) {
+	while (lba < end && !w->failed) {
 		pool_prepare(w, PST_POOL_DIFF, a, 0);
 		if (b != NULL)
 			memcpy(w->pool_op.other, b->uuid, 16);
@@ -216,10 +216,10 @@ static bool diff(struct world *w, struct vol *a, struct vol *b)
 			at = r->lba + r->block_count;
 			range_check(w, a, b, r->lba, at, true);
 		}
-		if (w->pool_op.lba <= lba && w->pool_op.lba < a->blocks)
+		if (w->pool_op.lba <= lba && w->pool_op.lba < end)
 			fail(w, "difference does not go on after %llu", (unsigned long long)lba);
 		lba = w->pool_op.lba;
-		range_check(w, a, b, at, PST_MIN(lba, a->blocks), false);
+		range_check(w, a, b, at, PST_MIN(lba, end), false);
 		at = PST_MAX(at, lba);
 	}
 	w->result->counters[C_DIFFS]++;

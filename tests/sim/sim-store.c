@@ -22,11 +22,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const counter_names[] = {
-	"lives",  "writes",    "reads",       "flushes", "full",    "power losses",   "kills",         "closes",
-	"lost",   "deletes",   "resizes",     "errors",  "rotten",  "failed flushes", "lying flushes", "snapshots",
-	"clones", "rollbacks", "differences", "images",  "emptied", "checks",         "growths",       NULL
-};
+static const char *const counter_names[] = { "lives",        "writes", "reads",     "flushes",        "full",
+					     "power losses", "kills",  "closes",    "lost",           "deletes",
+					     "resizes",      "errors", "rotten",    "failed flushes", "lying flushes",
+					     "snapshots",    "clones", "rollbacks", "differences",    "images",
+					     "emptied",      "checks", "growths",   "tasks",          NULL };
 
 void fail(struct world *w, const char *fmt, ...)
 {
@@ -215,8 +215,8 @@ static void close_all(struct world *w)
 	w->result->counters[C_CLOSES]++;
 	ops_drain(w);
 	for (unsigned i = 0; i < VERSIONS && !w->failed; i++)
-		if (w->vols[i].volume != NULL && !volume_close(w, &w->vols[i]))
-			break;
+		if (w->vols[i].volume != NULL)
+			(void)volume_close(w, &w->vols[i]); /* false: a flush has failed, and the rest goes too */
 	w->calm = calm;
 	if (w->failed)
 		return;
@@ -409,7 +409,7 @@ static void lives(struct world *w)
 	struct pst_pool_stats stats;
 
 	w->rots = chance(w, 15);
-	w->versions = false;
+	w->versions = chance(w, 80);
 	if (!format(w))
 		return;
 	pst_sim_kill(w->node);

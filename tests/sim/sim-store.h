@@ -50,6 +50,7 @@ enum {
 	C_EMPTIED,
 	C_CHECKS,
 	C_GROWTHS,
+	C_TASKS,
 };
 
 enum certainty { NO, MAYBE, YES };
@@ -94,7 +95,8 @@ struct world {
 	bool lenient; /* anything old may come back */
 	bool versions;
 	bool grows;
-	bool calm; /* lives are not cut short */
+	bool moves; /* blocks may lie elsewhere than they were written */
+	bool calm;  /* lives are not cut short */
 	struct vol vols[VERSIONS];
 	struct op ops[OPS];
 	struct pst_pool *pool;
