@@ -125,13 +125,20 @@ static void freeze(struct part *p)
 {
 	struct store *st = p->store;
 	struct pst_root *root = p->cp.root;
+	struct pst_list hidden;
 
 	p->generation++;
 	catalog_freeze(p);
 	map_dirty(p->root);
+	pst_list_init(&hidden);
 	for (unsigned level = 0; level < PST_NODE_LEVELS; level++)
-		while (!pst_list_empty(&p->dirty[level]))
-			node_freeze(pst_container_of(p->dirty[level].next, struct node, list));
+		while (!pst_list_empty(&p->dirty[level])) {
+			struct node *n = pst_container_of(p->dirty[level].next, struct node, list);
+
+			if (!map_hide_empty(n, &hidden))
+				node_freeze(n);
+		}
+	map_show_again(p, &hidden);
 	root->magic = PST_ROOT_MAGIC;
 	memcpy(root->pool_uuid, st->pool.uuid, 16);
 	root->partition = p->index;

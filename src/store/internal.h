@@ -37,6 +37,7 @@ enum {
 	PST_MUTANT_SKIP_CRC = 4,
 	PST_MUTANT_RECOVER_UNVERIFIED = 5,
 	PST_MUTANT_SNAPSHOT_NOT_SHARED = 6, /* the volume goes on as if all blocks were its own */
+	PST_MUTANT_NO_BARRIER = 9, /* the partitions' marks of a snapshot are not of one instant */
 	PST_MUTANT_NOT_PASSED_ON = 7,       /* nobody owns what a deleted version shared with its child */
 	PST_MUTANT_ROOT_UNFLUSHED = 8,      /* a checkpoint ends before its root is durable */
 };
@@ -518,6 +519,12 @@ int map_set(struct node *leaf, uint32_t i, uint32_t block, uint32_t crc, uint32_
 bool map_is_own(const struct node *leaf, uint32_t i);
 /* In memory only: the node, or NULL where there is none. False: there is one that is not in memory. */
 bool map_find(const struct part *p, unsigned level, uint64_t index, struct node **ret_node);
+/*
+ * A node without entries (somebody holds it, and is about to fill it) is not for the disk. Before dirty nodes are
+ * frozen, from level 0 upwards, it is taken out of its parent and put into @hidden; afterwards it goes back, in memory.
+ */
+bool map_hide_empty(struct node *n, struct pst_list *hidden);
+void map_show_again(struct part *p, struct pst_list *hidden);
 void map_pin(struct node *n);
 void map_unpin(struct node *n); /* and drop it if it is empty */
 /*

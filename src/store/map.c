@@ -133,6 +133,34 @@ static void drop_empty(struct node *n)
 	}
 }
 
+bool map_hide_empty(struct node *n, struct pst_list *hidden)
+{
+	struct node *parent = n->parent;
+
+	if (parent == NULL || n->data->used != 0)
+		return false;
+	parent->data->entry[n->index % PST_NODE_FANOUT] = (struct pst_ptr){ 0 };
+	parent->data->used--;
+	if (n->block != 0)
+		part_free_node(n->part, n->block);
+	n->block = 0;
+	pst_list_remove(&n->list);
+	pst_list_push_front(hidden, &n->list);
+	return true;
+}
+
+void map_show_again(struct part *p, struct pst_list *hidden)
+{
+	while (!pst_list_empty(hidden)) {
+		struct node *n = pst_container_of(pst_list_pop_front(hidden), struct node, list);
+
+		map_dirty(n->parent);
+		n->parent->data->entry[n->index % PST_NODE_FANOUT].block = PST_PTR_PENDING;
+		n->parent->data->used++;
+		pst_list_push_back(&p->dirty[n->level], &n->list);
+	}
+}
+
 void map_pin(struct node *n)
 {
 	n->pins++;

@@ -205,7 +205,7 @@ static void volumes_closed(struct recovery *r)
 		struct svol *v = pst_container_of(l, struct svol, node);
 
 		if ((v->disk.flags & PST_VOLUME_PENDING) != 0) { /* the crash came first: version.c */
-			v->disk.flags = (v->disk.flags & ~(uint32_t)PST_VOLUME_PENDING) | PST_VOLUME_DELETING;
+			v->disk.flags |= PST_VOLUME_DELETING;
 			catalog_changed(r->st);
 		}
 		if ((v->disk.flags & PST_VOLUME_OPEN) == 0)
@@ -327,9 +327,10 @@ static enum map_result apply_versions(struct recovery *r, const struct item *ite
 
 	if (got != MAP_OK)
 		return got;
-	if (p->alloc.free_count < checkpoint_need(p) + PST_NODE_LEVELS)
+	/* A snapshot gives dirty nodes their blocks. Whether there is room for the rest, the checkpoint finds out. */
+	if (rec->kind == PST_LOG_SNAPSHOT && p->alloc.free_count < p->dirty_count)
 		release_freed(r);
-	if (p->alloc.free_count < checkpoint_need(p) + PST_NODE_LEVELS) {
+	if (rec->kind == PST_LOG_SNAPSHOT && p->alloc.free_count < p->dirty_count) {
 		r->wait.err = PST_E_NOSPACE;
 		return MAP_ERROR;
 	}

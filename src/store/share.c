@@ -14,8 +14,11 @@ static struct node *version_node(struct part *p, uint32_t slot)
 	return slot != 0 ? cache_find(&p->store->cache, p, PST_NODE_LEVEL_VOLUME, slot) : NULL;
 }
 
-/* Every dirty node below the version's own one gets a block, so that others can point to it. */
-static void freeze_below(struct part *p, uint32_t slot)
+/*
+ * Every dirty node below the version's own one gets a block, so that others can point to it. Those that are empty so
+ * far, because a write into them is still under way, go to @hidden: the snapshot is without them.
+ */
+static void freeze_below(struct part *p, uint32_t slot, struct pst_list *hidden)
 {
 	for (unsigned level = 0; level < PST_NODE_LEVEL_VOLUME; level++) {
 		uint64_t first = map_index_of_slot(level, slot, 0), end = map_index_of_slot(level, slot + 1, 0);
@@ -25,7 +28,7 @@ static void freeze_below(struct part *p, uint32_t slot)
 			struct node *n = pst_container_of(l, struct node, list);
 
 			next = l->next;
-			if (n->index >= first && n->index < end)
+			if (n->index >= first && n->index < end && !map_hide_empty(n, hidden))
 				node_freeze(n);
 		}
 	}
@@ -43,16 +46,19 @@ static void copy_version(struct node *to, const struct node *from)
 void share_snapshot(struct part *p, uint32_t snapshot, uint32_t volume)
 {
 	struct node *s = version_node(p, snapshot), *v = version_node(p, volume);
+	struct pst_list hidden;
 
-	freeze_below(p, volume);
-	if (v == NULL || s == NULL || v->data->used == 0 || s->data->used != 0)
-		return;
-	copy_version(s, v);
-	map_dirty(v);
-	s->data->own_blocks = v->data->own_blocks;
-	v->data->own_blocks = 0;
-	if (PST_MUTANT != PST_MUTANT_SNAPSHOT_NOT_SHARED)
-		map_inherit_all(v->data);
+	pst_list_init(&hidden);
+	freeze_below(p, volume, &hidden);
+	if (v != NULL && s != NULL && v->data->used != 0 && s->data->used == 0) {
+		copy_version(s, v);
+		map_dirty(v);
+		s->data->own_blocks = v->data->own_blocks;
+		v->data->own_blocks = 0;
+		if (PST_MUTANT != PST_MUTANT_SNAPSHOT_NOT_SHARED)
+			map_inherit_all(v->data);
+	}
+	map_show_again(p, &hidden);
 }
 
 void share_clone(struct part *p, uint32_t clone, uint32_t snapshot)

@@ -43,7 +43,7 @@ struct making {
 	struct member *members;
 	uint32_t mark_count;
 	struct mark *marks; /* by member, then partition */
-	uint32_t gathered;
+	uint32_t gathered, marked;
 	uint32_t busy; /* records that are not applied */
 	pst_err err;
 };
@@ -153,6 +153,8 @@ static pst_err gather(struct making *k)
 		enum map_result got = MAP_OK;
 		pst_err err;
 
+		if (st->failed != PST_OK)
+			return PST_E_IO;
 		if (p->alloc.free_count < checkpoint_need(p) + 2 * PST_NODE_LEVELS) {
 			err = part_space_wait(p, wait_of(k), &st->control.space_checkpoint);
 			return err == PST_OK ? PST_E_AGAIN : err;
@@ -171,6 +173,8 @@ static pst_err gather(struct making *k)
 
 /* ---- The instant ---- */
 
+static void log_marks(struct making *k);
+
 static void mark_applied(struct logged *l)
 {
 	struct mark *mark = pst_container_of(l, struct mark, logged);
@@ -184,7 +188,10 @@ static void mark_applied(struct logged *l)
 		share_clone(l->part, l->record.slot, (uint32_t)l->record.lba);
 	if (k->st->failed == PST_OK)
 		space_node(mark->from); /* what it has is no longer charged to it */
-	if (--k->busy == 0)
+	k->busy--;
+	if (PST_MUTANT == PST_MUTANT_NO_BARRIER && k->st->failed == PST_OK)
+		log_marks(k);
+	if (k->busy == 0)
 		commit_wait(k->st, wait_of(k));
 }
 
@@ -206,12 +213,15 @@ static pst_err marks_room(struct making *k)
 
 		if (err != PST_OK)
 			return err;
-		if (journal_room_for(p, k->member_count) &&
-		    p->alloc.free_count >= checkpoint_need(p) + k->member_count * PST_NODE_LEVELS)
-			continue;
-		checkpoint_want(p, NULL);
-		pst_list_push_back(&p->space_waiters, &wait_of(k)->node);
-		return PST_E_AGAIN;
+		if (!journal_room_for(p, k->member_count)) {
+			checkpoint_want(p, NULL);
+			pst_list_push_back(&p->space_waiters, &wait_of(k)->node);
+			return PST_E_AGAIN;
+		}
+		if (p->alloc.free_count < checkpoint_need(p) + k->member_count * PST_NODE_LEVELS) {
+			err = part_space_wait(p, wait_of(k), &st->control.space_checkpoint);
+			return err == PST_OK ? PST_E_AGAIN : err;
+		}
 	}
 	return PST_OK;
 }
@@ -220,10 +230,13 @@ static void log_marks(struct making *k)
 {
 	struct store *st = k->st;
 
-	for (uint32_t i = 0; i < k->mark_count; i++) {
+	for (; k->marked < k->mark_count; k->marked++) {
+		uint32_t i = k->marked;
 		struct mark *mark = &k->marks[i];
 		const struct member *m = &k->members[i / st->part_count];
 
+		if (PST_MUTANT == PST_MUTANT_NO_BARRIER && k->busy > 0)
+			return; /* one after the other */
 		mark->logged.record = (struct pst_log_record){ .kind = (uint8_t)k->kind,
 							       .slot = m->made.slot,
 							       .lba = m->from->disk.slot };
@@ -281,7 +294,7 @@ static pst_err step_run(struct making *k)
 		if (k->step == STEP_INTEND)
 			log_records(k, PST_VOLUME_PENDING, k->first);
 		else
-			log_records(k, k->step == STEP_UNDO ? PST_VOLUME_DELETING : 0,
+			log_records(k, k->step == STEP_UNDO ? PST_VOLUME_PENDING | PST_VOLUME_DELETING : 0,
 				    k->step == STEP_UNDO ? PST_ALSO_NOTHING : k->last);
 		next = k->step == STEP_INTEND ? STEP_GATHER : STEP_END;
 		break;

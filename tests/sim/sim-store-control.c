@@ -238,7 +238,7 @@ static bool task(struct world *w)
 	err = w->pool_op.err;
 	w->result->counters[C_TASKS] += err == PST_OK;
 	if (err != PST_OK && err != PST_E_NOSPACE && err != PST_E_EXISTS && err != PST_E_NOTFOUND &&
-	    err != PST_E_INVAL && err != PST_E_UNSUPPORTED && !w->corrupting)
+	    err != PST_E_INVAL && err != PST_E_UNSUPPORTED && err != PST_E_DENIED && !w->corrupting)
 		fail(w, "task %d: %s", w->pool_op.task, pst_err_name(err));
 	return !w->failed;
 }
