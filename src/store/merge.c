@@ -42,7 +42,8 @@ uint32_t merge_children(struct store *st, uint32_t slot)
 /*
  * One that has been begun is ended first: with its parent and its child it is compared place by place, and neither may
  * be taken for one that holds nothing there only because it has been merged already. But before all others those that
- * never were (PENDING): on partitions without their mark they hold nothing, though their child shares with their parent.
+ * never were (PENDING): on partitions without their mark they hold nothing, though their child shares with their
+ * parent.
  */
 static struct svol *next_version(struct store *st)
 {
@@ -50,7 +51,6 @@ static struct svol *next_version(struct store *st)
 
 	PST_LIST_EACH(l, &st->volumes) {
 		struct svol *v = pst_container_of(l, struct svol, node);
-
 		bool can = (v->disk.flags & PST_VOLUME_DELETING) != 0 && merge_children(st, v->disk.slot) <= 1;
 
 		if (can && (v->disk.flags & PST_VOLUME_PENDING) != 0)

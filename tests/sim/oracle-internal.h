@@ -51,7 +51,7 @@ struct oracle {
 	uint64_t block_count;
 	uint64_t next;
 	uint64_t power_losses;
-	bool lenient;
+	bool lenient, any_family;
 	uint32_t snapshots_pending;
 	struct oracle_block *blocks;
 	struct oracle_read *reads; /* under way */

@@ -124,6 +124,7 @@ struct oracle *oracle_snapshot_end(struct oracle_snapshot *s, uint32_t volume, b
 
 	s->instant->high = PST_MIN(s->instant->high, oracle_tick());
 	to->lenient = from->lenient;
+	to->any_family = from->any_family;
 	for (uint64_t i = 0; i < from->block_count; i++) {
 		const struct oracle_block *b = &from->blocks[i];
 		uint64_t low = PST_MIN(s->marks[i], b->base + (power_lost ? b->floor : UINT32_MAX));
@@ -145,6 +146,7 @@ struct oracle *oracle_clone(const struct oracle *snapshot, uint32_t volume)
 	struct oracle *to = oracle_new(volume, snapshot->block_count);
 
 	to->lenient = snapshot->lenient;
+	to->any_family = snapshot->any_family;
 	for (uint64_t i = 0; i < to->block_count; i++)
 		to->blocks[i].v[0].value = snapshot->blocks[i].v[0].value;
 	return to;

@@ -114,10 +114,11 @@ static uint64_t block_version(const struct oracle *o, uint64_t lba, const uint8_
 
 	memcpy(&stamp, buf, sizeof(stamp));
 	block_fill(expected, stamp.volume, lba, stamp.magic ? stamp.version : 0);
-	if (memcmp(buf, expected, sizeof(expected)) == 0 && (stamp.magic == 0 || stamp.volume >> 16 == o->volume >> 16))
+	if (memcmp(buf, expected, sizeof(expected)) == 0 &&
+	    (stamp.magic == 0 || stamp.volume >> 16 == o->volume >> 16 || o->any_family))
 		return stamp.magic == 0 ? 0 : stamp.version;
 	if (stamp.magic == (ORACLE_MAGIC ^ stamp.version * 0x9e3779b97f4a7c15u) &&
-	    (stamp.volume >> 16 != o->volume >> 16 || stamp.lba != lba)) {
+	    ((stamp.volume >> 16 != o->volume >> 16 && !o->any_family) || stamp.lba != lba)) {
 		snprintf(why, 256,
 			 "volume %x block %" PRIu64 " holds bytes of volume %x block %" PRIu64 " (version %" PRIx64 ")",
 			 o->volume, lba, stamp.volume, stamp.lba, stamp.version);
@@ -245,9 +246,10 @@ void oracle_flush_end(struct oracle_flush *flush, bool ok)
 	free(flush);
 }
 
-void oracle_be_lenient(struct oracle *oracle)
+void oracle_be_lenient(struct oracle *oracle, bool families)
 {
 	oracle->lenient = true;
+	oracle->any_family = !families;
 }
 
 void oracle_power_loss(struct oracle *oracle)

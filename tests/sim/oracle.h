@@ -50,9 +50,9 @@ void oracle_power_loss(struct oracle *oracle);
 
 /*
  * From now on nothing is promised but this: a block holds zeros, or a whole version that some member of its family has
- * once written to this place. For devices that lie.
+ * once written to this place. For devices that lie. Without @families, of any family (docs/fault-model.md says why).
  */
-void oracle_be_lenient(struct oracle *oracle);
+void oracle_be_lenient(struct oracle *oracle, bool families);
 
 /* ---- Versions (oracle-versions.c) ---- */
 

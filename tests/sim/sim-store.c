@@ -203,7 +203,7 @@ static void grow_lenient(struct world *w)
 		if (v->exists == NO)
 			continue;
 		v->exists = v->lost = MAYBE;
-		oracle_be_lenient(v->oracle);
+		oracle_be_lenient(v->oracle, w->strikes);
 	}
 }
 
