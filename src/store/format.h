@@ -321,7 +321,8 @@ struct pst_log_merge {
 	uint32_t parent; /* slot; 0: none */
 	uint32_t child;  /* slot of the only child; 0: none */
 	uint32_t child_live;
-	uint32_t reserved;
+	uint32_t
+	    grandparent; /* slot, if the parent has been merged in part: what it lacks may be that one's. 0: none */
 };
 
 /* ---- Catalog image: header, versions, then records; data blocks 0.. of slot 0 on partition 0 ---- */

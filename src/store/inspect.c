@@ -294,8 +294,6 @@ pst_err inspect_begin(struct store *st, struct pst_pool_op *op)
 		b = svol_find(st, op->other);
 	if (a == NULL || (op->kind == PST_POOL_DIFF && b == NULL && memcmp(op->other, none, 16) != 0))
 		return PST_E_NOTFOUND;
-	if (b != NULL && version_family(st, a) != version_family(st, b))
-		return PST_E_INVAL;
 	s = calloc(1, sizeof(*s));
 	if (s == NULL)
 		return PST_E_NOMEM;

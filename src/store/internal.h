@@ -37,7 +37,7 @@ enum {
 	PST_MUTANT_SKIP_CRC = 4,
 	PST_MUTANT_RECOVER_UNVERIFIED = 5,
 	PST_MUTANT_SNAPSHOT_NOT_SHARED = 6, /* the volume goes on as if all blocks were its own */
-	PST_MUTANT_NO_BARRIER = 9, /* the partitions' marks of a snapshot are not of one instant */
+	PST_MUTANT_NO_BARRIER = 9,          /* the partitions' marks of a snapshot are not of one instant */
 	PST_MUTANT_NOT_PASSED_ON = 7,       /* nobody owns what a deleted version shared with its child */
 	PST_MUTANT_ROOT_UNFLUSHED = 8,      /* a checkpoint ends before its root is durable */
 };
@@ -353,7 +353,7 @@ struct merging {
 	uint64_t space_checkpoint;
 	struct logged logged;
 	struct pst_log_merge body;
-	struct node *pins[6];
+	struct node *pins[8];
 	uint32_t pin_count;
 	uint32_t rate_nodes_per_s; /* 0: no limit */
 	struct pst_timer pause;
@@ -618,7 +618,6 @@ void catalog_changed(struct store *st);
 /* ---- version.c ---- */
 pst_err PST_MUST_USE version_begin(struct store *st, struct pst_pool_op *op);
 void version_run(struct store *st);
-const struct svol *version_family(struct store *st, const struct svol *v);
 
 /* ---- inspect.c: begin, then run until it is not PST_E_AGAIN ---- */
 pst_err PST_MUST_USE inspect_begin(struct store *st, struct pst_pool_op *op);

@@ -64,7 +64,8 @@ static bool merge_sane(const struct pst_log_record *r, uint32_t body)
 		return false;
 	for (unsigned level = r->count; level < PST_NODE_LEVEL_VOLUME; level++)
 		nodes *= PST_NODE_FANOUT;
-	return r->lba < nodes && m->parent < PST_SLOTS_MAX && m->child < PST_SLOTS_MAX;
+	return r->lba < nodes && m->parent < PST_SLOTS_MAX && m->child < PST_SLOTS_MAX &&
+	       m->grandparent < PST_SLOTS_MAX;
 }
 
 /* Everything that later code relies on, checked once. */

@@ -150,7 +150,7 @@ static enum map_result pin(struct merging *m, struct part *p, unsigned level, ui
 /* Everything that the record needs, in memory. */
 static enum map_result pin_all(struct merging *m, struct part *p, unsigned level, uint64_t index)
 {
-	const uint32_t slots[] = { m->version->disk.slot, m->body.child, m->body.parent };
+	const uint32_t slots[] = { m->version->disk.slot, m->body.child, m->body.parent, m->body.grandparent };
 	enum map_result got = MAP_OK;
 
 	for (size_t i = 0; i < PST_ARRAY_COUNT(slots); i++) {
@@ -278,15 +278,18 @@ static void merge_run(struct waiter *w)
 {
 	struct merging *m = pst_container_of(w, struct merging, wait);
 	struct store *st = pst_container_of(m, struct store, merging);
-	struct svol *child;
+	struct svol *child, *parent;
 	pst_err err = w->err != PST_OK ? w->err : PST_E_NOTFOUND;
 
 	if (st->closing || st->failed != PST_OK || m->holds > 0 || child_count(st, m->version->disk.slot, &child) > 1) {
 		stop(st);
 		return;
 	}
+	parent = svol_by_slot(st, m->version->disk.parent);
 	m->body = (struct pst_log_merge){
 		.parent = m->version->disk.parent,
+		.grandparent =
+		    parent != NULL && (parent->disk.flags & PST_VOLUME_MERGING) != 0 ? parent->disk.parent : 0,
 		.child = child != NULL ? child->disk.slot : 0,
 		.child_live = child != NULL && (child->disk.flags & (PST_VOLUME_SNAPSHOT | PST_VOLUME_DELETING)) == 0,
 	};

@@ -289,7 +289,8 @@ static enum map_result load_versions(struct part *p, const struct pst_log_record
 {
 	const struct pst_log_merge *m = pst_log_record_body(rec);
 	bool merge = rec->kind == PST_LOG_MERGE;
-	uint32_t slots[] = { rec->slot, merge ? m->child : (uint32_t)rec->lba, merge ? m->parent : 0 };
+	uint32_t slots[] = { rec->slot, merge ? m->child : (uint32_t)rec->lba, merge ? m->parent : 0,
+			     merge ? m->grandparent : 0 };
 	struct node *n;
 
 	for (size_t i = 0; i < PST_ARRAY_COUNT(slots); i++) {

@@ -76,18 +76,27 @@ void share_clone(struct part *p, uint32_t clone, uint32_t snapshot)
 struct merge {
 	struct part *part;
 	uint64_t seq;
-	struct node *gone, *child, *parent; /* the nodes at one place; child, parent: NULL where there is none */
-	struct node *gone_top, *child_top;  /* of the versions */
+	struct node *gone, *child;         /* the nodes at one place; child: NULL where there is none */
+	struct node *above[2];             /* parent and grandparent, likewise */
+	struct node *gone_top, *child_top; /* of the versions */
 	bool child_live;
 	bool deep; /* what is passed on to a live child has bits that may be stale */
 };
+
+static bool above_has(const struct merge *m, uint32_t i, uint32_t block)
+{
+	for (size_t k = 0; k < PST_ARRAY_COUNT(m->above); k++)
+		if (m->above[k] != NULL && pst_ptr_block(m->above[k]->data->entry[i]) == block)
+			return true;
+	return false;
+}
 
 /* Ownership of one entry of the deleted version's node passes to its child, or back to its parent, or ends. */
 static void merge_entry(struct merge *m, uint32_t i)
 {
 	struct pst_ptr *gone = &m->gone->data->entry[i];
 	uint32_t block = pst_ptr_block(*gone);
-	bool parents = m->parent != NULL && pst_ptr_block(m->parent->data->entry[i]) == block;
+	bool parents = above_has(m, i, block);
 	bool childs = m->child != NULL && pst_ptr_block(m->child->data->entry[i]) == block && block != PST_PTR_PENDING;
 
 	if (childs && !parents && m->deep && m->gone->level > 0) { /* bit by bit: see below */
@@ -153,7 +162,9 @@ bool share_merge(struct part *p, const struct pst_log_record *r, const struct ps
 	if (body->child != 0 && (!map_find(p, level, map_index_of_slot(level, body->child, r->lba), &m.child) ||
 				 !map_find(p, PST_NODE_LEVEL_VOLUME, body->child, &m.child_top)))
 		return false;
-	if (body->parent != 0 && !map_find(p, level, map_index_of_slot(level, body->parent, r->lba), &m.parent))
+	if ((body->parent != 0 && !map_find(p, level, map_index_of_slot(level, body->parent, r->lba), &m.above[0])) ||
+	    (body->grandparent != 0 &&
+	     !map_find(p, level, map_index_of_slot(level, body->grandparent, r->lba), &m.above[1])))
 		return false;
 	m.deep = m.child_live && m.gone_top->data->stale != 0;
 	if (m.deep && m.child != NULL)

@@ -363,8 +363,8 @@ static pst_err clone_member(struct store *st, struct member *m, const struct pst
 		return PST_E_INVAL;
 	if (rollback && (v->open || v->closing != NULL))
 		return PST_E_BUSY;
-	if (rollback && version_family(st, v) != version_family(st, s))
-		return PST_E_INVAL;
+	if (rollback && v->disk.key_block != s->disk.key_block)
+		return PST_E_INVAL; /* another family's key */
 	m->from = s;
 	m->subject = v;
 	m->made = s->disk;
@@ -373,19 +373,6 @@ static pst_err clone_member(struct store *st, struct member *m, const struct pst
 	m->made.parent = s->disk.slot;
 	memcpy(m->made.uuid, rollback ? op->uuid : op->other, 16);
 	return PST_OK;
-}
-
-/* The topmost version that it descends from. */
-const struct svol *version_family(struct store *st, const struct svol *v)
-{
-	while (v->disk.parent != 0) {
-		const struct svol *up = svol_by_slot(st, v->disk.parent);
-
-		if (up == NULL)
-			break;
-		v = up;
-	}
-	return v;
 }
 
 static pst_err members_init(struct making *k, struct pst_pool_op *op)

@@ -33,11 +33,12 @@ enum pst_pool_op_kind {
 	 */
 	PST_POOL_SNAPSHOT, /* members: all at one instant, durable on completion. The volumes may be open and in use */
 	PST_POOL_CLONE,    /* uuid (a snapshot), other (of the new volume) */
-	PST_POOL_ROLLBACK, /* uuid (a volume, not open), other (a snapshot of its family): becomes what that one is */
-	PST_POOL_DIFF, /* uuid, other (of the same family; zero: nothing), lba -> ranges that differ, lba to go on at */
+	PST_POOL_ROLLBACK, /* uuid (a volume, not open), other (a snapshot): becomes what that one is. PST_E_INVAL: it
+			      has another key */
+	PST_POOL_DIFF,     /* uuid, other (zero: nothing), lba -> ranges that differ, lba to go on at */
 	PST_POOL_VOLUME_EMPTY, /* uuid, open or not: all that it holds is discarded, at once and durably */
 	PST_POOL_VOLUME_INFO,  /* uuid -> info */
-	PST_POOL_VOLUME_SET,  /* uuid, settings */
+	PST_POOL_VOLUME_SET,   /* uuid, settings */
 
 	/* The family's key slot: bytes that are nobody's business here, overwritten in place. KEY_ERASE: also on disk.
 	 */
