@@ -17,7 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum step { STEP_HOLD, STEP_INTEND, STEP_GATHER, STEP_MARK, STEP_MAKE, STEP_UNDO, STEP_END };
+enum step { STEP_HOLD, STEP_INTEND, STEP_GATHER, STEP_MARK, STEP_MAKE, STEP_END };
 
 struct mark {
 	struct logged logged;
@@ -250,20 +250,24 @@ static void log_marks(struct making *k)
 
 /* ---- The machine ---- */
 
-/* Nothing may be left half made: what has been recorded is deleted. */
+/*
+ * Nothing may be left half made: what has been recorded is deleted. That needs no record, and no room for one: after a
+ * crash a version that is PENDING is deleted all the same.
+ */
 static void fail(struct making *k, pst_err err)
 {
 	struct store *st = k->st;
 
 	if (k->err == PST_OK)
 		k->err = err;
-	wait_of(k)->err = PST_OK;
-	if (st->failed != PST_OK || k->step <= STEP_INTEND || k->step >= STEP_UNDO) {
-		end(k);
-		return;
+	for (uint32_t i = 0; k->step > STEP_INTEND && k->step < STEP_END && i < k->member_count; i++) {
+		struct svol *v = svol_by_slot(st, k->members[i].made.slot);
+
+		if (v != NULL)
+			v->disk.flags |= PST_VOLUME_DELETING;
 	}
-	k->step = STEP_UNDO;
-	store_wake(st, wait_of(k));
+	catalog_changed(st);
+	end(k);
 }
 
 /* One step, from where it stands. PST_E_AGAIN: it waits, or the step's records are on their way. */
@@ -294,9 +298,7 @@ static pst_err step_run(struct making *k)
 		if (k->step == STEP_INTEND)
 			log_records(k, PST_VOLUME_PENDING, k->first);
 		else
-			log_records(k, k->step == STEP_UNDO ? PST_VOLUME_PENDING | PST_VOLUME_DELETING : 0,
-				    k->step == STEP_UNDO ? PST_ALSO_NOTHING : k->last);
-		next = k->step == STEP_INTEND ? STEP_GATHER : STEP_END;
+			log_records(k, 0, k->last);
 		break;
 	}
 	if (err != PST_OK)
@@ -308,7 +310,7 @@ static pst_err step_run(struct making *k)
 void version_run(struct store *st)
 {
 	struct making *k = st->control.making;
-	pst_err err = wait_of(k)->err != PST_OK ? wait_of(k)->err : k->step < STEP_UNDO ? k->err : PST_OK;
+	pst_err err = wait_of(k)->err != PST_OK ? wait_of(k)->err : k->err;
 
 	while (err == PST_OK) {
 		if (k->step == STEP_END) {
