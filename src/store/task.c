@@ -372,6 +372,11 @@ static bool stepped(struct task *t, enum task_step step)
 	}
 }
 
+static bool volume_gone(const struct task *t)
+{
+	return !task_of_pool(t) && (t->ops->flags & TASK_INTERNAL) == 0 && task_volume(t) == NULL;
+}
+
 /* A wake-up from inside the step can't queue it while the step may be about to: it steps once more instead. */
 static enum task_step step_once(struct task *t)
 {
@@ -399,6 +404,10 @@ static void task_run(struct waiter *w)
 		return;
 	}
 	for (unsigned i = 0; i < STEPS_MAX; i++) {
+		if (volume_gone(t)) { /* its record says deleted; tasks_volume_gone follows when that is durable */
+			task_stop(t, TASK_STOPPED);
+			return;
+		}
 		if (!may_go(t))
 			return;
 		if (!stepped(t, step_once(t)))
@@ -592,7 +601,7 @@ void tasks_volume_gone(struct store *st)
 	PST_LIST_EACH(l, &st->tasks->all) {
 		struct task *t = pst_container_of(l, struct task, node);
 
-		if (!task_of_pool(t) && task_volume(t) == NULL && (t->ops->flags & TASK_INTERNAL) == 0)
+		if (volume_gone(t))
 			task_stop(t, TASK_STOPPED);
 	}
 }
