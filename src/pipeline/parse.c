@@ -164,9 +164,12 @@ static void volume_defaults(struct pst_yaml *y, struct volume_ctx *c)
 	if (c->size_at.line > 0)
 		pst_pipeline_errors_add(y->errors, c->size_at, "volume '%s' is a clone: its size is its version's",
 					volume->name);
-	if (c->fs_at.line > 0)
-		pst_pipeline_errors_add(y->errors, c->fs_at, "volume '%s' is a clone: its file system is its version's",
-					volume->name);
+	if (c->fs_at.line == 0)
+		return;
+	pst_pipeline_errors_add(y->errors, c->fs_at, "volume '%s' is a clone: its file system is its version's",
+				volume->name);
+	free(volume->fs);
+	volume->fs = NULL;
 }
 
 static void volume_pair(struct pst_yaml *y, void *object, const char *key, struct pst_place key_at,

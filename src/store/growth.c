@@ -229,7 +229,7 @@ static void superblocks_failed(struct growth *g, pst_err err)
 static void superblocks_write(struct growth *g)
 {
 	struct store *st = g->st;
-	uint64_t generation = st->sb->generation;
+	uint64_t generation = st->sb->generation, mirror = pst_sb_mirror(st->sb);
 
 	if (st->failed != PST_OK) {
 		refuse(g, PST_E_IO, "the pool takes no more writes");
@@ -238,14 +238,15 @@ static void superblocks_write(struct growth *g)
 	g->committed = true;
 	memcpy(st->sb, g->next, sizeof(*st->sb));
 	st->sb->generation = generation;
-	if (st->sb_spare_bytes != 0)
-		st->sb_spare_bytes = pst_sb_mirror(st->sb) * PST_BLOCK_BYTES;
 	memcpy(&st->regions[g->region->index], g->region, sizeof(*g->region));
 	st->device_count = st->sb->device_count;
 	devices_changed(st);
 	g->step = GROWTH_PARTITIONS;
 	g->part_index = 0;
 	sb_write(st, &g->wait);
+	/* Until the second copy is durable at its new place, the first one is all that is sure; the old place is free.
+	 */
+	st->sb_spare_bytes = mirror * PST_BLOCK_BYTES;
 }
 
 /* ---- The machine ---- */

@@ -341,7 +341,7 @@ struct control {
 	struct inspection *inspection; /* see inspect.c; NULL: none */
 	struct logged logged;
 	uint32_t body_bytes;
-	uint8_t body[PST_LOG_PAYLOAD];
+	_Alignas(8) uint8_t body[PST_LOG_PAYLOAD];
 };
 
 /* The version whose space comes back (merge.c). */

@@ -40,6 +40,8 @@ static void sb_done(struct pst_file_op *op)
 
 	st->outstanding--;
 	if (op->err == PST_OK && ++w->step < 4) {
+		if (w->step == 2)
+			st->sb_spare_bytes = 0; /* the second copy is durable, the first is written now */
 		sb_step(w);
 		return;
 	}
@@ -57,6 +59,7 @@ void sb_write(struct store *st, struct waiter *done)
 	w->st = st;
 	w->done = done;
 	w->step = 0;
+	st->sb_spare_bytes = pst_sb_mirror(st->sb) * PST_BLOCK_BYTES;
 	w->op.done = sb_done;
 	st->sb->generation++;
 	pst_sb_seal(st->sb);

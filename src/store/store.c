@@ -336,6 +336,8 @@ pst_err store_parts_init(struct store *st)
 
 void store_free(struct store *st)
 {
+	while (!pst_list_empty(&st->volumes)) /* before the partitions, which count what is promised to them */
+		svol_free(pst_container_of(st->volumes.next, struct svol, node));
 	for (uint32_t i = 0; i < st->part_count; i++) {
 		struct part *p = &st->parts[i];
 
@@ -353,8 +355,6 @@ void store_free(struct store *st)
 	tasks_free(st);
 	readahead_free(st);
 	keys_free(st);
-	while (!pst_list_empty(&st->volumes))
-		svol_free(pst_container_of(st->volumes.next, struct svol, node));
 	bad_free(st);
 	pst_records_done(&st->records);
 	cache_done(&st->cache);
