@@ -89,6 +89,7 @@ pst_err empty_gather(struct store *st, struct pst_version_disk *disk)
 		disk->slot++;
 	if (disk->slot == PST_SLOTS_MAX)
 		return PST_E_NOSPACE;
+	disk->parent = 0; /* it shares nothing; and a parent that is being merged must not get another child */
 	if (c->dead == NULL)
 		c->dead = svol_alloc(st, &v->disk);
 	return c->dead != NULL ? PST_OK : PST_E_NOMEM;
