@@ -14,6 +14,8 @@
 
 #include <string.h>
 
+#define RETRY_NS ((uint64_t)100 * 1000 * 1000)
+
 static void merge_begin(struct waiter *w);
 
 static uint32_t child_count(struct store *st, uint32_t slot, struct svol **ret_child)
@@ -302,6 +304,11 @@ static void merge_run(struct waiter *w)
 	}
 	if (err == PST_OK || err == PST_E_AGAIN)
 		return;
+	if (err == PST_E_NOSPACE) { /* others have what it needs for the moment; giving up would keep the pool full */
+		m->space_checkpoint = 0;
+		pst_timer_arm(st->pool.env, &m->pause, pst_env_now_ns(st->pool.env) + RETRY_NS);
+		return;
+	}
 	if (err != PST_E_NOTFOUND) {
 		failed(st, err);
 		return;
