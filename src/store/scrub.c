@@ -445,7 +445,7 @@ static enum task_step descend(struct task *t, struct part *p)
 		}
 		if (below == 0)
 			return leaf_get(t, p, ptr);
-		if (s->at % span[below] == 0 && below < s->checked) {
+		if (below < s->checked && s->at % span[below] == 0) {
 			if (!is_passing(p, below, s->at / span[below], ptr) &&
 			    !node_verify(t, p, SCRUB_NODE, below, ptr))
 				return TASK_WAIT;

@@ -80,7 +80,7 @@ struct pst_subsystem_stats {
 	struct pst_hist wait_qos;    /* admission */
 	struct pst_hist wait_device; /* dispatch to completion by the volume */
 	uint64_t ops[4], errors[4];
-	uint64_t media_errors; /* of those: status code type 2h */
+	uint64_t media_errors;                             /* of those: status code type 2h */
 	uint64_t bytes_read, bytes_written;                /* payload of completed commands */
 	uint64_t socket_bytes_received, socket_bytes_sent; /* TCP_INFO of its connections, closed ones included */
 	uint64_t retransmits;

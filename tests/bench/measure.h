@@ -39,7 +39,8 @@ struct measure {
 
 void measure_begin(struct measure *m, pid_t server);
 
-/* {"iops":..,"mb_s":..,"p50_us":..,"p99_us":..,"max_us":..,"server_cpu_us":..,"client_cpu_us":..,"interrupt_cpu_us":..} per op. */
+/* {"iops":..,"mb_s":..,"p50_us":..,"p99_us":..,"max_us":..,"server_cpu_us":..,"client_cpu_us":..,"interrupt_cpu_us":..}
+ * per op. */
 void measure_end(struct measure *m, const struct measure_load *load);
 
 /* Runs the calling thread on one core from now on; -1 does nothing. */

@@ -340,7 +340,7 @@ static void raw_load(struct bench *b, double seconds, double *ret_seconds, doubl
 static struct result measure(struct bench *b, bool raw)
 {
 	struct result r = { 0 };
-	double cpu;
+	double cpu = 0;
 
 	memset(&b->latency, 0, sizeof(b->latency));
 	(raw ? raw_load : volume_load)(b, b->load.seconds, &r.seconds, &cpu);

@@ -299,7 +299,7 @@ static void takes_the_longest_request(void **state)
 {
 	struct world *w = *state;
 	size_t part = (size_t)PST_IO_BLOCKS_MAX * B / PST_IO_IOV_MAX;
-	char *buf = malloc((size_t)PST_IO_BLOCKS_MAX * B), *back = malloc((size_t)PST_IO_BLOCKS_MAX * B);
+	char *buf = malloc((size_t)PST_IO_BLOCKS_MAX * B), *back = calloc(PST_IO_BLOCKS_MAX, B);
 	struct iovec iov[PST_IO_IOV_MAX];
 	struct pst_io io = { .kind = PST_IO_WRITE, .lba = 5, .block_count = PST_IO_BLOCKS_MAX, .iov = iov };
 

@@ -101,7 +101,8 @@ static void remember_open(struct doom_pool *d, struct pst_volume *volume)
 
 	while (i < VOLUMES_MAX && d->open[i] != NULL && memcmp(d->open_uuids[i], volume->uuid, 16) != 0)
 		i++;
-	assert_true(i < VOLUMES_MAX);
+	if (i == VOLUMES_MAX)
+		abort();
 	d->open[i] = volume;
 	memcpy(d->open_uuids[i], volume->uuid, 16);
 }

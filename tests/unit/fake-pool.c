@@ -95,6 +95,8 @@ static void lower_done(struct pst_pool_op *lower)
 			op = f->calls[i].upper;
 			f->calls[i].upper = NULL;
 		}
+	if (op == NULL)
+		abort();
 	op->err = lower->err;
 	op->volume = lower->volume;
 	if (op->kind == PST_POOL_CLOSE) {

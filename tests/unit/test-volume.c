@@ -324,14 +324,9 @@ int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		CASE(reads_what_was_written),
-		CASE(full_pool_takes_overwrites),
-		CASE(open_volume_is_busy),
-		CASE(resize_keeps_data),
-		CASE(records_list_in_order),
-		CASE(key_slots_keep_the_last),
-		CASE(faults_act_as_told),
-		CASE(fault_slots_run_out_gracefully),
+		CASE(reads_what_was_written), CASE(full_pool_takes_overwrites),     CASE(open_volume_is_busy),
+		CASE(resize_keeps_data),      CASE(records_list_in_order),          CASE(key_slots_keep_the_last),
+		CASE(faults_act_as_told),     CASE(fault_slots_run_out_gracefully),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
