@@ -229,7 +229,7 @@ static enum pst_run_result make_places(struct runner *r)
 		return PST_RUN_FAILED;
 	r->record = absolute(r->options->record != NULL ? r->options->record : record);
 	free(record);
-	static const char *const names[] = { "logs", "events", "work" };
+	static const char *const names[] = { "logs", "events", "volumes" };
 	bool ok = r->record != NULL && make_dirs(r->state);
 	for (size_t i = 0; i < 3 && ok; i++)
 		ok = asprintf(&sub[i], "%s/%s", r->record, names[i]) >= 0 && make_dirs(sub[i]);
@@ -254,12 +254,12 @@ static void remove_places(struct runner *r)
 
 	reserve_release(r);
 	for (size_t i = 0; i < r->pipeline->step_count && r->record != NULL; i++) {
-		if (asprintf(&path, "%s/work/%s", r->record, r->pipeline->steps[i].name) < 0)
+		if (asprintf(&path, "%s/volumes/%s", r->record, r->pipeline->steps[i].name) < 0)
 			continue;
 		(void)rmdir(path);
 		free(path);
 	}
-	if (r->record != NULL && asprintf(&path, "%s/work", r->record) >= 0) {
+	if (r->record != NULL && asprintf(&path, "%s/volumes", r->record) >= 0) {
 		(void)rmdir(path);
 		free(path);
 	}

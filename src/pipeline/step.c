@@ -61,8 +61,8 @@ static bool make_place(struct runner *r, struct run_step *s, struct run_use *u)
 	free(u->dir);
 	free(u->work);
 	u->dir = u->work = NULL;
-	if (asprintf(&u->dir, "%s/work/%s/%s", r->record, s->spec->name, name) < 0 ||
-	    asprintf(&u->work, "%s/work/%s/.%s", r->record, s->spec->name, name) < 0)
+	if (asprintf(&u->dir, "%s/volumes/%s/%s", r->record, s->spec->name, name) < 0 ||
+	    asprintf(&u->work, "%s/volumes/%s/.%s", r->record, s->spec->name, name) < 0)
 		return false;
 	return mkdir(u->dir, 0755) == 0 || errno == EEXIST;
 }
@@ -330,7 +330,7 @@ bool step_start(struct runner *r, struct run_step *s)
 
 	s->started = run_now();
 	s->last_said = s->started;
-	if (asprintf(&dir, "%s/work/%s", r->record, s->spec->name) >= 0)
+	if (asprintf(&dir, "%s/volumes/%s", r->record, s->spec->name) >= 0)
 		(void)mkdir(dir, 0755);
 	free(dir);
 	for (size_t i = 0; i < s->spec->uses_count; i++) {
