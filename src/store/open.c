@@ -3,8 +3,8 @@
  * From a path to a pool, and back: format, open, and the superblocks.
  *
  *   format: refuse what holds a pool -> size -> zero all metadata -> roots -> flush -> last superblock, flush -> first
- *   open:   lock -> superblocks -> further devices (devices.c) -> partition 0 recovered (recover.c), then the others,
- *           LANES side by side -> superblocks say unclean, this boot
+ *   open:   lock -> superblocks -> further devices (devices.c) -> not closed in order: flush -> partition 0 recovered
+ *           (recover.c), then the others, LANES side by side -> superblocks say unclean, this boot
  *
  * Superblocks are written second copy, flush, first copy, flush: one is whole at any time. The first one decides where
  * the second is, so a second copy at a new place (its device has grown) counts from the moment the first says so. After
@@ -150,8 +150,8 @@ static void opening_end(struct opening *o, pst_err err)
 	user->err = err;
 	user->pool = err == PST_OK ? &o->st->pool : NULL;
 	if (err == PST_OK) {
-		merge_kick(o->st);
 		tasks_load(o->st);
+		merge_kick(o->st);
 	} else if (o->st != NULL) {
 		store_free(o->st);
 	}
@@ -281,6 +281,30 @@ static void upgraded(struct waiter *w)
 	store_wake(o->st, w);
 }
 
+/*
+ * A daemon that was killed has left writes that nobody flushed, perhaps a root. Recovery writes over what only the root
+ * before it needs, so that one must be durable by then: else a loss of power could leave none that is whole.
+ */
+static void left_flushed(struct waiter *w)
+{
+	struct opening *o = pst_container_of(w, struct opening, wait);
+	struct store *st = o->st;
+
+	if (w->err != PST_OK) {
+		snprintf(o->user->detail, sizeof(o->user->detail), "what was written before can't be flushed");
+		opening_finish(o, w->err);
+		return;
+	}
+	w->run = lanes_begin;
+	if (st->sb->version == PST_SB_VERSION) {
+		store_wake(st, w);
+		return;
+	}
+	st->sb->version = PST_SB_VERSION;
+	w->run = upgraded;
+	sb_write(st, w);
+}
+
 /* Paths may have changed since the pool was open last. */
 static void paths_note(struct store *st)
 {
@@ -309,19 +333,16 @@ static pst_err recover(struct opening *o)
 	if (!same_boot)
 		store_event(st, PST_LOG_WARN, "%s: what was not flushed then may be lost; recovering",
 			    st->sb->boot_id[0] != '\0' ? "unclean_machine_stop" : "device_flush_failed_before");
-	o->wait.run = lanes_begin;
 	err = lanes_init(o, same_boot);
 	if (err != PST_OK)
 		return err;
 	st->recovering = true;
 	st->cache.overflow = true;
-	if (st->sb->version == PST_SB_VERSION) {
+	o->wait.run = left_flushed;
+	if (st->sb->clean)
 		store_wake(st, &o->wait);
-		return PST_OK;
-	}
-	st->sb->version = PST_SB_VERSION;
-	o->wait.run = upgraded;
-	sb_write(st, &o->wait);
+	else
+		commit_wait(st, &o->wait);
 	return PST_OK;
 }
 
