@@ -263,10 +263,9 @@ enum {
 	PST_VOLUME_DELETING = 4,  /* nobody's any more; its space is being freed */
 	PST_VOLUME_SNAPSHOT = 8,  /* never changes */
 	PST_VOLUME_PAUSE = 16,    /* in a full pool its writes wait instead of failing */
-	PST_VOLUME_FLATTEN = 32,  /* its inherited blocks are being copied */
 	PST_VOLUME_PENDING = 64,  /* being made; after a crash: DELETING too */
 	PST_VOLUME_MERGING = 128, /* deleted, and partly given back: before anything else in its family is */
-	PST_VOLUME_FLAGS = 255,
+	PST_VOLUME_FLAGS = 223,
 	PST_VOLUME_FLAGS_OLD = 7,
 };
 

@@ -355,7 +355,8 @@ struct merging {
 	struct pst_log_merge body;
 	struct node *pins[8];
 	uint32_t pin_count;
-	uint32_t rate_nodes_per_s; /* 0: no limit */
+	uint64_t begun_ns; /* the record under way */
+	pst_err err;       /* why deletion has stopped, if not well */
 	struct pst_timer pause;
 	uint32_t holds; /* who changes the tree of versions */
 	struct waiter *hold_waiter;
@@ -541,7 +542,7 @@ void share_clone(struct part *p, uint32_t clone, uint32_t snapshot);
 bool share_merge(struct part *p, const struct pst_log_record *r, const struct pst_log_merge *body, uint64_t seq);
 
 /* ---- merge.c ---- */
-void merge_init(struct store *st, uint32_t rate_nodes_per_s);
+void merge_init(struct store *st);
 void merge_kick(struct store *st);
 bool merge_hold(struct store *st,
 		struct waiter *w); /* merging.holds is set; false: @w runs when the walk stands still */

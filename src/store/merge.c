@@ -11,6 +11,7 @@
  * Whoever changes the tree of versions (version.c) holds the walk meanwhile: a record names parent and child.
  */
 #include "store/keys.h"
+#include "store/task.h"
 
 #include <string.h>
 
@@ -79,6 +80,35 @@ static void stop(struct store *st)
 	m->hold_waiter = NULL;
 }
 
+/* ---- As a task: it is listed, has a rate, and lets requests go first ---- */
+
+static const uint8_t of_pool[16];
+
+static enum task_step delete_step(struct task *t)
+{
+	struct store *st = t->store;
+
+	t->err = st->merging.err;
+	if (t->err != PST_OK)
+		return TASK_FAILED;
+	return st->merging.version != NULL || next_version(st) != NULL ? TASK_WAIT : TASK_DONE;
+}
+
+const struct task_ops delete_task_ops = { .name = "delete",
+					  .flags = TASK_OF_POOL | TASK_BY_ITSELF,
+					  .step = delete_step };
+
+/* Without memory for the task it goes on all the same, unlisted and unbraked. */
+static void task_show(struct store *st, bool running)
+{
+	struct task *t = task_find(st, PST_TASK_DELETE, of_pool);
+
+	if (running)
+		(void)!task_start_internal(st, PST_TASK_DELETE, of_pool);
+	else if (t != NULL)
+		task_wake(t);
+}
+
 /* Something was deleted, or a hold has ended. */
 void merge_kick(struct store *st)
 {
@@ -86,7 +116,9 @@ void merge_kick(struct store *st)
 
 	if (m->version != NULL || m->holds > 0 || st->closing || st->recovering || st->failed != PST_OK)
 		return;
+	m->err = PST_OK;
 	m->version = next_version(st);
+	task_show(st, m->version != NULL);
 	if (m->version == NULL)
 		return;
 	m->part_index = 0;
@@ -121,17 +153,23 @@ static void merge_applied(struct logged *l)
 {
 	struct merging *m = pst_container_of(l, struct merging, logged);
 	struct store *st = l->part->store;
+	struct task *t = task_find(st, PST_TASK_DELETE, of_pool);
+	uint64_t bytes = (uint64_t)m->pins[0]->data->used * PST_BLOCK_BYTES, due = 0;
 
+	if (l->record.count > 0)
+		bytes = PST_BLOCK_BYTES; /* of a node above the leaves: itself */
 	if (st->failed == PST_OK && share_merge(l->part, &l->record, &m->body, l->seq))
 		m->merged[l->record.count] = l->record.lba;
 	unpin_all(m);
 	l->part->merging = false;
-	if (m->rate_nodes_per_s == 0) {
-		store_wake(st, &m->wait);
-		return;
+	if (t != NULL) {
+		t->done_bytes += l->record.count == 0 ? bytes : 0;
+		due = task_brake(t, bytes, m->begun_ns);
 	}
-	pst_timer_arm(st->pool.env, &m->pause,
-		      pst_env_now_ns(st->pool.env) + (uint64_t)1000000000 / m->rate_nodes_per_s);
+	if (due > 0 && pst_list_empty(&l->part->space_waiters)) /* who needs the space is not made to wait for it */
+		pst_timer_arm(st->pool.env, &m->pause, due);
+	else
+		store_wake(st, &m->wait);
 }
 
 static enum map_result pin(struct merging *m, struct part *p, unsigned level, uint32_t slot, uint64_t index)
@@ -227,6 +265,7 @@ static void merge_end(struct waiter *w)
 static void log_merge(struct merging *m, struct part *p, unsigned level, uint64_t index)
 {
 	p->merging = true;
+	m->begun_ns = pst_env_now_ns(p->store->pool.env);
 	m->logged.record = (struct pst_log_record){
 		.kind = PST_LOG_MERGE, .slot = m->version->disk.slot, .lba = index, .count = level
 	};
@@ -244,7 +283,9 @@ static void failed(struct store *st, pst_err err)
 	store_event(st, PST_LOG_ERROR,
 		    "delete_stopped version=%s error=%s: its space stays in use; check the pool and open it again",
 		    store_uuid_text(st->merging.version->disk.uuid, uuid), pst_err_name(err));
+	st->merging.err = err;
 	stop(st);
+	task_show(st, false);
 }
 
 /* PST_OK: a record is on its way. PST_E_NOTFOUND: the partition is done. PST_E_AGAIN: it waits. */
@@ -354,9 +395,8 @@ static void merge_pause_over(struct pst_timer *timer)
 	store_wake(pst_container_of(m, struct store, merging), &m->wait);
 }
 
-void merge_init(struct store *st, uint32_t rate_nodes_per_s)
+void merge_init(struct store *st)
 {
-	st->merging.rate_nodes_per_s = rate_nodes_per_s;
 	pst_list_init(&st->merging.wait.node);
 	pst_timer_init(&st->merging.pause, merge_pause_over);
 }

@@ -264,7 +264,7 @@ pst_err store_new(struct pst_env *env, const struct pst_store_config *config, st
 	st->next_read_id = 1;
 	control_init(st);
 	space_init(st, config);
-	merge_init(st, config->delete_nodes_per_s);
+	merge_init(st);
 	err = cache_init(&st->cache, config->metadata_cache_bytes);
 	if (err == PST_OK)
 		err = pools_init(st, config->io_depth_max > 0 ? config->io_depth_max : IO_DEPTH_DEFAULT);

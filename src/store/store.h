@@ -17,10 +17,8 @@ struct pst_store_format_config {
 struct pst_store_config {
 	uint64_t metadata_cache_bytes; /* 0: 64 MiB */
 	uint64_t readahead_bytes;      /* memory for volumes that are read in sequence; 0: 16 MiB */
-	uint32_t delete_nodes_per_s; /* metadata blocks of deleted versions taken apart, each up to 2 MiB of data; 0: no
-					limit */
-	uint32_t io_depth_max;       /* volume requests in flight inside the store; 0: 1024; more wait */
-	pst_pool_event_fn *on_event; /* NULL: events only go to the log */
+	uint32_t io_depth_max;         /* volume requests in flight inside the store; 0: 1024; more wait */
+	pst_pool_event_fn *on_event;   /* NULL: events only go to the log */
 	void *event_ctx;
 	/* Percent used at which to say so, ascending; 0: none. All 0: 80, 90, 95. */
 	uint8_t space_alerts[PST_SPACE_ALERTS];

@@ -31,6 +31,7 @@ static const struct task_ops *const kinds[PST_TASK_KINDS] = {
 	[PST_TASK_STRAIGHTEN] = &straighten_task_ops,
 	[PST_TASK_FLATTEN] = &flatten_task_ops,
 	[PST_TASK_SCRUB] = &scrub_task,
+	[PST_TASK_DELETE] = &delete_task_ops,
 };
 
 /* The value of a task's record. */
@@ -116,7 +117,7 @@ static void record_drop(struct task *t)
 
 /* ---- Tasks ---- */
 
-static struct task *task_find(struct store *st, enum pst_pool_task_kind kind, const uint8_t uuid[16])
+struct task *task_find(struct store *st, enum pst_pool_task_kind kind, const uint8_t uuid[16])
 {
 	PST_LIST_EACH(l, &st->tasks->all) {
 		struct task *t = pst_container_of(l, struct task, node);
@@ -259,6 +260,18 @@ void task_charge(struct task *t, uint64_t bytes)
 	if (t->due_ns + BURST_NS < now)
 		t->due_ns = now - BURST_NS;
 	t->due_ns += (uint64_t)((double)bytes / (double)t->rate_bytes_per_s * 1e9);
+}
+
+uint64_t task_brake(struct task *t, uint64_t bytes, uint64_t begun_ns)
+{
+	uint64_t now = pst_env_now_ns(t->store->pool.env), due = 0;
+
+	task_charge(t, bytes);
+	if (t->rate_bytes_per_s > 0)
+		due = t->due_ns;
+	if (foreground_at_work(t->store, now))
+		due = PST_MAX(due, now + PAUSE_FACTOR * (now - begun_ns));
+	return due > now ? due : 0;
 }
 
 /* May it go on now? If not, it will be woken. */
@@ -422,6 +435,8 @@ pst_err task_start_internal(struct store *st, enum pst_pool_task_kind kind, cons
 {
 	struct task *t = task_find(st, kind, uuid);
 
+	if (st->tasks->kinds[kind] == NULL)
+		return PST_E_UNSUPPORTED;
 	if (t != NULL && t->phase == TASK_RUNNING)
 		return PST_E_EXISTS;
 	if (t == NULL)
@@ -467,6 +482,10 @@ static pst_err check(struct store *st, struct pst_pool_op *op, const struct task
 	}
 	if (volume && v == NULL)
 		return PST_E_NOTFOUND;
+	if (op->kind == PST_POOL_TASK_STOP && (ops->flags & TASK_BY_ITSELF) != 0) {
+		snprintf(op->detail, sizeof(op->detail), "%s can't be stopped; give it a low rate", ops->name);
+		return PST_E_DENIED;
+	}
 	if (op->kind == PST_POOL_TASK_START && ops->check != NULL)
 		return ops->check(st, v, op->detail);
 	return PST_OK;

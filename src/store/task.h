@@ -37,7 +37,12 @@ enum task_step {
 	TASK_FAILED, /* task.err says why */
 };
 
-enum { TASK_OF_POOL = 1, TASK_OF_VOLUME = 2, TASK_INTERNAL = 4 /* not for users to start or stop */ };
+enum {
+	TASK_OF_POOL = 1,
+	TASK_OF_VOLUME = 2,
+	TASK_INTERNAL = 4,  /* not for users to start or stop */
+	TASK_BY_ITSELF = 8, /* runs when there is something to do: users may set its rate, and not stop it */
+};
 
 struct task_ops {
 	const char *name; /* in records, events */
@@ -107,6 +112,12 @@ void task_event_end(struct task *t); /* makes step() be called again */
 /* Counts @bytes against the rate, for work without a buffer (reading nodes of the map). */
 void task_charge(struct task *t, uint64_t bytes);
 
+/*
+ * The frame's brakes for work that does not go through buffers and steps: it has just done @bytes, from @begun_ns on.
+ * Returns when it may go on; 0: at once.
+ */
+uint64_t task_brake(struct task *t, uint64_t bytes, uint64_t begun_ns);
+
 /* Run step() again (after an event of its own; task_give does it by itself). */
 void task_wake(struct task *t);
 
@@ -116,15 +127,19 @@ bool task_of_pool(const struct task *t);
 struct svol *task_volume(const struct task *t);
 
 /*
- * Start a task from within the store, as if it had never run. It has no record: whoever starts it knows after a crash
- * that it must be started again. PST_E_EXISTS: it runs already; PST_E_NOMEM.
+ * Start a task from within the store, as if it had never run, but for its rate. An internal one has no record: whoever
+ * starts it knows after a crash that it must be started again. PST_E_EXISTS: it runs already; PST_E_UNSUPPORTED: no
+ * such kind; PST_E_NOMEM.
  */
 pst_err PST_MUST_USE task_start_internal(struct store *st, enum pst_pool_task_kind kind, const uint8_t uuid[16]);
+
+struct task *task_find(struct store *st, enum pst_pool_task_kind kind, const uint8_t uuid[16]); /* NULL: none */
 
 /* ---- The kinds ---- */
 
 extern const struct task_ops straighten_task_ops;
 extern const struct task_ops flatten_task_ops;
+extern const struct task_ops delete_task_ops; /* merge.c */
 
 /* The operation with which a flattening ends, in control.c: is it one; and what it gathers, as others do there. */
 bool flatten_is_detach(const struct pst_pool_op *op);

@@ -27,12 +27,16 @@ static void on_store(struct pst_store_op *op)
 
 static void on_pool(struct pst_pool_op *op)
 {
-	pst_container_of(op, struct rig, op)->done = true;
+	struct rig *r = pst_container_of(op, struct rig, op);
+
+	r->done = r->pool_done = true;
 }
 
 static void on_io(struct pst_io *io)
 {
-	pst_container_of(io, struct rig, io)->done = true;
+	struct rig *r = pst_container_of(io, struct rig, io);
+
+	r->done = r->io_done = true;
 }
 
 static void on_close(struct pst_volume_close_op *op)
@@ -49,7 +53,7 @@ static void on_event(void *ctx, enum pst_log_level level, const char *text)
 	snprintf(r->events + used, sizeof(r->events) - used, "%s\n", text);
 }
 
-static void finish(struct rig *r)
+void rig_finish(struct rig *r)
 {
 	assert_true(pst_sim_run_until(r->sim, is_done, r, 600 * RIG_SECOND));
 }
@@ -64,7 +68,7 @@ struct rig *rig_new(uint64_t seed, uint64_t size_bytes, uint32_t partitions)
 	r->env = pst_sim_env_new(r->node, 0);
 	r->store_op = (struct pst_store_op){ .done = on_store };
 	pst_store_format(r->env, RIG_PATH, &config, &r->store_op);
-	finish(r);
+	rig_finish(r);
 	assert_int_equal(r->store_op.err, PST_OK);
 	pst_sim_kill(r->node);
 	return r;
@@ -82,17 +86,22 @@ void rig_uuid(unsigned volume, uint8_t ret_uuid[16])
 	ret_uuid[0] = (uint8_t)(1 + volume);
 }
 
-pst_err rig_pool(struct rig *r, struct pst_pool_op op)
+void rig_pool_begin(struct rig *r, struct pst_pool_op op)
 {
-	r->done = false;
+	r->done = r->pool_done = false;
 	r->op = op;
 	r->op.done = on_pool;
 	pst_pool_submit(r->pool, &r->op);
-	finish(r);
+}
+
+pst_err rig_pool(struct rig *r, struct pst_pool_op op)
+{
+	rig_pool_begin(r, op);
+	rig_finish(r);
 	return r->op.err;
 }
 
-static pst_err volume_open(struct rig *r, unsigned volume)
+pst_err rig_volume_open(struct rig *r, unsigned volume)
 {
 	struct pst_pool_op op = { .kind = PST_POOL_VOLUME_OPEN };
 	pst_err err;
@@ -103,7 +112,7 @@ static pst_err volume_open(struct rig *r, unsigned volume)
 	return err;
 }
 
-void rig_start(struct rig *r)
+void rig_open_begin(struct rig *r)
 {
 	if (r->config.io_depth_max == 0)
 		r->config.io_depth_max = 64; /* killed processes leak what they had */
@@ -116,14 +125,26 @@ void rig_start(struct rig *r)
 	r->done = false;
 	r->store_op = (struct pst_store_op){ .done = on_store };
 	pst_store_open(r->env, RIG_PATH, &r->config, &r->store_op);
-	finish(r);
-	if (r->store_op.err != PST_OK)
-		print_error("open: %s\n", r->store_op.detail);
-	assert_int_equal(r->store_op.err, PST_OK);
-	r->pool = r->store_op.pool;
-	for (unsigned i = 0; i < RIG_VOLUMES; i++) {
-		pst_err err = volume_open(r, i);
+}
 
+pst_err rig_open(struct rig *r)
+{
+	rig_open_begin(r);
+	rig_finish(r);
+	r->pool = r->store_op.pool;
+	memset(r->volumes, 0, sizeof(r->volumes));
+	return r->store_op.err;
+}
+
+void rig_start(struct rig *r)
+{
+	pst_err err = rig_open(r);
+
+	if (err != PST_OK)
+		print_error("open: %s\n", r->store_op.detail);
+	assert_int_equal(err, PST_OK);
+	for (unsigned i = 0; i < RIG_VOLUMES; i++) {
+		err = rig_volume_open(r, i);
 		assert_true(err == PST_OK || err == PST_E_NOTFOUND);
 	}
 }
@@ -135,7 +156,7 @@ void rig_close(struct rig *r, unsigned volume)
 	r->done = false;
 	r->close.done = on_close;
 	pst_volume_close(r->volumes[volume], &r->close);
-	finish(r);
+	rig_finish(r);
 	r->volumes[volume] = NULL;
 }
 
@@ -175,12 +196,12 @@ void rig_create(struct rig *r, unsigned volume, uint64_t blocks)
 
 	rig_uuid(volume, op.uuid);
 	assert_int_equal(rig_pool(r, op), PST_OK);
-	assert_int_equal(volume_open(r, volume), PST_OK);
+	assert_int_equal(rig_volume_open(r, volume), PST_OK);
 }
 
-pst_err rig_io(struct rig *r, unsigned volume, enum pst_io_kind kind, uint64_t lba, uint64_t count, void *buf)
+void rig_io_begin(struct rig *r, unsigned volume, enum pst_io_kind kind, uint64_t lba, uint64_t count, void *buf)
 {
-	r->done = false;
+	r->done = r->io_done = false;
 	r->iov = (struct iovec){ buf, count * PST_BLOCK_BYTES };
 	r->io = (struct pst_io){ .kind = kind, .lba = lba, .block_count = count, .done = on_io };
 	if (kind == PST_IO_READ || kind == PST_IO_WRITE) {
@@ -188,7 +209,12 @@ pst_err rig_io(struct rig *r, unsigned volume, enum pst_io_kind kind, uint64_t l
 		r->io.iov_count = 1;
 	}
 	pst_volume_submit(r->volumes[volume], &r->io);
-	finish(r);
+}
+
+pst_err rig_io(struct rig *r, unsigned volume, enum pst_io_kind kind, uint64_t lba, uint64_t count, void *buf)
+{
+	rig_io_begin(r, volume, kind, lba, count, buf);
+	rig_finish(r);
 	return r->io.err;
 }
 

@@ -12,7 +12,7 @@
 
 #define RIG_SECOND ((uint64_t)1000000000)
 #define RIG_PATH "pool"
-#define RIG_VOLUMES 4u
+#define RIG_VOLUMES 12u
 
 struct rig {
 	struct pst_sim *sim;
@@ -26,8 +26,8 @@ struct rig {
 	struct pst_volume_close_op close;
 	struct pst_io io;
 	struct iovec iov;
-	bool done;
-	char events[8192]; /* since the last start */
+	bool done, io_done, pool_done; /* whatever was begun last; the last request, operation */
+	char events[8192];             /* since the last start */
 };
 
 /* Formats a pool; no process runs yet. */
@@ -36,6 +36,8 @@ void rig_free(struct rig *r);
 
 /* A process that opens the pool, and its volumes that exist. */
 void rig_start(struct rig *r);
+void rig_open_begin(struct rig *r); /* the pool only */
+pst_err rig_open(struct rig *r);
 void rig_stop(struct rig *r); /* closes all in order */
 void rig_kill(struct rig *r);
 void rig_power(struct rig *r); /* off and on */
@@ -48,13 +50,18 @@ static inline struct store *rig_store(struct rig *r)
 /* Volumes are numbered from 0; their uuid is 1 + that, then zeros. */
 void rig_uuid(unsigned volume, uint8_t ret_uuid[16]);
 void rig_create(struct rig *r, unsigned volume, uint64_t blocks); /* and opens it */
+pst_err rig_volume_open(struct rig *r, unsigned volume);
 void rig_close(struct rig *r, unsigned volume);
+void rig_pool_begin(struct rig *r, struct pst_pool_op op);
 pst_err rig_pool(struct rig *r, struct pst_pool_op op);
 
+void rig_io_begin(struct rig *r, unsigned volume, enum pst_io_kind kind, uint64_t lba, uint64_t count, void *buf);
 pst_err rig_io(struct rig *r, unsigned volume, enum pst_io_kind kind, uint64_t lba, uint64_t count, void *buf);
 /* Blocks that are filled with one byte. */
 pst_err rig_fill(struct rig *r, unsigned volume, uint64_t lba, uint64_t count, uint8_t byte);
 /* Reads one block, which must be all of one byte, and returns that. */
 uint8_t rig_byte(struct rig *r, unsigned volume, uint64_t lba);
+
+void rig_finish(struct rig *r); /* until what was begun last is done */
 
 #endif

@@ -18,6 +18,7 @@
 #include <cmocka.h>
 
 #define B PST_BLOCK_BYTES
+#define VOLUMES 4u
 #define IMAGES 6u
 #define PLAIN 3u /* without snapshots */
 #define VOLUME_BLOCKS 1500u
@@ -49,7 +50,7 @@ static pst_err version(struct rig *r, enum pst_pool_op_kind kind, uint8_t of, ui
 static void scribble(struct rig *r, struct pst_prng *prng, unsigned writes)
 {
 	for (unsigned i = 0; i < writes; i++) {
-		unsigned v = (unsigned)pst_prng_below(prng, RIG_VOLUMES);
+		unsigned v = (unsigned)pst_prng_below(prng, VOLUMES);
 		uint64_t lba = pst_prng_below(prng, VOLUME_BLOCKS - 16), count = 1 + pst_prng_below(prng, 12);
 
 		if (r->volumes[v] == NULL)
@@ -268,7 +269,7 @@ static void open_repaired(const struct plant_image *im, uint64_t *ret_errors)
 	assert_true(pst_sim_disk_poke(r->node, RIG_PATH, 0, im->bytes, im->blocks * B));
 	rig_start(r);
 	*ret_errors = 0;
-	for (unsigned v = 0; v < RIG_VOLUMES; v++) {
+	for (unsigned v = 0; v < VOLUMES; v++) {
 		for (uint64_t lba = 0; r->volumes[v] != NULL && lba < VOLUME_BLOCKS; lba++) {
 			pst_err err = rig_io(r, v, PST_IO_READ, lba, 1, buf);
 

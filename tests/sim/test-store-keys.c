@@ -13,7 +13,7 @@
 
 #define B PST_BLOCK_BYTES
 #define POOL_BYTES ((uint64_t)8 << 20)
-#define FAMILY 9u /* a volume that the rig does not open by itself */
+#define FAMILY 20u /* a volume that the rig does not open by itself */
 #define VALUE_BYTES 216u
 #define CRASHES 400u
 

@@ -3,8 +3,7 @@
  * Space of a pool in the simulator: growth by devices and by their tails with crashes at any moment of it, missing and
  * foreign devices, full pools. The sums must always be exact: used and free make up what the pool has for data.
  */
-#include "env/sim/sim.h"
-#include "store/store.h"
+#include "store-rig.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,96 +12,29 @@
 
 #include <cmocka.h>
 
-#define SECOND ((uint64_t)1000000000)
 #define B PST_BLOCK_BYTES
-#define PATH "pool"
 #define DEVICE_BYTES ((uint64_t)4 << 20)
 #define VOLUME_BLOCKS 3000u /* more than the pool has at first */
 #define WRITE_BLOCKS 16u
 
-/* Killed processes leak on purpose (sim.h). */
-int __lsan_is_turned_off(void);
-__attribute__((visibility("default"), used)) int __lsan_is_turned_off(void)
-{
-	return 1;
-}
-
 struct world {
-	struct pst_sim *sim;
-	struct pst_sim_node *node;
-	struct pst_env *env;
-	struct pst_store_op store_op;
-	struct pst_pool_op pool_op;
-	struct pst_pool *pool;
-	struct pst_volume *volume;
-	struct pst_io io;
-	struct iovec iov;
-	struct pst_volume_close_op close;
-	uint8_t uuid; /* of the volume that operations are about */
+	struct rig *r;
+	uint8_t uuid; /* of the volume that operations are about; the open one is the rig's first */
 	const char *paths[2];
-	bool done;
-	bool io_done, pool_done;        /* the one, the other */
 	uint8_t written[VOLUME_BLOCKS]; /* generation of each block's content; 0: a hole */
-	char events[8192];
 };
-
-static bool is_done(void *ctx)
-{
-	return ((struct world *)ctx)->done;
-}
-
-static void on_store(struct pst_store_op *op)
-{
-	pst_container_of(op, struct world, store_op)->done = true;
-}
-
-static void on_pool(struct pst_pool_op *op)
-{
-	struct world *w = pst_container_of(op, struct world, pool_op);
-
-	w->done = w->pool_done = true;
-}
-
-static void on_io(struct pst_io *io)
-{
-	struct world *w = pst_container_of(io, struct world, io);
-
-	w->done = w->io_done = true;
-}
-
-static void on_close(struct pst_volume_close_op *op)
-{
-	pst_container_of(op, struct world, close)->done = true;
-}
-
-static void on_event(void *ctx, enum pst_log_level level, const char *text)
-{
-	struct world *w = ctx;
-	size_t used = strlen(w->events);
-
-	(void)level;
-	snprintf(w->events + used, sizeof(w->events) - used, "%s\n", text);
-}
-
-static void finish(struct world *w)
-{
-	assert_true(pst_sim_run_until(w->sim, is_done, w, 600 * SECOND));
-}
 
 static void pool_begin(struct world *w, struct pst_pool_op op)
 {
-	w->done = w->pool_done = false;
-	w->pool_op = op;
-	w->pool_op.uuid[0] = w->uuid;
-	w->pool_op.done = on_pool;
-	pst_pool_submit(w->pool, &w->pool_op);
+	op.uuid[0] = w->uuid;
+	rig_pool_begin(w->r, op);
 }
 
 static pst_err pool_run(struct world *w, struct pst_pool_op op)
 {
 	pool_begin(w, op);
-	finish(w);
-	return w->pool_op.err;
+	rig_finish(w->r);
+	return w->r->op.err;
 }
 
 static void device_add(struct world *w, const char *path)
@@ -117,42 +49,25 @@ static void grow(struct world *w, const char *path, uint64_t size_bytes)
 
 static pst_err start(struct world *w)
 {
-	struct pst_store_config config = {
-		.on_event = on_event, .event_ctx = w, .device_paths = w->paths, .device_path_count = 2
-	};
-
-	w->events[0] = '\0';
-	w->env = pst_sim_env_new(w->node, 0);
-	w->done = false;
-	w->store_op = (struct pst_store_op){ .done = on_store };
-	pst_store_open(w->env, PATH, &config, &w->store_op);
-	finish(w);
-	w->pool = w->store_op.pool;
-	return w->store_op.err;
+	return rig_open(w->r);
 }
 
 static void volume_open(struct world *w)
 {
 	assert_int_equal(pool_run(w, (struct pst_pool_op){ .kind = PST_POOL_VOLUME_OPEN }), PST_OK);
-	w->volume = w->pool_op.volume;
+	w->r->volumes[0] = w->r->op.volume;
 }
 
 static struct world *world_new(uint64_t seed, uint32_t partitions)
 {
-	struct pst_store_format_config config = { .size_bytes = DEVICE_BYTES, .partition_count = partitions };
 	struct world *w = calloc(1, sizeof(*w));
 
+	w->r = rig_new(seed, DEVICE_BYTES, partitions);
 	w->uuid = 7;
 	w->paths[0] = "elsewhere";
 	w->paths[1] = "nowhere";
-	w->sim = pst_sim_new(seed);
-	w->node = pst_sim_node_new(w->sim, "node");
-	w->env = pst_sim_env_new(w->node, 0);
-	w->store_op = (struct pst_store_op){ .done = on_store };
-	pst_store_format(w->env, PATH, &config, &w->store_op);
-	finish(w);
-	assert_int_equal(w->store_op.err, PST_OK);
-	pst_sim_kill(w->node);
+	w->r->config =
+	    (struct pst_store_config){ .io_depth_max = 1024, .device_paths = w->paths, .device_path_count = 2 };
 	assert_int_equal(start(w), PST_OK);
 	assert_int_equal(
 	    pool_run(w, (struct pst_pool_op){ .kind = PST_POOL_VOLUME_CREATE, .block_count = VOLUME_BLOCKS }), PST_OK);
@@ -162,21 +77,15 @@ static struct world *world_new(uint64_t seed, uint32_t partitions)
 
 static void world_free(struct world *w)
 {
-	pst_sim_free(w->sim);
+	rig_free(w->r);
 	free(w);
 }
 
 static void stop(struct world *w)
 {
-	if (w->volume != NULL) {
-		w->done = false;
-		w->close.done = on_close;
-		pst_volume_close(w->volume, &w->close);
-		finish(w);
-		w->volume = NULL;
-	}
+	rig_close(w->r, 0);
 	assert_int_equal(pool_run(w, (struct pst_pool_op){ .kind = PST_POOL_CLOSE }), PST_OK);
-	pst_sim_kill(w->node);
+	pst_sim_kill(w->r->node);
 }
 
 /* ---- Contents ---- */
@@ -188,23 +97,9 @@ static void fill(uint8_t *buf, uint64_t lba, uint8_t generation)
 	buf[8] = generation;
 }
 
-static void io_begin(struct world *w, enum pst_io_kind kind, uint64_t lba, uint64_t count, void *buf)
-{
-	w->done = w->io_done = false;
-	w->iov = (struct iovec){ buf, count * B };
-	w->io = (struct pst_io){ .kind = kind, .lba = lba, .block_count = count, .done = on_io };
-	if (kind == PST_IO_READ || kind == PST_IO_WRITE) {
-		w->io.iov = &w->iov;
-		w->io.iov_count = 1;
-	}
-	pst_volume_submit(w->volume, &w->io);
-}
-
 static pst_err io_run(struct world *w, enum pst_io_kind kind, uint64_t lba, uint64_t count, void *buf)
 {
-	io_begin(w, kind, lba, count, buf);
-	finish(w);
-	return w->io.err;
+	return rig_io(w->r, 0, kind, lba, count, buf);
 }
 
 /* PST_E_NOSPACE leaves old or new contents in each block; no others are known then. */
@@ -251,7 +146,7 @@ static struct pst_pool_stats stats(struct world *w)
 {
 	struct pst_pool_stats s;
 
-	pst_pool_stats(w->pool, &s);
+	pst_pool_stats(w->r->pool, &s);
 	return s;
 }
 
@@ -269,8 +164,8 @@ static void added_device_gives_space(void **state)
 	assert_in_range(lba, 700, 1000);
 	before = stats(w);
 	device_add(w, "second");
-	finish(w);
-	assert_int_equal(w->pool_op.err, PST_OK);
+	rig_finish(w->r);
+	assert_int_equal(w->r->op.err, PST_OK);
 	after = stats(w);
 	assert_int_equal(after.size_bytes, 2 * DEVICE_BYTES);
 	assert_int_equal(after.devices, 2);
@@ -295,30 +190,30 @@ static void growth_has_an_end(void **state)
 
 	(void)state;
 	device_add(w, "second");
-	finish(w);
-	assert_int_equal(w->pool_op.err, PST_OK);
+	rig_finish(w->r);
+	assert_int_equal(w->r->op.err, PST_OK);
 	for (unsigned i = 1; i < 21; i++) {
 		size += 256 * 1024;
 		lba = fill_up(w, lba, 1);
-		grow(w, i % 2 != 0 ? "second" : PATH, i % 2 != 0 ? size : size + 64 * 1024);
-		finish(w);
-		if (w->pool_op.err != PST_OK)
-			print_message("%s\n", w->pool_op.detail);
-		assert_int_equal(w->pool_op.err, PST_OK);
+		grow(w, i % 2 != 0 ? "second" : RIG_PATH, i % 2 != 0 ? size : size + 64 * 1024);
+		rig_finish(w->r);
+		if (w->r->op.err != PST_OK)
+			print_message("%s\n", w->r->op.detail);
+		assert_int_equal(w->r->op.err, PST_OK);
 		if (i % 5 == 0) {
 			stop(w);
 			assert_int_equal(start(w), PST_OK);
 			volume_open(w);
 		}
 	}
-	grow(w, PATH, 2 * size);
-	finish(w);
-	assert_int_equal(w->pool_op.err, PST_E_RANGE);
-	assert_non_null(strstr(w->pool_op.detail, "21 times"));
+	grow(w, RIG_PATH, 2 * size);
+	rig_finish(w->r);
+	assert_int_equal(w->r->op.err, PST_E_RANGE);
+	assert_non_null(strstr(w->r->op.detail, "21 times"));
 	fill_up(w, lba, 1);
 	verify(w);
 	total = stats(w).used_bytes + stats(w).free_bytes;
-	pst_sim_kill(w->node);
+	pst_sim_kill(w->r->node);
 	assert_int_equal(start(w), PST_OK);
 	assert_int_equal(stats(w).used_bytes + stats(w).free_bytes, total);
 	volume_open(w);
@@ -332,20 +227,20 @@ static void senseless_growth_is_refused(void **state)
 	struct world *w = world_new(3, 1);
 
 	(void)state;
-	grow(w, PATH, 0);
-	finish(w);
-	assert_int_equal(w->pool_op.err, PST_E_RANGE);
-	assert_non_null(strstr(w->pool_op.detail, "has not grown"));
-	grow(w, PATH, DEVICE_BYTES + 5 * B);
-	finish(w);
-	assert_int_equal(w->pool_op.err, PST_E_RANGE);
-	assert_non_null(strstr(w->pool_op.detail, "too few"));
+	grow(w, RIG_PATH, 0);
+	rig_finish(w->r);
+	assert_int_equal(w->r->op.err, PST_E_RANGE);
+	assert_non_null(strstr(w->r->op.detail, "has not grown"));
+	grow(w, RIG_PATH, DEVICE_BYTES + 5 * B);
+	rig_finish(w->r);
+	assert_int_equal(w->r->op.err, PST_E_RANGE);
+	assert_non_null(strstr(w->r->op.detail, "too few"));
 	grow(w, "stranger", 0);
-	finish(w);
-	assert_int_equal(w->pool_op.err, PST_E_NOTFOUND);
-	device_add(w, PATH);
-	finish(w);
-	assert_int_equal(w->pool_op.err, PST_E_EXISTS);
+	rig_finish(w->r);
+	assert_int_equal(w->r->op.err, PST_E_NOTFOUND);
+	device_add(w, RIG_PATH);
+	rig_finish(w->r);
+	assert_int_equal(w->r->op.err, PST_E_EXISTS);
 	assert_int_equal(pool_run(w, (struct pst_pool_op){ .kind = PST_POOL_DEVICE_ADD, .key = "missing" }),
 			 PST_E_NOTFOUND);
 	assert_int_equal(stats(w).size_bytes, DEVICE_BYTES);
@@ -361,51 +256,51 @@ static void device_of_a_pool_is_recognised(void **state)
 
 	(void)state;
 	device_add(w, "second");
-	finish(w);
-	assert_int_equal(w->pool_op.err, PST_OK);
+	rig_finish(w->r);
+	assert_int_equal(w->r->op.err, PST_OK);
 	stop(w);
-	w->env = pst_sim_env_new(w->node, 0);
-	w->done = false;
-	pst_store_open(w->env, "second", &open, &w->store_op);
-	finish(w);
-	assert_int_equal(w->store_op.err, PST_E_FORMAT);
-	assert_non_null(strstr(w->store_op.detail, "device 1 of a pool"));
-	assert_non_null(strstr(w->store_op.detail, PATH));
-	w->done = false;
-	pst_store_format(w->env, "second", &config, &w->store_op);
-	finish(w);
-	assert_int_equal(w->store_op.err, PST_E_EXISTS);
-	w->done = false;
-	pst_store_format(w->env, "other", &config, &w->store_op);
-	finish(w);
-	w->done = false;
-	pst_store_open(w->env, "other", &open, &w->store_op);
-	finish(w);
-	assert_int_equal(w->store_op.err, PST_OK);
-	w->pool = w->store_op.pool;
+	w->r->env = pst_sim_env_new(w->r->node, 0);
+	w->r->done = false;
+	pst_store_open(w->r->env, "second", &open, &w->r->store_op);
+	rig_finish(w->r);
+	assert_int_equal(w->r->store_op.err, PST_E_FORMAT);
+	assert_non_null(strstr(w->r->store_op.detail, "device 1 of a pool"));
+	assert_non_null(strstr(w->r->store_op.detail, RIG_PATH));
+	w->r->done = false;
+	pst_store_format(w->r->env, "second", &config, &w->r->store_op);
+	rig_finish(w->r);
+	assert_int_equal(w->r->store_op.err, PST_E_EXISTS);
+	w->r->done = false;
+	pst_store_format(w->r->env, "other", &config, &w->r->store_op);
+	rig_finish(w->r);
+	w->r->done = false;
+	pst_store_open(w->r->env, "other", &open, &w->r->store_op);
+	rig_finish(w->r);
+	assert_int_equal(w->r->store_op.err, PST_OK);
+	w->r->pool = w->r->store_op.pool;
 	device_add(w, "second");
-	finish(w);
-	assert_int_equal(w->pool_op.err, PST_E_EXISTS);
-	assert_non_null(strstr(w->pool_op.detail, "belongs to the pool"));
+	rig_finish(w->r);
+	assert_int_equal(w->r->op.err, PST_E_EXISTS);
+	assert_non_null(strstr(w->r->op.detail, "belongs to the pool"));
 	world_free(w);
 }
 
 static void copy_disk(struct world *w, const char *from, const char *to)
 {
 	uint8_t buf[B];
-	struct pst_env *env = pst_sim_env_new(w->node, 0);
+	struct pst_env *env = pst_sim_env_new(w->r->node, 0);
 	struct pst_file *file;
 
 	assert_int_equal(pst_file_open(env, to, PST_FILE_CREATE, &file), PST_OK);
 	assert_int_equal(pst_file_truncate(file, DEVICE_BYTES), PST_OK);
 	pst_file_close(file);
 	for (uint64_t at = 0; at < DEVICE_BYTES; at += B) {
-		assert_true(pst_sim_disk_peek(w->node, from, at, buf, B));
-		assert_true(pst_sim_disk_poke(w->node, to, at, buf, B));
+		assert_true(pst_sim_disk_peek(w->r->node, from, at, buf, B));
+		assert_true(pst_sim_disk_poke(w->r->node, to, at, buf, B));
 		memset(buf, 0, B);
-		assert_true(pst_sim_disk_poke(w->node, from, at, buf, B));
+		assert_true(pst_sim_disk_poke(w->r->node, from, at, buf, B));
 	}
-	pst_sim_kill(w->node);
+	pst_sim_kill(w->r->node);
 }
 
 /* A missing device is named, with where it was last; at another path it is found by --device, and remembered. */
@@ -415,14 +310,14 @@ static void missing_device_is_named(void **state)
 
 	(void)state;
 	device_add(w, "second");
-	finish(w);
-	assert_int_equal(w->pool_op.err, PST_OK);
+	rig_finish(w->r);
+	assert_int_equal(w->r->op.err, PST_OK);
 	fill_up(w, 0, 1);
 	stop(w);
 	copy_disk(w, "second", "third");
 	assert_int_equal(start(w), PST_E_NOTFOUND);
-	assert_non_null(strstr(w->store_op.detail, "last at second"));
-	pst_sim_kill(w->node);
+	assert_non_null(strstr(w->r->store_op.detail, "last at second"));
+	pst_sim_kill(w->r->node);
 	w->paths[0] = "third";
 	assert_int_equal(start(w), PST_OK);
 	volume_open(w);
@@ -441,15 +336,15 @@ static void damaged_region_header_is_found(void **state)
 
 	(void)state;
 	device_add(w, "second");
-	finish(w);
+	rig_finish(w->r);
 	stop(w);
-	assert_true(pst_sim_disk_poke(w->node, "second", B, zero, B));
+	assert_true(pst_sim_disk_poke(w->r->node, "second", B, zero, B));
 	assert_int_equal(start(w), PST_OK);
-	assert_non_null(strstr(w->events, "region_header_damaged"));
+	assert_non_null(strstr(w->r->events, "region_header_damaged"));
 	stop(w);
-	assert_true(pst_sim_disk_poke(w->node, "second", DEVICE_BYTES - 2 * B, zero, B));
+	assert_true(pst_sim_disk_poke(w->r->node, "second", DEVICE_BYTES - 2 * B, zero, B));
 	assert_int_equal(start(w), PST_E_CHECKSUM);
-	assert_non_null(strstr(w->store_op.detail, "second: both copies of the header of region 0"));
+	assert_non_null(strstr(w->r->store_op.detail, "second: both copies of the header of region 0"));
 	world_free(w);
 }
 
@@ -466,33 +361,33 @@ static void crash_in_growth(uint64_t seed)
 	uint64_t full = tail ? DEVICE_BYTES * 3 : DEVICE_BYTES * 2;
 
 	assert_int_equal(io_run(w, PST_IO_FLUSH, 0, 0, NULL), PST_OK);
-	pst_sim_set_faults(w->sim, w->node, &faults);
+	pst_sim_set_faults(w->r->sim, w->r->node, &faults);
 	before = stats(w).size_bytes;
 	data_before = stats(w).used_bytes + stats(w).free_bytes;
 	if (tail)
-		grow(w, PATH, full);
+		grow(w, RIG_PATH, full);
 	else
 		device_add(w, "second");
-	pst_sim_run_for(w->sim, pst_sim_rand_below(w->sim, 1500 * 1000));
-	grown = w->done;
+	pst_sim_run_for(w->r->sim, pst_sim_rand_below(w->r->sim, 1500 * 1000));
+	grown = w->r->done;
 	if (seed % 5 == 0) {
-		pst_sim_kill(w->node);
+		pst_sim_kill(w->r->node);
 	} else {
-		pst_sim_power_off(w->node);
-		pst_sim_power_on(w->node);
+		pst_sim_power_off(w->r->node);
+		pst_sim_power_on(w->r->node);
 	}
 	if (start(w) != PST_OK)
-		fail_msg("seed %llu: %s", (unsigned long long)seed, w->store_op.detail);
+		fail_msg("seed %llu: %s", (unsigned long long)seed, w->r->store_op.detail);
 	assert_true(stats(w).size_bytes == full || (!grown && stats(w).size_bytes == before));
 	if (stats(w).size_bytes == before) {
 		assert_int_equal(stats(w).used_bytes + stats(w).free_bytes, data_before);
 		if (tail)
-			grow(w, PATH, full);
+			grow(w, RIG_PATH, full);
 		else
 			device_add(w, "second");
-		finish(w);
-		if (w->pool_op.err != PST_OK)
-			fail_msg("seed %llu: %s", (unsigned long long)seed, w->pool_op.detail);
+		rig_finish(w->r);
+		if (w->r->op.err != PST_OK)
+			fail_msg("seed %llu: %s", (unsigned long long)seed, w->r->op.detail);
 	}
 	data_after = stats(w).used_bytes + stats(w).free_bytes;
 	assert_in_range(data_before + full - before - data_after, 4 * B, 12 * B);
@@ -503,8 +398,8 @@ static void crash_in_growth(uint64_t seed)
 	verify(w);
 	/* Again, now with data in the new space. */
 	assert_int_equal(io_run(w, PST_IO_FLUSH, 0, 0, NULL), PST_OK);
-	pst_sim_power_off(w->node);
-	pst_sim_power_on(w->node);
+	pst_sim_power_off(w->r->node);
+	pst_sim_power_on(w->r->node);
 	assert_int_equal(start(w), PST_OK);
 	assert_int_equal(stats(w).used_bytes + stats(w).free_bytes, data_after);
 	volume_open(w);
@@ -546,7 +441,7 @@ static bool grown_and_written(void *ctx)
 {
 	struct world *w = ctx;
 
-	return w->io_done && w->pool_done;
+	return w->r->io_done && w->r->pool_done;
 }
 
 /* One request at a time while the pool is full: what gives back what it takes always goes. */
@@ -556,9 +451,9 @@ static void full_pool_takes_what_gives_back(void **state)
 	uint64_t lba = fill_up(w, 0, 1), back;
 
 	(void)state;
-	assert_non_null(strstr(w->events, "pool_full"));
+	assert_non_null(strstr(w->r->events, "pool_full"));
 	for (unsigned i = 0; i < 1500; i++) {
-		uint64_t at = pst_sim_rand_below(w->sim, lba - 1), count = PST_MIN(lba - at, 1 + i % 24);
+		uint64_t at = pst_sim_rand_below(w->r->sim, lba - 1), count = PST_MIN(lba - at, 1 + i % 24);
 
 		assert_int_equal(write_blocks(w, at, count, (uint8_t)(2 + i % 200)), PST_OK);
 		if (i % 300 == 0)
@@ -595,12 +490,9 @@ static void deletion_works_in_a_full_pool(void **state)
 
 	(void)state;
 	first = fill_up(w, 0, 1);
-	w->done = false;
-	w->close.done = on_close;
-	pst_volume_close(w->volume, &w->close);
-	finish(w);
+	rig_close(w->r, 0);
 	assert_int_equal(pool_run(w, (struct pst_pool_op){ .kind = PST_POOL_VOLUME_DELETE }), PST_OK);
-	pst_sim_run_for(w->sim, 5 * SECOND);
+	pst_sim_run_for(w->r->sim, 5 * RIG_SECOND);
 	assert_true(stats(w).used_bytes <= used_empty + 8 * B);
 	w->uuid = 8;
 	memset(w->written, 0, sizeof(w->written));
@@ -616,7 +508,7 @@ static void set_volume(struct world *w, enum pst_on_full on_full, uint64_t reser
 {
 	pool_begin(w, (struct pst_pool_op){ .kind = PST_POOL_VOLUME_SET,
 					    .settings = { .on_full = on_full, .reserved_blocks = reserved } });
-	finish(w);
+	rig_finish(w->r);
 }
 
 /* A paused write waits through reads, flushes and overwrites, and goes on when a device has been added. */
@@ -632,12 +524,12 @@ static void paused_write_goes_on_with_new_space(void **state)
 	(void)state;
 	lba = fill_up(w, 0, 1);
 	set_volume(w, PST_ON_FULL_PAUSE, 0);
-	assert_int_equal(w->pool_op.err, PST_OK);
+	assert_int_equal(w->r->op.err, PST_OK);
 	for (uint64_t i = 0; i < WRITE_BLOCKS; i++)
 		fill(buf + i * B, lba + i, 4);
-	io_begin(w, PST_IO_WRITE, lba, WRITE_BLOCKS, buf);
-	pst_sim_run_for(w->sim, 30 * SECOND);
-	assert_false(w->done);
+	rig_io_begin(w->r, 0, PST_IO_WRITE, lba, WRITE_BLOCKS, buf);
+	pst_sim_run_for(w->r->sim, 30 * RIG_SECOND);
+	assert_false(w->r->done);
 	/* The world's request is out; work with others meanwhile. */
 	iov = (struct iovec){ other, B };
 	for (unsigned i = 0; i < 3; i++) {
@@ -652,16 +544,16 @@ static void paused_write_goes_on_with_new_space(void **state)
 			paused.iov = &iov;
 			paused.iov_count = 1;
 		}
-		pst_volume_submit(w->volume, &paused);
-		assert_true(pst_sim_run_until(w->sim, is_true, &done, SECOND));
+		pst_volume_submit(w->r->volumes[0], &paused);
+		assert_true(pst_sim_run_until(w->r->sim, is_true, &done, RIG_SECOND));
 		assert_int_equal(paused.err, PST_OK);
 	}
-	assert_false(w->done);
+	assert_false(w->r->done);
 	device_add(w, "second"); /* sets done to false, and either sets it to true */
-	assert_true(pst_sim_run_until(w->sim, grown_and_written, w, 10 * SECOND));
-	assert_int_equal(w->pool_op.err, PST_OK);
-	assert_int_equal(w->io.err, PST_OK);
-	assert_non_null(strstr(w->events, "pool_space_back"));
+	assert_true(pst_sim_run_until(w->r->sim, grown_and_written, w, 10 * RIG_SECOND));
+	assert_int_equal(w->r->op.err, PST_OK);
+	assert_int_equal(w->r->io.err, PST_OK);
+	assert_non_null(strstr(w->r->events, "pool_space_back"));
 	memset(w->written + lba, 4, WRITE_BLOCKS);
 	verify(w);
 	free(buf);
@@ -690,31 +582,28 @@ static void paused_writes_hold_nothing(void **state)
 					  .iov = &iov,
 					  .iov_count = 1,
 					  .done = on_paused };
-		pst_volume_submit(w->volume, &ios[i]);
+		pst_volume_submit(w->r->volumes[0], &ios[i]);
 	}
-	pst_sim_run_for(w->sim, 20 * SECOND);
+	pst_sim_run_for(w->r->sim, 20 * RIG_SECOND);
 	done = paused_done;
 	assert_true(done < 40);
 	assert_int_equal(io_run(w, PST_IO_DISCARD, 0, 200, NULL), PST_OK);
-	pst_sim_run_for(w->sim, 20 * SECOND);
+	pst_sim_run_for(w->r->sim, 20 * RIG_SECOND);
 	assert_in_range(paused_done - done, 150, 210);
 	assert_int_equal(ios[1400].err, PST_OK); /* not answered yet */
 	/* The pause is bounded; then the same once more, and closing the volume cancels them. */
-	pst_sim_run_for(w->sim, 30 * SECOND);
+	pst_sim_run_for(w->r->sim, 30 * RIG_SECOND);
 	assert_int_equal(paused_done, PST_ARRAY_COUNT(ios));
 	assert_int_equal(ios[1400].err, PST_E_CANCELLED);
 	paused_done = 1400;
 	for (unsigned i = 1400; i < PST_ARRAY_COUNT(ios); i++)
-		pst_volume_submit(w->volume, &ios[i]);
-	pst_sim_run_for(w->sim, SECOND);
+		pst_volume_submit(w->r->volumes[0], &ios[i]);
+	pst_sim_run_for(w->r->sim, RIG_SECOND);
 	assert_int_equal(paused_done, 1400);
-	w->done = false;
-	w->close.done = on_close;
-	pst_volume_close(w->volume, &w->close);
-	finish(w);
+	rig_close(w->r, 0);
 	assert_int_equal(paused_done, PST_ARRAY_COUNT(ios));
 	assert_int_equal(ios[PST_ARRAY_COUNT(ios) - 1].err, PST_E_CANCELLED);
-	w->volume = NULL;
+	w->r->volumes[0] = NULL;
 	stop(w);
 	world_free(w);
 }
@@ -723,7 +612,7 @@ static void paused_writes_hold_nothing(void **state)
 static void reservation_is_kept(void **state)
 {
 	struct world *w = world_new(11, 2);
-	struct pst_volume *first = w->volume;
+	struct pst_volume *first = w->r->volumes[0];
 	struct pst_pool_op create = { .kind = PST_POOL_VOLUME_CREATE,
 				      .block_count = 400,
 				      .settings = { .reserved_blocks = 300 } };
@@ -734,7 +623,7 @@ static void reservation_is_kept(void **state)
 	w->uuid = 8;
 	create.settings.reserved_blocks = create.block_count = 2000;
 	assert_int_equal(pool_run(w, create), PST_E_NOSPACE);
-	assert_non_null(strstr(w->pool_op.detail, "too little to keep 7 MiB"));
+	assert_non_null(strstr(w->r->op.detail, "too little to keep 7 MiB"));
 	create.settings.reserved_blocks = 300;
 	create.block_count = 512;
 	assert_int_equal(pool_run(w, create), PST_OK);
@@ -745,21 +634,21 @@ static void reservation_is_kept(void **state)
 	assert_true(stats(w).free_bytes >= reserved);
 	/* Raising it now is refused, lowering is not. */
 	set_volume(w, PST_ON_FULL_FAIL, 400);
-	assert_int_equal(w->pool_op.err, PST_E_NOSPACE);
+	assert_int_equal(w->r->op.err, PST_E_NOSPACE);
 	set_volume(w, PST_ON_FULL_FAIL, 290);
-	assert_int_equal(w->pool_op.err, PST_OK);
+	assert_int_equal(w->r->op.err, PST_OK);
 	for (uint64_t lba = 0; lba < VOLUME_BLOCKS; lba += 256)
 		fill_up(w, lba, 1); /* what that gave */
 	/* It is known again after a crash, before the volume is open. */
 	assert_int_equal(io_run(w, PST_IO_FLUSH, 0, 0, NULL), PST_OK);
-	pst_sim_kill(w->node);
+	pst_sim_kill(w->r->node);
 	assert_int_equal(start(w), PST_OK);
 	assert_in_range(stats(w).reserved_bytes, 290 * B, 302 * B);
 	w->uuid = 7;
 	volume_open(w);
 	verify(w);
 	memcpy(first_written, w->written, sizeof(first_written));
-	first = w->volume;
+	first = w->r->volumes[0];
 	assert_int_equal(write_blocks(w, VOLUME_BLOCKS - 1, 1, 1), PST_E_NOSPACE);
 	assert_int_equal(write_blocks(w, VOLUME_BLOCKS - 256, 1, 1), PST_E_NOSPACE);
 	w->uuid = 8;
@@ -769,7 +658,7 @@ static void reservation_is_kept(void **state)
 		assert_int_equal(write_blocks(w, lba < 145 ? lba : 256 + lba - 145, 1, 5), PST_OK);
 	verify(w);
 	assert_true(stats(w).reserved_bytes <= 12 * B);
-	pst_sim_kill(w->node);
+	pst_sim_kill(w->r->node);
 	assert_int_equal(start(w), PST_OK);
 	assert_true(stats(w).reserved_bytes <= 12 * B);
 	volume_open(w);
@@ -777,10 +666,7 @@ static void reservation_is_kept(void **state)
 	/* Deleting the volume ends its reservation; discarding its blocks brings the reservation back. */
 	assert_int_equal(io_run(w, PST_IO_DISCARD, 0, 512, NULL), PST_OK);
 	assert_in_range(stats(w).reserved_bytes, 290 * B, 302 * B);
-	w->done = false;
-	w->close.done = on_close;
-	pst_volume_close(w->volume, &w->close);
-	finish(w);
+	rig_close(w->r, 0);
 	assert_int_equal(pool_run(w, (struct pst_pool_op){ .kind = PST_POOL_VOLUME_DELETE }), PST_OK);
 	assert_int_equal(stats(w).reserved_bytes, 0);
 	(void)first;
@@ -817,7 +703,7 @@ static void inherited_blocks_need_new_ones(void **state)
 	assert_int_equal(pool_run(w, snapshot), PST_OK);
 	w->uuid = 10;
 	assert_int_equal(pool_run(w, (struct pst_pool_op){ .kind = PST_POOL_VOLUME_DELETE }), PST_OK);
-	pst_sim_run_for(w->sim, 5 * SECOND);
+	pst_sim_run_for(w->r->sim, 5 * RIG_SECOND);
 	assert_int_equal(io_run(w, PST_IO_DISCARD, 410, 50, NULL), PST_OK);
 	memset(w->written + 410, 0, 50);
 	assert_int_equal(io_run(w, PST_IO_FLUSH, 0, 0, NULL), PST_OK);
@@ -825,7 +711,7 @@ static void inherited_blocks_need_new_ones(void **state)
 	/* Without the snapshot all is the volume's own again. */
 	w->uuid = 9;
 	assert_int_equal(pool_run(w, (struct pst_pool_op){ .kind = PST_POOL_VOLUME_DELETE }), PST_OK);
-	pst_sim_run_for(w->sim, 5 * SECOND);
+	pst_sim_run_for(w->r->sim, 5 * RIG_SECOND);
 	for (uint64_t i = 0; i < 400; i++)
 		assert_int_equal(write_blocks(w, i, 1, 5), PST_OK);
 	verify(w);
@@ -850,7 +736,7 @@ static void snapshot_needs_the_reservation_anew(void **state)
 		assert_int_equal(write_blocks(w, i, 1, 2), PST_OK);
 	member.snapshot[0] = 10;
 	assert_int_equal(pool_run(w, snapshot), PST_E_NOSPACE);
-	assert_non_null(strstr(w->pool_op.detail, "too little"));
+	assert_non_null(strstr(w->r->op.detail, "too little"));
 	verify(w);
 	world_free(w);
 }
@@ -863,24 +749,24 @@ static void whole_discard(uint64_t seed, bool cut)
 
 	lba = fill_up(w, 0, 1);
 	assert_int_equal(io_run(w, PST_IO_FLUSH, 0, 0, NULL), PST_OK);
-	began = pst_sim_now_ns(w->sim);
-	io_begin(w, seed % 2 != 0 ? PST_IO_DISCARD : PST_IO_WRITE_ZEROES, 0, VOLUME_BLOCKS, NULL);
+	began = pst_sim_now_ns(w->r->sim);
+	rig_io_begin(w->r, 0, seed % 2 != 0 ? PST_IO_DISCARD : PST_IO_WRITE_ZEROES, 0, VOLUME_BLOCKS, NULL);
 	if (cut) {
-		pst_sim_run_for(w->sim, pst_sim_rand_below(w->sim, 2 * 1000 * 1000));
+		pst_sim_run_for(w->r->sim, pst_sim_rand_below(w->r->sim, 2 * 1000 * 1000));
 		if (seed % 4 < 2) {
-			pst_sim_kill(w->node);
+			pst_sim_kill(w->r->node);
 		} else {
-			pst_sim_power_off(w->node);
-			pst_sim_power_on(w->node);
+			pst_sim_power_off(w->r->node);
+			pst_sim_power_on(w->r->node);
 		}
-		cut = !w->done;
+		cut = !w->r->done;
 		assert_int_equal(start(w), PST_OK);
 		volume_open(w);
 		io_run(w, PST_IO_FLUSH, 0, 0, NULL); /* says that writes may be lost; once */
 	} else {
-		finish(w);
-		assert_int_equal(w->io.err, PST_OK);
-		assert_true(pst_sim_now_ns(w->sim) - began < SECOND / 200);
+		rig_finish(w->r);
+		assert_int_equal(w->r->io.err, PST_OK);
+		assert_true(pst_sim_now_ns(w->r->sim) - began < RIG_SECOND / 200);
 	}
 	if (cut) { /* all or nothing */
 		uint8_t buf[B], zero[B] = { 0 };
@@ -900,7 +786,7 @@ static void whole_discard(uint64_t seed, bool cut)
 		if (i < 7 || i >= 10)
 			assert_memory_equal(buf, zero, B);
 	}
-	pst_sim_run_for(w->sim, 20 * SECOND);
+	pst_sim_run_for(w->r->sim, 20 * RIG_SECOND);
 	assert_true(stats(w).used_bytes <= used_empty + (3 + 12) * B);
 	verify(w);
 	assert_true(fill_up(w, 10, 3) + 20 > lba);
@@ -937,21 +823,21 @@ static void thresholds_speak_once(void **state)
 	uint64_t lba = fill_up(w, 0, 1);
 
 	(void)state;
-	assert_int_equal(occurrences(w->events, "pool_space_low"), 3);
-	assert_int_equal(occurrences(w->events, "percent=80"), 1);
-	assert_int_equal(occurrences(w->events, "percent=95"), 1);
-	assert_int_equal(occurrences(w->events, "pool_full"), 1);
+	assert_int_equal(occurrences(w->r->events, "pool_space_low"), 3);
+	assert_int_equal(occurrences(w->r->events, "percent=80"), 1);
+	assert_int_equal(occurrences(w->r->events, "percent=95"), 1);
+	assert_int_equal(occurrences(w->r->events, "pool_full"), 1);
 	for (unsigned i = 0; i < 50; i++) { /* up and down at the edge */
 		assert_int_equal(io_run(w, PST_IO_DISCARD, lba - 2, 2, NULL), PST_OK);
 		fill_up(w, lba - 2, 2);
 	}
-	assert_int_equal(occurrences(w->events, "pool_space_low"), 3);
-	assert_int_equal(occurrences(w->events, "pool_full"), 1);
+	assert_int_equal(occurrences(w->r->events, "pool_space_low"), 3);
+	assert_int_equal(occurrences(w->r->events, "pool_full"), 1);
 	assert_int_equal(io_run(w, PST_IO_DISCARD, 0, lba, NULL), PST_OK);
 	assert_int_equal(io_run(w, PST_IO_FLUSH, 0, 0, NULL), PST_OK);
-	pst_sim_run_for(w->sim, SECOND);
-	assert_int_equal(occurrences(w->events, "pool_space_better"), 3);
-	assert_int_equal(occurrences(w->events, "pool_space_back"), 1);
+	pst_sim_run_for(w->r->sim, RIG_SECOND);
+	assert_int_equal(occurrences(w->r->events, "pool_space_better"), 3);
+	assert_int_equal(occurrences(w->r->events, "pool_space_back"), 1);
 	world_free(w);
 }
 

@@ -299,6 +299,54 @@ static void vanishes_with_its_volume(void **state)
 	rig_free(r);
 }
 
+static struct pst_pool_task deletion(struct rig *r)
+{
+	struct pst_pool_task t[4];
+	uint32_t count = pst_pool_tasks(r->pool, t, 4);
+
+	for (uint32_t i = 0; i < count; i++)
+		if (t[i].kind == PST_TASK_DELETE)
+			return t[i];
+	return (struct pst_pool_task){ .kind = PST_TASK_KINDS };
+}
+
+/* Deletion starts by itself, keeps the rate that it was given, also at the next open, and can't be stopped. */
+static void deletion_keeps_its_rate(void **state)
+{
+	struct rig *r = rig_new(7, (uint64_t)64 << 20, 2);
+	struct pst_pool_op rate = { .kind = PST_POOL_TASK_START, .task = PST_TASK_DELETE, .rate_bytes_per_s = 1 << 20 };
+	struct pst_pool_op end = { .kind = PST_POOL_TASK_STOP, .task = PST_TASK_DELETE };
+	struct pst_pool_op del = { .kind = PST_POOL_VOLUME_DELETE };
+	struct pst_pool_stats before, after;
+
+	(void)state;
+	rig_start(r);
+	pst_pool_stats(r->pool, &before);
+	assert_int_equal(deletion(r).kind, PST_TASK_KINDS);
+	assert_int_equal(rig_pool(r, rate), PST_OK);
+	rig_create(r, 0, 8192);
+	for (uint64_t lba = 0; lba < 8192; lba += 512)
+		assert_int_equal(rig_fill(r, 0, lba, 512, 1), PST_OK);
+	rig_close(r, 0);
+	rig_uuid(0, del.uuid);
+	assert_int_equal(rig_pool(r, del), PST_OK);
+	pst_sim_run_for(r->sim, 5 * RIG_SECOND);
+	assert_true(deletion(r).running);
+	assert_in_range(deletion(r).done_bytes, 1 << 20, 9 << 20); /* one leaf is 2 MiB */
+	assert_int_equal(rig_pool(r, end), PST_E_DENIED);
+	rig_stop(r);
+	rig_start(r);
+	assert_int_equal(deletion(r).rate_bytes_per_s, 1 << 20);
+	pst_sim_run_for(r->sim, 5 * RIG_SECOND);
+	assert_true(deletion(r).running);
+	pst_sim_run_for(r->sim, 40 * RIG_SECOND);
+	assert_false(deletion(r).running);
+	pst_pool_stats(r->pool, &after);
+	assert_true(after.used_bytes <= before.used_bytes + (64 << 10)); /* the catalog's own nodes */
+	rig_stop(r);
+	rig_free(r);
+}
+
 /* Kinds that can't be started say so. */
 static void what_does_not_exist_is_refused(void **state)
 {
@@ -323,6 +371,7 @@ int main(void)
 		cmocka_unit_test(goes_on_after_power_loss),
 		cmocka_unit_test(its_record_is_the_stores_own),
 		cmocka_unit_test(vanishes_with_its_volume),
+		cmocka_unit_test(deletion_keeps_its_rate),
 		cmocka_unit_test(what_does_not_exist_is_refused),
 	};
 

@@ -5,9 +5,8 @@
  * is sim-store's part.
  */
 #include "base/prng.h"
-#include "env/sim/sim.h"
 #include "pool-image.h"
-#include "store/store.h"
+#include "store-rig.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -17,87 +16,35 @@
 
 #include <cmocka.h>
 
-#define SECOND ((uint64_t)1000000000)
-#define PATH "pool"
 #define B PST_BLOCK_BYTES
 #define BLOCKS 3000u
 #define VERSIONS 12u
 
-/* Killed processes leak on purpose (sim.h). */
-int __lsan_is_turned_off(void);
-__attribute__((visibility("default"), used)) int __lsan_is_turned_off(void)
-{
-	return 1;
-}
-
 struct version {
 	bool used, snapshot;
-	uint8_t uuid[16];
 	unsigned family;
 	uint32_t content[BLOCKS]; /* serial number of the write; 0: hole */
-	struct pst_volume *open;
 };
 
+/* Version i is the rig's volume i; snapshots are, too. */
 struct world {
-	struct pst_sim *sim;
-	struct pst_sim_node *node;
-	struct pst_env *env;
-	struct pst_pool *pool;
-	struct pst_store_op store_op;
-	struct pst_pool_op op;
-	struct pst_io io;
-	struct iovec iov;
-	struct pst_volume_close_op close;
-	bool done;
+	struct rig *r;
 	struct pst_prng prng;
 	uint32_t serial;
-	uint8_t next_uuid;
 	unsigned families;
 	struct version versions[VERSIONS];
 	uint32_t buf[64 * B / 4] __attribute__((aligned(4096)));
-	char events[256]; /* the last one */
 };
 
-static bool is_done(void *ctx)
+static unsigned number(const struct world *w, const struct version *v)
 {
-	return ((struct world *)ctx)->done;
-}
-
-static void on_store(struct pst_store_op *op)
-{
-	pst_container_of(op, struct world, store_op)->done = true;
-}
-
-static void on_pool(struct pst_pool_op *op)
-{
-	pst_container_of(op, struct world, op)->done = true;
-}
-
-static void on_io(struct pst_io *io)
-{
-	pst_container_of(io, struct world, io)->done = true;
-}
-
-static void on_close(struct pst_volume_close_op *op)
-{
-	pst_container_of(op, struct world, close)->done = true;
-}
-
-static void finish(struct world *w)
-{
-	assert_true(pst_sim_run_until(w->sim, is_done, w, 600 * SECOND));
+	return (unsigned)(v - w->versions);
 }
 
 static void must(struct world *w, pst_err err)
 {
 	if (err != PST_OK)
-		fail_msg("%s; events: %s", pst_err_name(err), w->events);
-}
-
-static void on_event(void *ctx, enum pst_log_level level, const char *text)
-{
-	(void)level;
-	snprintf(((struct world *)ctx)->events, sizeof(((struct world *)ctx)->events), "%s", text);
+		fail_msg("%s; events:\n%s", pst_err_name(err), w->r->events);
 }
 
 static uint32_t below(struct world *w, uint32_t n)
@@ -105,81 +52,28 @@ static uint32_t below(struct world *w, uint32_t n)
 	return (uint32_t)pst_prng_below(&w->prng, n);
 }
 
-static pst_err pool_run(struct world *w, const struct pst_pool_op *op)
-{
-	w->op = *op;
-	w->op.done = on_pool;
-	w->done = false;
-	pst_pool_submit(w->pool, &w->op);
-	finish(w);
-	return w->op.err;
-}
-
-static struct pst_pool_op op_of(enum pst_pool_op_kind kind, const struct version *v, const struct version *other)
+static struct pst_pool_op op_of(struct world *w, enum pst_pool_op_kind kind, const struct version *v,
+				const struct version *other)
 {
 	struct pst_pool_op op = { .kind = kind, .block_count = BLOCKS };
 
-	memcpy(op.uuid, v->uuid, 16);
+	rig_uuid(number(w, v), op.uuid);
 	if (other != NULL)
-		memcpy(op.other, other->uuid, 16);
+		rig_uuid(number(w, other), op.other);
 	return op;
 }
 
 static void start(struct world *w)
 {
-	struct pst_store_config config = { .metadata_cache_bytes = below(w, 2) == 0 ? 4 << 20 : 300 * B,
-					   .io_depth_max = 64,
-					   .on_event = on_event,
-					   .event_ctx = w };
-
-	w->env = pst_sim_env_new(w->node, 0);
-	w->done = false;
-	w->store_op = (struct pst_store_op){ .done = on_store };
-	pst_store_open(w->env, PATH, &config, &w->store_op);
-	finish(w);
-	if (w->store_op.err != PST_OK)
-		fail_msg("open: %s", w->store_op.detail);
-	w->pool = w->store_op.pool;
-	for (unsigned i = 0; i < VERSIONS; i++)
-		w->versions[i].open = NULL;
-}
-
-static struct pst_volume *volume_of(struct world *w, struct version *v)
-{
-	struct pst_pool_op op = op_of(PST_POOL_VOLUME_OPEN, v, NULL);
-
-	if (v->open == NULL) {
-		must(w, pool_run(w, &op));
-		v->open = w->op.volume;
-	}
-	return v->open;
-}
-
-static void volume_close(struct world *w, struct version *v)
-{
-	if (v->open == NULL)
-		return;
-	w->done = false;
-	w->close.done = on_close;
-	pst_volume_close(v->open, &w->close);
-	finish(w);
-	v->open = NULL;
+	w->r->config.metadata_cache_bytes = below(w, 2) == 0 ? 4 << 20 : 300 * B;
+	rig_start(w->r);
 }
 
 static pst_err io_run(struct world *w, struct version *v, enum pst_io_kind kind, uint64_t lba, uint32_t count)
 {
-	struct pst_volume *volume = volume_of(w, v);
-
-	w->done = false;
-	w->iov = (struct iovec){ w->buf, (size_t)count * B };
-	w->io = (struct pst_io){ .kind = kind, .lba = lba, .block_count = count, .done = on_io };
-	if (kind == PST_IO_READ || kind == PST_IO_WRITE) {
-		w->io.iov = &w->iov;
-		w->io.iov_count = 1;
-	}
-	pst_volume_submit(volume, &w->io);
-	finish(w);
-	return w->io.err;
+	if (w->r->volumes[number(w, v)] == NULL)
+		must(w, rig_volume_open(w->r, number(w, v)));
+	return rig_io(w->r, number(w, v), kind, lba, count, w->buf);
 }
 
 static void flush_all(struct world *w)
@@ -187,7 +81,7 @@ static void flush_all(struct world *w)
 	for (unsigned i = 0; i < VERSIONS; i++) {
 		struct version *v = &w->versions[i];
 
-		if (v->used && v->open != NULL && !v->snapshot) {
+		if (v->used && w->r->volumes[i] != NULL && !v->snapshot) {
 			if (io_run(w, v, PST_IO_FLUSH, 0, 0) == PST_E_LOST) /* told once, after a power loss */
 				must(w, io_run(w, v, PST_IO_FLUSH, 0, 0));
 		}
@@ -213,8 +107,6 @@ static struct version *unused(struct world *w)
 		if (v->used)
 			continue;
 		*v = (struct version){ 0 };
-		v->uuid[0] = ++w->next_uuid;
-		v->uuid[15] = (uint8_t)i;
 		return v;
 	}
 	return NULL;
@@ -229,8 +121,8 @@ static void do_create(struct world *w)
 
 	if (v == NULL)
 		return;
-	op = op_of(PST_POOL_VOLUME_CREATE, v, NULL);
-	must(w, pool_run(w, &op));
+	op = op_of(w, PST_POOL_VOLUME_CREATE, v, NULL);
+	must(w, rig_pool(w->r, op));
 	v->used = true;
 	v->family = ++w->families;
 }
@@ -262,12 +154,12 @@ static void do_snapshot(struct world *w)
 
 	if (v == NULL || s == NULL)
 		return;
-	memcpy(member.volume, v->uuid, 16);
-	memcpy(member.snapshot, s->uuid, 16);
-	op = op_of(PST_POOL_SNAPSHOT, v, NULL);
+	rig_uuid(number(w, v), member.volume);
+	rig_uuid(number(w, s), member.snapshot);
+	op = op_of(w, PST_POOL_SNAPSHOT, v, NULL);
 	op.members = &member;
 	op.member_count = 1;
-	must(w, pool_run(w, &op));
+	must(w, rig_pool(w->r, op));
 	s->used = s->snapshot = true;
 	s->family = v->family;
 	memcpy(s->content, v->content, sizeof(s->content));
@@ -280,8 +172,8 @@ static void do_clone(struct world *w)
 
 	if (s == NULL || c == NULL)
 		return;
-	op = op_of(PST_POOL_CLONE, s, c);
-	must(w, pool_run(w, &op));
+	op = op_of(w, PST_POOL_CLONE, s, c);
+	must(w, rig_pool(w->r, op));
 	c->used = true;
 	c->family = s->family;
 	memcpy(c->content, s->content, sizeof(s->content));
@@ -294,15 +186,15 @@ static void do_rollback(struct world *w)
 
 	if (v == NULL || s == NULL)
 		return;
-	volume_close(w, v);
-	op = op_of(PST_POOL_ROLLBACK, v, s);
+	rig_close(w->r, number(w, v));
+	op = op_of(w, PST_POOL_ROLLBACK, v, s);
 	if (v->family != s->family) {
 		/* Families may fall apart in the pool when what joined them was deleted; then this is refused. */
 		return;
 	}
-	if (pool_run(w, &op) == PST_E_INVAL)
+	if (rig_pool(w->r, op) == PST_E_INVAL)
 		return;
-	must(w, w->op.err);
+	must(w, w->r->op.err);
 	memcpy(v->content, s->content, sizeof(s->content));
 }
 
@@ -312,9 +204,9 @@ static void delete (struct world *w, struct version *v)
 
 	if (!v->used)
 		return;
-	volume_close(w, v);
-	op = op_of(PST_POOL_VOLUME_DELETE, v, NULL);
-	must(w, pool_run(w, &op));
+	rig_close(w->r, number(w, v));
+	op = op_of(w, PST_POOL_VOLUME_DELETE, v, NULL);
+	must(w, rig_pool(w->r, op));
 	v->used = false;
 }
 
@@ -335,18 +227,18 @@ static void do_diff(struct world *w)
 
 	if (a == NULL || b == NULL)
 		return;
-	op = op_of(PST_POOL_DIFF, a, b);
+	op = op_of(w, PST_POOL_DIFF, a, b);
 	op.ranges = ranges;
 	while (op.lba < BLOCKS) {
 		op.range_count = 7;
-		if (pool_run(w, &op) == PST_E_INVAL)
+		if (rig_pool(w->r, op) == PST_E_INVAL)
 			return;
-		must(w, w->op.err);
-		for (uint32_t i = 0; i < w->op.range_count; i++)
+		must(w, w->r->op.err);
+		for (uint32_t i = 0; i < w->r->op.range_count; i++)
 			for (uint64_t n = 0; n < ranges[i].block_count; n++)
 				differs[ranges[i].lba + n]++;
-		assert_true(w->op.lba > op.lba);
-		op.lba = w->op.lba;
+		assert_true(w->r->op.lba > op.lba);
+		op.lba = w->r->op.lba;
 	}
 	for (uint32_t i = 0; i < BLOCKS; i++)
 		if (differs[i] != (a->content[i] != b->content[i]))
@@ -360,7 +252,7 @@ static void verify(struct world *w, struct version *v)
 		for (uint32_t i = 0; i < 60; i++)
 			for (uint32_t j = 0; j < B / 4; j += 511)
 				if (w->buf[(size_t)i * (B / 4) + j] != v->content[lba + i])
-					fail_msg("version %u block %u: %u instead of %u", v->uuid[0], lba + i,
+					fail_msg("version %u block %u: %u instead of %u", number(w, v), lba + i,
 						 w->buf[(size_t)i * (B / 4) + j], v->content[lba + i]);
 	}
 }
@@ -369,21 +261,14 @@ static void do_crash(struct world *w)
 {
 	switch (below(w, 3)) {
 	case 0:
-		pst_sim_kill(w->node);
+		rig_kill(w->r);
 		break;
 	case 1:
 		flush_all(w);
-		pst_sim_power_off(w->node);
-		pst_sim_power_on(w->node);
+		rig_power(w->r);
 		break;
 	default:
-		for (unsigned i = 0; i < VERSIONS; i++)
-			volume_close(w, &w->versions[i]);
-		w->op = (struct pst_pool_op){ .kind = PST_POOL_CLOSE, .done = on_pool };
-		w->done = false;
-		pst_pool_submit(w->pool, &w->op);
-		finish(w);
-		pst_sim_kill(w->node);
+		rig_stop(w->r);
 		break;
 	}
 	start(w);
@@ -395,29 +280,22 @@ static bool read_image(void *ctx, uint64_t block, void *buf)
 {
 	struct world *w = ctx;
 
-	return pst_sim_disk_peek(w->node, PATH, block * B, buf, B);
+	return pst_sim_disk_peek(w->r->node, RIG_PATH, block * B, buf, B);
 }
 
 static void settle(struct world *w)
 {
 	struct pst_pool_op op = { .kind = PST_POOL_RECORD_PUT, .key = "settle", .value = "x", .value_bytes = 1 };
 
-	w->done = false;
-	assert_false(pst_sim_run_until(w->sim, is_done, w, 2 * SECOND)); /* time passes */
-	must(w, pool_run(w, &op));
+	pst_sim_run_for(w->r->sim, 2 * RIG_SECOND);
+	must(w, rig_pool(w->r, op));
 }
 
 static void check_image(struct world *w)
 {
 	char why[256];
 
-	for (unsigned i = 0; i < VERSIONS; i++)
-		volume_close(w, &w->versions[i]);
-	w->op = (struct pst_pool_op){ .kind = PST_POOL_CLOSE, .done = on_pool };
-	w->done = false;
-	pst_pool_submit(w->pool, &w->op);
-	finish(w);
-	pst_sim_kill(w->node);
+	rig_stop(w->r);
 	if (!pool_image_check(read_image, w, why))
 		fail_msg("%s", why);
 	start(w);
@@ -428,7 +306,7 @@ static uint64_t used_bytes(struct world *w)
 	struct pst_pool_stats stats;
 
 	settle(w);
-	pst_pool_stats(w->pool, &stats);
+	pst_pool_stats(w->r->pool, &stats);
 	return stats.used_bytes;
 }
 
@@ -437,21 +315,12 @@ static void one_history(uint64_t seed, unsigned steps)
 	static void (*const ops[])(struct world *) = { do_write,    do_write,    do_write,    do_write,
 						       do_write,    do_snapshot, do_snapshot, do_clone,
 						       do_rollback, do_delete,   do_diff,     do_crash };
-	struct pst_store_format_config config = { .size_bytes = 400 << 20,
-						  .partition_count = 1 + (uint32_t)(seed % 3) };
 	struct world *w = aligned_alloc(4096, pst_round_up(sizeof(*w), 4096));
 	uint64_t empty;
 
 	memset(w, 0, sizeof(*w));
 	pst_prng_init(&w->prng, seed);
-	w->sim = pst_sim_new(seed);
-	w->node = pst_sim_node_new(w->sim, "node");
-	w->env = pst_sim_env_new(w->node, 0);
-	w->store_op = (struct pst_store_op){ .done = on_store };
-	pst_store_format(w->env, PATH, &config, &w->store_op);
-	finish(w);
-	assert_int_equal(w->store_op.err, PST_OK);
-	pst_sim_kill(w->node);
+	w->r = rig_new(seed, 400 << 20, 1 + (uint32_t)(seed % 3));
 	start(w);
 	check_image(w);
 	empty = used_bytes(w);
@@ -478,7 +347,7 @@ static void one_history(uint64_t seed, unsigned steps)
 	if (used_bytes(w) != empty)
 		fail_msg("%llu bytes are in use, %llu were at first", (unsigned long long)used_bytes(w),
 			 (unsigned long long)empty);
-	pst_sim_free(w->sim);
+	rig_free(w->r);
 	free(w);
 }
 
