@@ -215,13 +215,29 @@ static bool marks_final(const struct ck *ck, const struct ck_version *v)
 	return v == NULL || !ck_slot_touched(&ck->part, v->disk.slot);
 }
 
+static uint64_t own_entries(const struct pst_ptr entry[PST_NODE_FANOUT])
+{
+	uint64_t count = 0;
+
+	for (uint32_t i = 0; i < PST_NODE_FANOUT; i++)
+		count += entry[i].block != 0 && pst_ptr_block(entry[i]) != PST_PTR_LOST && !pst_ptr_inherited(entry[i]);
+	return count;
+}
+
 static void leaf_judge(struct ck *ck, struct ck_version *v, uint64_t leaf)
 {
 	struct pst_ptr mine[PST_NODE_FANOUT], *parents = ck->part.other[3]->entry;
 	bool marks = marks_final(ck, v);
 	uint64_t local = leaf * PST_NODE_FANOUT;
 
-	content(ck, v->disk.slot, leaf, UINT64_MAX, mine);
+	if (!ck_slot_touched(&ck->part, v->disk.slot) && ck_items_any(&ck->part, of_slot(v->disk.slot, 0, leaf), 1)) {
+		content(ck, v->disk.slot, leaf, 0, mine);
+		v->logged -= own_entries(mine);
+		content(ck, v->disk.slot, leaf, UINT64_MAX, mine);
+		v->logged += own_entries(mine);
+	} else {
+		content(ck, v->disk.slot, leaf, UINT64_MAX, mine);
+	}
 	parents_content(ck, v, leaf, parents);
 	for (uint32_t i = 0; i < PST_NODE_FANOUT; i++) {
 		if (pst_ptr_block(mine[i]) == PST_PTR_LOST)
@@ -341,15 +357,18 @@ static void version_walk(struct ck *ck, struct ck_version *v, unsigned level, ui
 
 /* ---- Families ---- */
 
-/* What the version says it owns. Its family's sum counts, and only where the log says nothing of any of them. */
+/*
+ * What the version says it owns; what the log's writes change of it is counted with its leaves. Its family's sum counts,
+ * and only where no record of the log makes or merges one of them.
+ */
 static void own_add(struct ck *ck, const struct ck_version *v)
 {
 	struct ck_version *first = &ck->versions[v->family];
 	const struct pst_node_disk *node = ck->part.other[4];
 	bool inherited;
 
-	if (ck_slot_touched(&ck->part, v->disk.slot) ||
-	    ck_items_any(&ck->part, of_slot(v->disk.slot, 0, 0), ck_span[PST_NODE_LEVEL_VOLUME]))
+	first->own += v->logged;
+	if (ck_slot_touched(&ck->part, v->disk.slot))
 		first->own_exact = false;
 	else if (base_node(ck, v->disk.slot, PST_NODE_LEVEL_VOLUME, 0, ck->part.other[4], &inherited))
 		first->own += node->format == 0 ? node->data_blocks : node->own_blocks;
@@ -360,7 +379,7 @@ void ck_families(struct ck *ck)
 	for (uint32_t i = 0; i < ck->version_count; i++) {
 		ck->versions[i].blocks = ck->versions[i].own = 0;
 		ck->versions[i].own_exact = true;
-		ck->versions[i].owned = 0;
+		ck->versions[i].owned = ck->versions[i].logged = 0;
 	}
 	for (uint32_t i = 0; i < ck->version_count; i++) {
 		struct ck_version *v = &ck->versions[i];

@@ -48,8 +48,9 @@ struct ck_version {
 	bool many;       /* its family has more than one version */
 	/* Of the one at the top, for the partition at work: what the family has, and what it says it has. */
 	uint64_t blocks, own;
-	bool own_exact; /* the log says nothing of any of them */
-	uint64_t owned; /* of each: blocks that it has and no version above it */
+	bool own_exact; /* the log makes and merges none of them */
+	uint64_t owned;  /* of each: blocks that it has and no version above it */
+	uint64_t logged; /* of those: more than in the root's state, modulo 2^64, because of the log's writes */
 };
 
 #define CK_CACHE_NODES 128u
@@ -165,7 +166,7 @@ pst_err PST_MUST_USE ck_node_read(struct ck *ck, struct pst_ptr ptr, unsigned le
 pst_err PST_MUST_USE ck_node_cached(struct ck *ck, struct pst_ptr ptr, unsigned level, uint64_t index,
 				    struct pst_node_disk *node, const char **ret_why);
 void ck_tree(struct ck *ck);
-/* May blocks of this slot be another's too? Then check-family.c judges its last state. */
+/* May blocks of this slot be another's too, at the root's time or at the end? Then check-family.c judges its last state. */
 bool ck_slot_shares(const struct ck *ck, uint32_t slot);
 /* An entry of the last state: does its volume exist, and reach so far? */
 void ck_entry_last(struct ck *ck, uint32_t slot, uint64_t local);

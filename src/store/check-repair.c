@@ -324,7 +324,7 @@ static bool counts_put_right(struct rebuild *r, unsigned level, uint64_t index, 
 		if (!ck_slot_shares(ck, slot))
 			own = data;
 		else if (v != NULL && ck->versions[v->family].own_exact)
-			own = v->owned;
+			own = PST_MIN(data, v->owned - v->logged); /* fewer, where data was given up */
 		wrong = wrong || own != node->own_blocks;
 		node->own_blocks = own;
 	}

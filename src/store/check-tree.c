@@ -202,11 +202,17 @@ struct sums {
 	bool known; /* nothing below was unreadable */
 };
 
+/*
+ * A version that the log changes may have shared with a parent in the root's state that it has none of any more: the
+ * moves that end a flattening are in this log, the record that says so in partition 0's.
+ */
 bool ck_slot_shares(const struct ck *ck, uint32_t slot)
 {
 	const struct ck_version *v = ck_version_find(ck, slot);
+	uint64_t leaves = ck_span[PST_NODE_LEVEL_VOLUME];
 
-	return (v != NULL && v->many) || ck_slot_touched(&ck->part, slot);
+	return ck_slot_touched(&ck->part, slot) ||
+	       (v != NULL && (v->many || ck_items_any(&ck->part, slot * leaves, leaves)));
 }
 
 static bool shares(const struct ck *ck, uint64_t leaf)
