@@ -73,6 +73,7 @@ struct ck_part {
 	size_t event_count;
 	uint64_t *touched;         /* bitmap: slots that events speak of */
 	uint64_t *reached, *nodes; /* bitmaps: blocks that the root reaches; those of them that are nodes */
+	uint64_t *sharers;         /* those of them that a version has which may share (ck_slot_shares) */
 	uint64_t *owned;           /* data blocks of the last state */
 	uint64_t reached_count;
 	struct pst_node_disk *path[PST_NODE_LEVELS], *other[PST_NODE_LEVELS]; /* one node of each level */

@@ -334,10 +334,12 @@ static bool memory(struct ck_part *p)
 
 	p->reached = calloc(words, sizeof(uint64_t));
 	p->nodes = calloc(words, sizeof(uint64_t));
+	p->sharers = calloc(words, sizeof(uint64_t));
 	p->owned = calloc(words, sizeof(uint64_t));
 	p->touched = calloc(pst_div_round_up(PST_SLOTS_MAX, 64), sizeof(uint64_t));
 	p->cache = calloc(CK_CACHE_NODES, sizeof(p->cache[0]));
-	if (p->reached == NULL || p->nodes == NULL || p->owned == NULL || p->touched == NULL || p->cache == NULL)
+	if (p->reached == NULL || p->nodes == NULL || p->sharers == NULL || p->owned == NULL || p->touched == NULL ||
+	    p->cache == NULL)
 		return false;
 	for (unsigned i = 0; i < PST_NODE_LEVELS; i++) {
 		p->path[i] = aligned_alloc(PST_BLOCK_BYTES, PST_BLOCK_BYTES);
@@ -382,6 +384,7 @@ void ck_part_close(struct ck *ck)
 	free(p->events);
 	free(p->reached);
 	free(p->nodes);
+	free(p->sharers);
 	free(p->owned);
 	*p = (struct ck_part){ 0 };
 }

@@ -220,10 +220,12 @@ static bool shares(const struct ck *ck, uint64_t leaf)
 	return ck_slot_shares(ck, (uint32_t)(leaf / ck_span[PST_NODE_LEVEL_VOLUME]));
 }
 
-static void mark(struct ck *ck, uint32_t block, bool node)
+static void mark(struct ck *ck, uint64_t leaf, uint32_t block, bool node)
 {
 	struct ck_part *p = &ck->part;
 
+	if (shares(ck, leaf))
+		ck_set(p->sharers, block);
 	ck_set(p->reached, block);
 	if (node)
 		ck_set(p->nodes, block);
@@ -243,13 +245,13 @@ static void data_entry(struct ck *ck, uint64_t leaf, uint32_t i, struct pst_ptr 
 		return;
 	}
 	if (!ck_bit(p->reached, block)) {
-		mark(ck, block, false);
+		mark(ck, leaf, block, false);
 		return;
 	}
 	if (ck_bit(p->nodes, block))
 		ck_finding(ck, "%s: its block %u of partition %u is a node of the map: one of both is wrong",
 			   ck_place(ck, slot, local, 1, place), block, p->index);
-	else if (!shares(ck, leaf))
+	else if (!shares(ck, leaf) && !ck_bit(p->sharers, block))
 		ck_finding(ck, "%s: its block %u of partition %u is reached a second time: one of both is wrong",
 			   ck_place(ck, slot, local, 1, place), block, p->index);
 }
@@ -368,8 +370,8 @@ static struct sums walk(struct ck *ck, unsigned level, uint64_t index, struct ps
 		return (struct sums){ 0 };
 	}
 	if (ck_bit(p->reached, block)) {
-		bool fine =
-		    ck_bit(p->nodes, block) && level < PST_NODE_LEVEL_VOLUME && shares(ck, index * ck_span[level]);
+		bool fine = ck_bit(p->nodes, block) && level < PST_NODE_LEVEL_VOLUME &&
+			    (shares(ck, index * ck_span[level]) || ck_bit(p->sharers, block));
 
 		if (!fine)
 			ck_finding(
@@ -379,7 +381,7 @@ static struct sums walk(struct ck *ck, unsigned level, uint64_t index, struct ps
 			    ck_node_place(ck, level, index, place), level, block, p->index);
 		return (struct sums){ .data = node->data_blocks, .known = fine };
 	}
-	mark(ck, block, true);
+	mark(ck, index * ck_span[level], block, true);
 	ck_progress(ck, 1);
 	s = entries(ck, level, index, node);
 	judge_counts(ck, level, index, node, s);

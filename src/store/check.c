@@ -162,7 +162,7 @@ static pst_err superblocks(struct ck *ck)
 			   "superblock, copy in block %llu: damaged: the other copy is good; if that goes too, the "
 			   "pool is lost",
 			   (unsigned long long)ck->sb_bad);
-	else if (memcmp(copies[0].uuid, copies[1].uuid, 16) != 0)
+	else if (!one_bad && memcmp(copies[0].uuid, copies[1].uuid, 16) != 0)
 		ck_finding(ck,
 			   "superblocks: the copies are of different pools: was a file copied over a part of another?");
 	ck->same_boot = best->clean != 0 || (best->boot_id[0] != '\0' && ck->io->boot_id != NULL &&

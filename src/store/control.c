@@ -155,7 +155,8 @@ pst_err control_room(struct store *st, uint32_t records, uint32_t growth_bytes)
 	}
 	growth_bytes *= records;
 	if (p->alloc.free_count >=
-	    checkpoint_need(p) + PST_NODE_LEVELS * (records - 1) + 2 * pst_div_round_up(growth_bytes, PST_BLOCK_BYTES))
+	    (growth_bytes > 0 ? space_last(p) : checkpoint_need(p)) + PST_NODE_LEVELS * (records - 1) +
+		2 * pst_div_round_up(growth_bytes, PST_BLOCK_BYTES))
 		return PST_OK;
 	err = part_space_wait(p, &c->wait, &c->space_checkpoint);
 	return err == PST_OK ? PST_E_AGAIN : err;
@@ -375,6 +376,7 @@ static void close_run(struct store *st)
 		st->closing = true;
 		online_stop(st);
 		tasks_close(st);
+		merge_hurry(st);
 	}
 	if (c->wait.err != PST_OK && st->failed == PST_OK)
 		st->failed = c->wait.err; /* the superblock could not be written: the pool stays unclean */

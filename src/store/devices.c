@@ -37,6 +37,11 @@ uint32_t part_space_page(const struct part *p, uint32_t page, uint32_t copy)
 	return p->geo.space_start + 2 * page + copy;
 }
 
+static uint32_t reserve_of(uint32_t data_blocks)
+{
+	return MERGE_RESERVE + PST_MIN(PST_MAX(data_blocks / 32, 16u), 2048u);
+}
+
 void part_segment_add(struct part *p, const struct pst_region *region)
 {
 	uint32_t pages = (uint32_t)pst_div_round_up(part_blocks(p), PST_SPACE_BITS);
@@ -48,14 +53,14 @@ void part_segment_add(struct part *p, const struct pst_region *region)
 	data = p->geo.blocks - p->geo.data_start;
 	for (uint32_t i = 0; i < p->segment_count; i++)
 		data += p->segments[i].at.blocks - p->segments[i].at.data;
-	p->reserve = PST_MIN(PST_MAX(data / 32, 16u), 2048u);
+	p->reserve = reserve_of(data);
 }
 
 pst_err part_segments_init(struct part *p)
 {
 	const struct store *st = p->store;
 
-	p->reserve = PST_MIN(PST_MAX((p->geo.blocks - p->geo.data_start) / 32, 16u), 2048u);
+	p->reserve = reserve_of(p->geo.blocks - p->geo.data_start);
 	for (uint32_t i = 0; i < st->sb->region_count; i++) {
 		const struct pst_region_segment *s = &st->regions[i].segments[p->index];
 		struct pst_alloc_growth growth;

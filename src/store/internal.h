@@ -356,6 +356,8 @@ struct merging {
 	struct node *pins[8];
 	uint32_t pin_count;
 	uint64_t begun_ns; /* the record under way */
+	bool braked;       /* it waits for the rate, or for requests to go first */
+	bool starved;      /* it finds no room itself */
 	pst_err err;       /* why deletion has stopped, if not well */
 	struct pst_timer pause;
 	uint32_t holds; /* who changes the tree of versions */
@@ -544,6 +546,7 @@ bool share_merge(struct part *p, const struct pst_log_record *r, const struct ps
 /* ---- merge.c ---- */
 void merge_init(struct store *st);
 void merge_kick(struct store *st);
+void merge_hurry(struct store *st); /* somebody waits for it */
 bool merge_hold(struct store *st,
 		struct waiter *w); /* merging.holds is set; false: @w runs when the walk stands still */
 uint32_t merge_children(struct store *st, uint32_t slot);
@@ -577,6 +580,18 @@ void checkpoint_want(struct part *p, struct waiter *w);
 bool checkpoint_blocks_writes(const struct part *p);
 void node_freeze(struct node *n);
 uint32_t checkpoint_need(const struct part *p); /* blocks that a checkpoint would take now */
+
+/*
+ * Free blocks of a partition that only the merging of deleted versions may take: copies of nodes, before those that they
+ * replace come back.
+ */
+#define MERGE_RESERVE (4 * PST_NODE_LEVELS)
+
+/* What everyone else leaves alone. */
+static inline uint32_t space_last(const struct part *p)
+{
+	return checkpoint_need(p) + MERGE_RESERVE;
+}
 
 /* ---- io.c ---- */
 void io_start(struct store *st);                                                /* requests waiting for a req */

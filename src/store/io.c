@@ -346,6 +346,7 @@ pst_err part_space_wait(struct part *p, struct waiter *w, uint64_t *since)
 
 	if (p->pinned)
 		online_need_space(st);
+	merge_hurry(st);
 	if (*since == 0)
 		*since = p->cp.done_count + 1;
 	if (p->cp.done_count + 1 >= *since + 3)
@@ -403,7 +404,9 @@ static enum step wait_for_space(struct req *r, struct part *p)
 {
 	pst_err err = part_space_wait(p, &r->wait, &r->space_checkpoint);
 
-	if (err == PST_E_NOSPACE && p->store->merging.version != NULL) { /* what was deleted is about to come back */
+	bool merging = p->store->merging.version != NULL && !p->store->merging.starved;
+
+	if (err == PST_E_NOSPACE && merging) { /* what was deleted is about to come back */
 		r->space_checkpoint = 0;
 		pst_list_push_back(&p->space_waiters, &r->wait.node);
 		return STEP_WAIT;
@@ -631,7 +634,7 @@ static enum step discard_step(struct req *r)
 		}
 		return STEP_ON;
 	}
-	if (p->alloc.free_count < checkpoint_need(p))
+	if (p->alloc.free_count < space_last(p))
 		return wait_for_space(r, p);
 	piece = piece_get(r, p, leaf, (uint32_t)PST_MIN(r->end - r->at, PST_NODE_FANOUT - r->at % PST_NODE_FANOUT));
 	if (piece == NULL)

@@ -343,7 +343,7 @@ static pst_err op_start(struct store *st, const struct pst_pool_op *op)
 	uint32_t block = c->vol->disk.key_block;
 
 	if (block == 0) {
-		if (p->alloc.free_count < checkpoint_need(p) + 4) {
+		if (p->alloc.free_count < space_last(p) + 4) {
 			pst_err err = part_space_wait(p, &c->wait, &c->space_checkpoint);
 
 			return err == PST_OK ? PST_E_AGAIN : err;

@@ -71,6 +71,7 @@ static void stop(struct store *st)
 	struct merging *m = &st->merging;
 
 	m->version = NULL;
+	m->starved = false;
 	m->wait.err = PST_OK;
 	for (uint32_t i = 0; i < st->part_count; i++)
 		st->parts[i].space_wake = true; /* who waited for this space has it, or never will */
@@ -137,6 +138,7 @@ bool merge_hold(struct store *st, struct waiter *w)
 	if (m->version == NULL)
 		return true;
 	m->hold_waiter = w;
+	merge_hurry(st);
 	return false;
 }
 
@@ -147,6 +149,14 @@ static void unpin_all(struct merging *m)
 	for (uint32_t i = 0; i < m->pin_count; i++)
 		map_unpin(m->pins[i]);
 	m->pin_count = 0;
+}
+
+static bool space_wanted(const struct store *st)
+{
+	for (uint32_t i = 0; i < st->part_count; i++)
+		if (!pst_list_empty(&st->parts[i].space_waiters))
+			return true;
+	return false;
 }
 
 static void merge_applied(struct logged *l)
@@ -166,10 +176,23 @@ static void merge_applied(struct logged *l)
 		t->done_bytes += l->record.count == 0 ? bytes : 0;
 		due = task_brake(t, bytes, m->begun_ns);
 	}
-	if (due > 0 && pst_list_empty(&l->part->space_waiters)) /* who needs the space is not made to wait for it */
+	m->braked = due > 0 && m->holds == 0 && !st->closing && !space_wanted(st);
+	if (m->braked)
 		pst_timer_arm(st->pool.env, &m->pause, due);
 	else
 		store_wake(st, &m->wait);
+}
+
+/* Who needs space, or the tree of versions, is not made to wait for the rate. */
+void merge_hurry(struct store *st)
+{
+	struct merging *m = &st->merging;
+
+	if (!m->braked)
+		return;
+	m->braked = false;
+	pst_timer_disarm(st->pool.env, &m->pause);
+	store_wake(st, &m->wait);
 }
 
 static enum map_result pin(struct merging *m, struct part *p, unsigned level, uint32_t slot, uint64_t index)
@@ -313,6 +336,7 @@ static pst_err merge_step(struct store *st, struct part *p)
 		return err == PST_OK ? PST_E_AGAIN : err;
 	}
 	m->space_checkpoint = 0;
+	m->starved = false;
 	log_merge(m, p, level, index);
 	return PST_OK;
 }
@@ -347,6 +371,7 @@ static void merge_run(struct waiter *w)
 		return;
 	if (err == PST_E_NOSPACE) { /* others have what it needs for the moment; giving up would keep the pool full */
 		m->space_checkpoint = 0;
+		m->starved = true;
 		pst_timer_arm(st->pool.env, &m->pause, pst_env_now_ns(st->pool.env) + RETRY_NS);
 		return;
 	}
@@ -392,6 +417,7 @@ static void merge_pause_over(struct pst_timer *timer)
 {
 	struct merging *m = pst_container_of(timer, struct merging, pause);
 
+	m->braked = false;
 	store_wake(pst_container_of(m, struct store, merging), &m->wait);
 }
 

@@ -204,7 +204,7 @@ static bool node_restore(const struct scrub_op *o)
 	struct node *n = cache_find(&p->store->cache, p, o->level, o->at / span[o->level]);
 	const struct svol *v = svol_by_slot(p->store, (uint32_t)(o->at / span[PST_NODE_LEVEL_VOLUME]));
 
-	if (n == NULL || n->loading || n->block != o->block || p->alloc.free_count <= checkpoint_need(p))
+	if (n == NULL || n->loading || n->block != o->block || p->alloc.free_count <= space_last(p))
 		return false;
 	if (o->level <= PST_NODE_LEVEL_VOLUME && v != NULL &&
 	    (v->disk.flags & (PST_VOLUME_SNAPSHOT | PST_VOLUME_DELETING)) != 0)

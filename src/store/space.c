@@ -4,7 +4,8 @@
  * from the last to the first:
  *
  *   checkpoint_need  what the next checkpoint writes: nobody else gets it
- *   reserve          overwrites, discards, deletions and the catalog live on it when the pool is full; they give back
+ *   MERGE_RESERVE    what giving back deleted versions takes meanwhile: when that stands still, all does
+ *   reserve          (with the former) overwrites, discards, deletions and the catalog live on it when the pool is full; they give back
  *                    what they take
  *   promises         what volumes have reserved and not yet used: only the volume's own writes may take it
  *   the rest         for all
@@ -169,10 +170,10 @@ pst_err space_settings(struct store *st, const struct svol *v, struct pst_versio
 
 uint64_t space_floor(const struct part *p, const struct svol *v, bool takes)
 {
-	uint64_t floor = checkpoint_need(p);
+	uint64_t floor = space_last(p);
 
 	if (takes)
-		floor += p->reserve + p->promised - (v->promises != NULL ? v->promises[p->index].blocks : 0);
+		floor += p->reserve - MERGE_RESERVE + p->promised - (v->promises != NULL ? v->promises[p->index].blocks : 0);
 	return floor;
 }
 

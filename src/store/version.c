@@ -155,7 +155,7 @@ static pst_err gather(struct making *k)
 
 		if (st->failed != PST_OK)
 			return PST_E_IO;
-		if (p->alloc.free_count < checkpoint_need(p) + 2 * PST_NODE_LEVELS) {
+		if (p->alloc.free_count < space_last(p) + 2 * PST_NODE_LEVELS) {
 			err = part_space_wait(p, wait_of(k), &st->control.space_checkpoint);
 			return err == PST_OK ? PST_E_AGAIN : err;
 		}
@@ -201,6 +201,8 @@ static pst_err marks_room(struct making *k)
 	struct store *st = k->st;
 	uint32_t pages = st->cache.dirty + st->cache.image_count;
 
+	if (st->failed != PST_OK)
+		return PST_E_IO;
 	if (pages > st->cache.capacity / 2) { /* two pages for each node are all that there are */
 		for (uint32_t i = 0; i < st->part_count; i++)
 			checkpoint_want(&st->parts[i], NULL);
@@ -218,7 +220,7 @@ static pst_err marks_room(struct making *k)
 			pst_list_push_back(&p->space_waiters, &wait_of(k)->node);
 			return PST_E_AGAIN;
 		}
-		if (p->alloc.free_count < checkpoint_need(p) + k->member_count * PST_NODE_LEVELS) {
+		if (p->alloc.free_count < space_last(p) + k->member_count * PST_NODE_LEVELS) {
 			err = part_space_wait(p, wait_of(k), &st->control.space_checkpoint);
 			return err == PST_OK ? PST_E_AGAIN : err;
 		}

@@ -347,6 +347,42 @@ static void deletion_keeps_its_rate(void **state)
 	rig_free(r);
 }
 
+/*
+ * A rate of next to nothing holds up neither a snapshot, which needs the tree of versions to stand still, nor writes that
+ * need the space, nor the end.
+ */
+static void deletion_goes_on_when_it_is_needed(void **state)
+{
+	struct rig *r = rig_new(8, (uint64_t)64 << 20, 2);
+	struct pst_pool_op rate = { .kind = PST_POOL_TASK_START, .task = PST_TASK_DELETE, .rate_bytes_per_s = 1 };
+	struct pst_pool_op del = { .kind = PST_POOL_VOLUME_DELETE };
+	struct pst_snapshot_member member;
+	struct pst_pool_op snapshot = { .kind = PST_POOL_SNAPSHOT, .members = &member, .member_count = 1 };
+
+	(void)state;
+	rig_start(r);
+	assert_int_equal(rig_pool(r, rate), PST_OK);
+	rig_create(r, 0, 12288);
+	rig_create(r, 1, 12288);
+	for (uint64_t lba = 0; lba < 8192; lba += 512)
+		assert_int_equal(rig_fill(r, 0, lba, 512, 1), PST_OK);
+	rig_close(r, 0);
+	rig_uuid(0, del.uuid);
+	assert_int_equal(rig_pool(r, del), PST_OK);
+	pst_sim_run_for(r->sim, 5 * RIG_SECOND);
+	rig_uuid(1, member.volume);
+	rig_uuid(2, member.snapshot);
+	assert_int_equal(rig_pool(r, snapshot), PST_OK);
+	assert_true(deletion(r).running);
+	rig_stop(r);
+	rig_start(r);
+	assert_true(deletion(r).running);
+	for (uint64_t lba = 0; lba < 12288; lba += 512)
+		assert_int_equal(rig_fill(r, 1, lba, 512, 2), PST_OK);
+	rig_stop(r);
+	rig_free(r);
+}
+
 /* Kinds that can't be started say so. */
 static void what_does_not_exist_is_refused(void **state)
 {
@@ -372,6 +408,7 @@ int main(void)
 		cmocka_unit_test(its_record_is_the_stores_own),
 		cmocka_unit_test(vanishes_with_its_volume),
 		cmocka_unit_test(deletion_keeps_its_rate),
+		cmocka_unit_test(deletion_goes_on_when_it_is_needed),
 		cmocka_unit_test(what_does_not_exist_is_refused),
 	};
 
