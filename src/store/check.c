@@ -123,10 +123,24 @@ char *ck_node_place(const struct ck *ck, unsigned level, uint64_t index, char bu
 
 /* ---- Superblocks ---- */
 
-/* The tables of devices and regions lie in several sectors: a crash while space was added may have torn a copy. */
+#define FIRST_DEVICE_BYTES_MIN 4u
+
+/*
+ * The tables of devices and regions lie in several sectors: a crash while space was added may have torn a copy. When
+ * space is added for the first time, and its first sector, with the feature, is the one that is still as it was, what
+ * tells is that device 0 is in the table: more bytes than a flip makes.
+ */
 static bool torn_by_growth(const struct pst_superblock *bad, const struct pst_superblock *best)
 {
-	return !best->clean && ((best->features_incompat | bad->features_incompat) & PST_FEATURE_REGIONS) != 0;
+	const uint8_t *first = (const uint8_t *)&bad->devices[0];
+	unsigned bytes = 0;
+
+	if (best->clean)
+		return false;
+	for (size_t i = 0; i < sizeof(bad->devices[0]); i++)
+		bytes += first[i] != 0;
+	return ((best->features_incompat | bad->features_incompat) & PST_FEATURE_REGIONS) != 0 ||
+	       bytes >= FIRST_DEVICE_BYTES_MIN;
 }
 
 /*
