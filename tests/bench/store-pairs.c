@@ -32,11 +32,12 @@
 #include <string.h>
 #include <unistd.h>
 
-#define POOL_BYTES ((uint64_t)5 << 30)
+#define POOL_BYTES ((uint64_t)8 << 30)
 #define SPAN_BYTES ((uint64_t)2 << 30)
 #define OTHER_BYTES ((uint64_t)512 << 20) /* a second volume, for work in the background */
 #define DEPTH_MAX 128u
 #define MIXED_WRITES_PERCENT 30u
+#define SNAPSHOTS_DELETED 8u /* at once: one would be gone before the measurement is over */
 
 static struct {
 	const char *path, *what, *task;
@@ -446,9 +447,10 @@ static pst_err snapshot(struct bench *b, uint8_t volume)
 	return pool_call(b, &op);
 }
 
-static pst_err snapshot_delete(struct bench *b, uint8_t volume)
+/* The @back-th before the last one. */
+static pst_err snapshot_delete(struct bench *b, uint8_t volume, uint8_t back)
 {
-	struct pst_pool_op op = { .kind = PST_POOL_VOLUME_DELETE, .uuid = { 100 + volume, snapshots } };
+	struct pst_pool_op op = { .kind = PST_POOL_VOLUME_DELETE, .uuid = { 100 + volume, snapshots - back } };
 
 	return pool_call(b, &op);
 }
@@ -476,7 +478,7 @@ static struct result after_snapshot(struct bench *b)
 
 	check(snapshot(b, 1), "snapshot");
 	r = measure(b, false);
-	check(snapshot_delete(b, 1), "delete snapshot");
+	check(snapshot_delete(b, 1, 0), "delete snapshot");
 	tasks_end(b);
 	return r;
 }
@@ -513,10 +515,12 @@ static void background_ready(struct bench *b)
 	double rate = b->rate;
 
 	tasks_end(b);
-	if (strcmp(opt.task, "delete") == 0)
-		check(snapshot(b, 2), "snapshot");
-	if (strcmp(opt.task, "scrub") != 0)
+	if (strcmp(opt.task, "straighten") == 0)
 		scatter(b, b->other, OTHER_BYTES);
+	for (uint8_t i = 0; strcmp(opt.task, "delete") == 0 && i < SNAPSHOTS_DELETED; i++) {
+		check(snapshot(b, 2), "snapshot");
+		scatter(b, b->other, OTHER_BYTES);
+	}
 	b->rate = rate;
 }
 
@@ -526,7 +530,8 @@ static struct result beside_background(struct bench *b)
 	struct result r;
 
 	if (strcmp(opt.task, "delete") == 0) {
-		check(snapshot_delete(b, 2), "delete snapshot");
+		for (uint8_t i = 0; i < SNAPSHOTS_DELETED; i++)
+			check(snapshot_delete(b, 2, i), "delete snapshot");
 	} else {
 		if (strcmp(opt.task, "straighten") == 0) {
 			op.task = PST_TASK_STRAIGHTEN;
