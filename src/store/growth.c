@@ -219,10 +219,7 @@ static void partition_grow(struct growth *g)
 
 static void superblocks_failed(struct growth *g, pst_err err)
 {
-	struct store *st = g->st;
-
-	store_fail(st, err, "superblock_write_failed");
-	(void)sb_distrust(st); /* one of its flushes may have failed */
+	store_fail(g->st, err, "superblock_write_failed");
 	refuse(g, err, "the superblock can't be written; open the pool again to see whether the space was added");
 }
 

@@ -368,9 +368,10 @@ struct merging {
 struct sb_writer {
 	struct store *st;
 	struct waiter *done; /* NULL: not at work */
+	struct waiter wait;  /* for a flush */
 	struct pst_file_op op;
 	struct iovec iov;
-	unsigned step;
+	unsigned step;   /* even: a copy is being written, odd: flushed */
 	bool distrust;   /* a flush has failed meanwhile: to be noted when the writing is done */
 	bool distrusted; /* a failed flush is on record, or being recorded */
 };

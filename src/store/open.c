@@ -7,9 +7,11 @@
  *           (recover.c), then the others, LANES side by side -> superblocks say unclean, this boot
  *
  * Superblocks are written second copy, flush, first copy, flush: one is whole at any time. The first one decides where
- * the second is, so a second copy at a new place (its device has grown) counts from the moment the first says so. After
- * a failed flush one copy says so (no boot id) and is not flushed: what matters is what this boot's next open reads,
- * and the other copy stays whole whatever happens.
+ * the second is, so a second copy at a new place (its device has grown) counts from the moment the first says so. The
+ * flushes are the committer's: a growth writes superblocks amid requests and checkpoints, and a flush of its own that
+ * fails would drop what a flush of theirs, under way at the same time, then reports as durable. After a failed flush
+ * one copy says so (no boot id) and is not flushed: what matters is what this boot's next open reads, and the other
+ * copy stays whole whatever happens.
  */
 #include "store/space.h"
 #include "store/task.h"
@@ -20,36 +22,57 @@
 
 /* ---- Writing both superblocks of an open pool ---- */
 
+static bool sb_is_writing(const struct sb_writer *w)
+{
+	return w->done != NULL && w->step % 2 == 0;
+}
+
 static void sb_step(struct sb_writer *w)
 {
 	struct store *st = w->st;
 
-	w->iov = (struct iovec){ st->sb, PST_BLOCK_BYTES };
-	w->op.kind = w->step % 2 == 0 ? PST_FILE_WRITE : PST_FILE_FLUSH;
-	w->op.iov = w->step % 2 == 0 ? &w->iov : NULL;
-	w->op.iov_count = w->step % 2 == 0;
+	if (!sb_is_writing(w)) {
+		commit_wait(st, &w->wait);
+		return;
+	}
 	w->op.offset_bytes = w->step == 0 ? pst_sb_mirror(st->sb) * PST_BLOCK_BYTES : 0;
-	w->op.len_bytes = w->step % 2 == 0 ? PST_BLOCK_BYTES : 0;
 	store_submit(st, &w->op);
 }
 
-static void sb_done(struct pst_file_op *op)
+static void sb_next(struct sb_writer *w, pst_err err)
 {
-	struct sb_writer *w = pst_container_of(op, struct sb_writer, op);
 	struct store *st = w->st;
 
-	st->outstanding--;
-	if (op->err == PST_OK && ++w->step < 4) {
+	if (err == PST_OK && st->failed != PST_OK)
+		err = PST_E_IO; /* nothing is written any more, and the committer may be waiting for this to end */
+	if (err == PST_OK && ++w->step < 4) {
 		if (w->step == 2)
 			st->sb_spare_bytes = 0; /* the second copy is durable, the first is written now */
 		sb_step(w);
 		return;
 	}
-	w->done->err = op->err;
+	w->done->err = err;
 	store_wake(st, w->done);
 	w->done = NULL;
 	if (w->distrust && !sb_distrust(st))
 		commit_flushed(st);
+}
+
+static void sb_written(struct pst_file_op *op)
+{
+	struct sb_writer *w = pst_container_of(op, struct sb_writer, op);
+
+	w->st->outstanding--;
+	sb_next(w, op->err);
+}
+
+static void sb_flushed(struct waiter *wait)
+{
+	struct sb_writer *w = pst_container_of(wait, struct sb_writer, wait);
+	pst_err err = wait->err;
+
+	wait->err = PST_OK;
+	sb_next(w, err);
 }
 
 void sb_write(struct store *st, struct waiter *done)
@@ -60,7 +83,13 @@ void sb_write(struct store *st, struct waiter *done)
 	w->done = done;
 	w->step = 0;
 	st->sb_spare_bytes = pst_sb_mirror(st->sb) * PST_BLOCK_BYTES;
-	w->op.done = sb_done;
+	w->wait.run = sb_flushed;
+	w->wait.err = PST_OK;
+	pst_list_init(&w->wait.node);
+	w->iov = (struct iovec){ st->sb, PST_BLOCK_BYTES };
+	w->op = (struct pst_file_op){
+		.kind = PST_FILE_WRITE, .iov = &w->iov, .iov_count = 1, .len_bytes = PST_BLOCK_BYTES, .done = sb_written
+	};
 	st->sb->generation++;
 	pst_sb_seal(st->sb);
 	sb_step(w);
@@ -82,19 +111,19 @@ static void sb_distrusted(struct pst_file_op *op)
 
 /*
  * True: commit_flushed follows, if a flush is under way. False: it is on record already, or an open or a close is just
- * writing the superblocks, which has had everything flushed before: so there is nothing to distrust. A growth that is
- * writing them is waited for.
+ * writing the superblocks, which has had everything flushed before: so there is nothing to distrust. A copy that a
+ * growth is just writing is waited for.
  */
 bool sb_distrust(struct store *st)
 {
 	struct sb_writer *w = &st->sb_writer;
 
-	if (w->done != NULL && st->growth != NULL) {
+	if (sb_is_writing(w) && st->growth != NULL) {
 		w->distrust = true;
 		return true;
 	}
 	w->distrust = false;
-	if (w->done != NULL || w->distrusted)
+	if ((w->done != NULL && st->growth == NULL) || w->distrusted)
 		return false;
 	w->distrusted = true;
 	st->sb->clean = 0;

@@ -724,13 +724,12 @@ static void space_read(struct recovery *r)
 		log_read(r);
 }
 
-static void root_flushed(struct pst_file_op *op)
+static void root_flushed(struct waiter *w)
 {
-	struct recovery *r = pst_container_of(op, struct recovery, op);
+	struct recovery *r = pst_container_of(w, struct recovery, wait);
 
-	r->st->outstanding--;
-	if (op->err != PST_OK)
-		end(r, op->err, "its root can't be flushed");
+	if (w->err != PST_OK)
+		end(r, w->err, "its root can't be flushed");
 	else
 		space_read(r);
 }
@@ -744,8 +743,10 @@ static void root_rewritten(struct pst_file_op *op)
 		end(r, op->err, "its root can't be written again");
 		return;
 	}
-	r->op = (struct pst_file_op){ .kind = PST_FILE_FLUSH, .done = root_flushed };
-	store_submit(r->st, &r->op);
+	/* Through the committer: were it to fail beside a flush of another partition's checkpoint, that one must too.
+	 */
+	r->wait.run = root_flushed;
+	commit_wait(r->st, &r->wait);
 }
 
 /* The one block of it that was chosen; the root before it, in the other slot, is left alone. */

@@ -42,7 +42,7 @@ static void io_done(struct pst_io *io)
 		op->v->said = op->v->said || ok || io->err == PST_E_LOST;
 		if (io->err == PST_E_LOST) {
 			w->result->counters[C_LOST]++;
-			if (op->v->lost == NO && !w->corrupting) /* a failed superblock counts as a loss too */
+			if (op->v->lost == NO)
 				fail(w, "volume %x: a flush fails for loss, but there was none", op->v->id);
 			op->v->lost = MAYBE; /* that it was said is durable only once the volume is closed */
 		} else if (ok) {

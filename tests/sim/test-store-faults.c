@@ -208,6 +208,103 @@ static void recovery_flushes_what_was_left_first(void **state)
 	rig_free(r);
 }
 
+static bool io_is_done(void *ctx)
+{
+	return ((struct rig *)ctx)->io_done;
+}
+
+/* While the pool grows. */
+static pst_err io_beside(struct rig *r, enum pst_io_kind kind, uint64_t count, void *buf)
+{
+	rig_io_begin(r, 0, kind, 0, count, buf);
+	assert_true(pst_sim_run_until(r->sim, io_is_done, r, 60 * RIG_SECOND));
+	return r->io.err;
+}
+
+static bool pool_is_done(void *ctx)
+{
+	return ((struct rig *)ctx)->pool_done;
+}
+
+/* In order, though the pool has failed: a process that is killed leaks what it had. */
+static void close_failed(struct rig *r)
+{
+	rig_close(r, 0);
+	(void)rig_pool(r, (struct pst_pool_op){ .kind = PST_POOL_CLOSE });
+	rig_kill(r);
+}
+
+/*
+ * A growth of the pool writes superblocks while requests and checkpoints go on, and one flush of all these fails: what
+ * another one reported as flushed is there after a loss of power, and the pool can be opened.
+ */
+static void flush_fails_while_the_pool_grows(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 1; seed <= 100; seed++) {
+		struct pst_sim_faults faults = { .disk_flush_error_ppm = 300000, .disk_keep_percent = 101 };
+		struct rig *r = rig(seed);
+		uint8_t flushed = 0, byte = 0, buf[4 * PST_BLOCK_BYTES];
+
+		rig_pool_begin(r,
+			       (struct pst_pool_op){ .kind = PST_POOL_GROW, .key = RIG_PATH, .size_bytes = 5 << 20 });
+		pst_sim_run_for(r->sim, pst_sim_rand_below(r->sim, RIG_SECOND / 1000));
+		pst_sim_set_faults(r->sim, r->node, &faults);
+		for (unsigned i = 0; i < 8 && !flush_has_failed(r); i++) {
+			memset(buf, ++byte, sizeof(buf));
+			checkpoint_want(&rig_store(r)->parts[0], NULL);
+			if (io_beside(r, PST_IO_WRITE, 4, buf) == PST_OK &&
+			    io_beside(r, PST_IO_FLUSH, 0, NULL) == PST_OK)
+				flushed = byte;
+		}
+		assert_true(pst_sim_run_until(r->sim, pool_is_done, r, 60 * RIG_SECOND));
+		if (rig_store(r)->failed != PST_OK)
+			close_failed(r);
+		faults.disk_flush_error_ppm = 0;
+		pst_sim_set_faults(r->sim, r->node, &faults);
+		rig_power(r);
+		rig_start(r);
+		for (uint64_t lba = 0; lba < 4; lba++)
+			assert_in_range(rig_byte(r, 0, lba), flushed, byte);
+		rig_stop(r);
+		rig_free(r);
+	}
+}
+
+/*
+ * The open after a failed flush recovers several partitions side by side, and flushes fail again: the pool can still be
+ * opened after a loss of power.
+ */
+static void flush_fails_while_partitions_recover(void **state)
+{
+	const uint64_t blocks = 16u * PST_STRIPE_BLOCKS;
+
+	(void)state;
+	for (uint64_t seed = 1; seed <= 100; seed++) {
+		struct pst_sim_faults faults = { .disk_flush_error_ppm = 40000, .disk_keep_percent = 101 };
+		struct rig *r = rig_new(seed, 12 << 20, 16); /* more than are recovered at once */
+
+		rig_start(r);
+		rig_create(r, 0, blocks);
+		for (uint64_t lba = 0; lba < blocks; lba += PST_STRIPE_BLOCKS)
+			assert_int_equal(rig_fill(r, 0, lba, 1, 1), PST_OK);
+		assert_int_equal(rig_io(r, 0, PST_IO_FLUSH, 0, 0, NULL), PST_OK);
+		fail_flush(r, false);
+		close_failed(r);
+		pst_sim_set_faults(r->sim, r->node, &faults);
+		for (unsigned i = 0; i < 3 && rig_open(r) != PST_OK; i++)
+			rig_kill(r);
+		faults.disk_flush_error_ppm = 0;
+		pst_sim_set_faults(r->sim, r->node, &faults);
+		rig_power(r);
+		rig_start(r);
+		for (uint64_t lba = 0; lba < blocks; lba += PST_STRIPE_BLOCKS)
+			assert_int_equal(rig_byte(r, 0, lba), 1);
+		rig_stop(r);
+		rig_free(r);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -216,6 +313,8 @@ int main(void)
 		cmocka_unit_test(failed_flush_is_told_once),
 		cmocka_unit_test(power_loss_after_a_failed_flush),
 		cmocka_unit_test(recovery_flushes_what_was_left_first),
+		cmocka_unit_test(flush_fails_while_the_pool_grows),
+		cmocka_unit_test(flush_fails_while_partitions_recover),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

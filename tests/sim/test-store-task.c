@@ -294,7 +294,10 @@ static void vanishes_with_its_volume(void **state)
 	assert_int_equal(begins, ends);
 	rig_power(r);
 	start(r);
-	assert_int_equal(pst_pool_tasks(r->pool, t, 2), 0);
+	/* The end of the deletion may have gone with the power: then it has been repeated, and is listed. */
+	if (pst_pool_tasks(r->pool, t, 2) > 0)
+		assert_int_equal(t[0].kind, PST_TASK_DELETE);
+	assert_in_range(pst_pool_tasks(r->pool, t, 2), 0, 1);
 	rig_stop(r);
 	rig_free(r);
 }
