@@ -425,6 +425,7 @@ static enum step wait_for_space(struct req *r, struct part *p)
 
 /* ---- Write ---- */
 
+/* Only now is the failure told: before, the death of the process or a loss of power after a flush could undo it. */
 static void abort_apply(struct logged *l)
 {
 	struct piece *piece = pst_container_of(l, struct piece, logged);
@@ -432,6 +433,7 @@ static void abort_apply(struct logged *l)
 
 	journal_abort_applied(p);
 	freed_push(&p->freed, l->seq, 0, piece->block, piece->count);
+	req_piece_done(piece->req, piece, piece->err);
 	piece_put(p->store, piece);
 }
 
@@ -444,15 +446,15 @@ static void write_apply(struct logged *l)
 	uint32_t at = (uint32_t)(l->record.lba % PST_NODE_FANOUT);
 	bool damaged = false;
 
-	if (st->failed != PST_OK || piece->err != PST_OK) {
-		pst_err err = st->failed != PST_OK ? PST_E_IO : piece->err;
-
+	if (st->failed != PST_OK) {
 		map_unpin(piece->leaf);
-		if (st->failed != PST_OK)
-			piece_put(st, piece); /* its blocks stay busy: the log may speak of them */
-		else
-			journal_abort(l, abort_apply); /* its blocks stay taken until that is durable */
-		req_piece_done(r, piece, err);
+		req_piece_done(r, piece, PST_E_IO);
+		piece_put(st, piece); /* its blocks stay busy: the log may speak of them */
+		return;
+	}
+	if (piece->err != PST_OK) {
+		map_unpin(piece->leaf);
+		journal_abort(l, abort_apply); /* its blocks stay taken until that is durable */
 		return;
 	}
 	for (uint32_t i = 0; i < piece->count; i++) {

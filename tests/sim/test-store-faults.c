@@ -305,6 +305,48 @@ static void flush_fails_while_partitions_recover(void **state)
 	}
 }
 
+/* ---- A write that fails, though its data may have arrived ---- */
+
+static bool write_has_failed(struct rig *r)
+{
+	struct pst_sim_faults faults = { .disk_write_error_ppm = 500000 };
+	pst_err err;
+
+	assert_int_equal(rig_fill(r, 0, 0, 1, 1), PST_OK);
+	assert_int_equal(rig_io(r, 0, PST_IO_FLUSH, 0, 0, NULL), PST_OK);
+	pst_sim_set_faults(r->sim, r->node, &faults);
+	err = rig_fill(r, 0, 0, 1, 2);
+	pst_sim_heal(r->sim);
+	return err != PST_OK && rig_store(r)->failed == PST_OK; /* else it has not, or the log has */
+}
+
+/* Once it was answered with an error, the death of the process does not bring it back, nor the power after a flush. */
+static void failed_write_stays_failed(void **state)
+{
+	unsigned failed = 0;
+
+	(void)state;
+	for (uint64_t seed = 1; seed <= 120; seed++) {
+		struct rig *r = rig(seed);
+
+		if (write_has_failed(r)) {
+			failed++;
+			assert_int_equal(rig_byte(r, 0, 0), 1);
+			if (seed % 2 == 0) {
+				rig_kill(r);
+			} else {
+				assert_int_equal(rig_io(r, 0, PST_IO_FLUSH, 0, 0, NULL), PST_OK);
+				rig_power(r);
+			}
+			rig_start(r);
+			assert_int_equal(rig_byte(r, 0, 0), 1);
+		}
+		rig_stop(r);
+		rig_free(r);
+	}
+	assert_true(failed > 20);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -315,6 +357,7 @@ int main(void)
 		cmocka_unit_test(recovery_flushes_what_was_left_first),
 		cmocka_unit_test(flush_fails_while_the_pool_grows),
 		cmocka_unit_test(flush_fails_while_partitions_recover),
+		cmocka_unit_test(failed_write_stays_failed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
