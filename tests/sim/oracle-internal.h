@@ -15,6 +15,8 @@ struct oracle_value {
 struct oracle_entry {
 	struct oracle_value value;
 	uint64_t begin, end; /* of the write; end UINT64_MAX: not ended, or of unknown fate */
+	uint64_t failed;     /* when it was answered with an error that a power loss may yet undo; 0: nothing can */
+	bool hidden;         /* failed, and a read has shown an older version: not there unless the power fails */
 };
 
 /* All blocks of all members of a snapshot show one instant, somewhere from low to high. */
@@ -62,6 +64,9 @@ uint64_t oracle_tick(void);
 
 /* Adds what the block holds from now on, at first as a possibility only. */
 void oracle_block_push(struct oracle *oracle, uint64_t lba, struct oracle_value value);
+
+/* Is the version that a read would return known to be live's? */
+bool oracle_block_decided(const struct oracle_block *b);
 
 bool oracle_value_may_be(const struct oracle_value *value, uint64_t version);
 

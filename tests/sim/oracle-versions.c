@@ -76,7 +76,8 @@ bool oracle_known(const struct oracle *oracle, uint64_t lba, uint64_t *ret_versi
 {
 	const struct oracle_block *b = &oracle->blocks[lba];
 
-	return !oracle->lenient && !b->writing && b->live == b->n - 1 && value_known(&b->v[b->live].value, ret_version);
+	return !oracle->lenient && !b->writing && oracle_block_decided(b) &&
+	       value_known(&b->v[b->live].value, ret_version);
 }
 
 /* ---- Snapshot ---- */
@@ -102,18 +103,26 @@ struct oracle_snapshot *oracle_snapshot_begin(struct oracle *oracle, struct orac
 	return s;
 }
 
-static struct oracle_value candidates(const struct oracle_block *b, uint32_t low, struct oracle_instant *instant)
+static struct oracle_value candidates(const struct oracle_block *b, uint32_t low, struct oracle_instant *instant,
+				      bool power_lost)
 {
-	struct oracle_cell *cell;
+	struct oracle_cell *cell = oracle_alloc(sizeof(*cell) + (b->n - low) * sizeof(cell->may[0]));
+	struct oracle_value only;
 
-	if (low == b->n - 1)
-		return b->v[low].value;
-	cell = oracle_alloc(sizeof(*cell) + (b->n - low) * sizeof(cell->may[0]));
 	cell->instant = instant;
 	for (uint32_t i = low; i < b->n; i++) {
+		if (b->v[i].hidden && (!power_lost || b->v[i].failed == 0))
+			continue;
+		if (cell->n > 0)
+			cell->may[cell->n - 1].next_end = b->v[i].end;
 		cell->may[cell->n].value = b->v[i].value;
 		cell->may[cell->n].begin = b->v[i].begin;
-		cell->may[cell->n++].next_end = i + 1 < b->n ? b->v[i + 1].end : UINT64_MAX;
+		cell->may[cell->n++].next_end = UINT64_MAX;
+	}
+	if (cell->n == 1) {
+		only = cell->may[0].value;
+		free(cell);
+		return only;
 	}
 	return (struct oracle_value){ .cell = cell };
 }
@@ -132,7 +141,9 @@ struct oracle *oracle_snapshot_end(struct oracle_snapshot *s, uint32_t volume, b
 		pst_assert(low >= b->base);
 		/* A read meanwhile may have decided that what was possible when it began never was. */
 		low = PST_MIN(low - b->base, b->n - 1);
-		to->blocks[i].v[0].value = candidates(b, (uint32_t)low, power_lost ? NULL : s->instant);
+		while (b->v[low].hidden)
+			low--;
+		to->blocks[i].v[0].value = candidates(b, (uint32_t)low, power_lost ? NULL : s->instant, power_lost);
 	}
 	from->snapshots_pending--;
 	free(s);

@@ -6,8 +6,9 @@
  *
  *   completed      live = its index (older ones are gone)
  *   unknown fate   live stays (old or new); so it is for a write without FUA that met a power loss, see below
- *   flushed        floor = what live was when the flush began
- *   power loss     live = floor (anything since may have come back)
+ *   failed         as unknown fate, but a read that decides against it only hides it
+ *   flushed        floor = what live was when the flush began; what had failed by then and is hidden never was
+ *   power loss     live = floor (anything since may have come back, what is hidden too)
  *   read           decides between possible versions: later ones never were, if no write and no power loss met the read
  *
  * A version's number is its volume's and a serial number of that volume, so it is the same version wherever a snapshot
@@ -22,7 +23,7 @@
 
 struct oracle_flush {
 	struct oracle *oracle;
-	uint64_t power_losses;
+	uint64_t power_losses, begin;
 	uint64_t marks[];
 };
 
@@ -216,6 +217,25 @@ void oracle_write_end(struct oracle *oracle, uint64_t lba, uint64_t count, bool 
 	}
 }
 
+void oracle_write_failed(struct oracle *oracle, uint64_t lba, uint64_t count)
+{
+	oracle_write_end(oracle, lba, count, false, false);
+	for (uint64_t i = lba; i < lba + count; i++) {
+		struct oracle_block *b = &oracle->blocks[i];
+
+		if (b->writing_power_losses == oracle->power_losses)
+			b->v[b->n - 1].failed = oracle_tick();
+	}
+}
+
+bool oracle_block_decided(const struct oracle_block *b)
+{
+	for (uint32_t i = b->live + 1; i < b->n; i++)
+		if (!b->v[i].hidden)
+			return false;
+	return true;
+}
+
 /* ---- Flush and power ---- */
 
 struct oracle_flush *oracle_flush_begin(struct oracle *oracle)
@@ -224,6 +244,7 @@ struct oracle_flush *oracle_flush_begin(struct oracle *oracle)
 
 	flush->oracle = oracle;
 	flush->power_losses = oracle->power_losses;
+	flush->begin = oracle_tick();
 	for (uint64_t i = 0; i < oracle->block_count; i++)
 		flush->marks[i] = oracle->blocks[i].base + oracle->blocks[i].live;
 	return flush;
@@ -242,6 +263,9 @@ void oracle_flush_end(struct oracle_flush *flush, bool ok)
 
 		if (flush->marks[i] > b->base + b->floor)
 			b->floor = (uint32_t)(flush->marks[i] - b->base);
+		for (uint32_t k = 0; k < b->n; k++)
+			if (b->v[k].failed < flush->begin)
+				b->v[k].failed = 0;
 	}
 	free(flush);
 }
@@ -261,6 +285,10 @@ void oracle_power_loss(struct oracle *oracle)
 		b->live = PST_MIN(b->live, b->floor);
 		for (uint32_t k = b->live + 1; k < b->n; k++)
 			b->v[k].end = UINT64_MAX; /* it may not have happened after all */
+		for (uint32_t k = 0; k < b->n; k++) {
+			b->v[k].hidden = b->v[k].hidden && b->v[k].failed == 0;
+			b->v[k].failed = 0;
+		}
 	}
 	for (struct oracle_read *read = oracle->reads; read; read = read->next)
 		for (uint64_t i = 0; i < read->count; i++) {
@@ -298,7 +326,7 @@ static int64_t block_find(const struct oracle_block *b, uint64_t low, uint64_t v
 	uint64_t from = low > b->base ? low - b->base : 0;
 
 	for (uint64_t i = b->n; i > from; i--)
-		if (oracle_value_may_be(&b->v[i - 1].value, version))
+		if (!b->v[i - 1].hidden && oracle_value_may_be(&b->v[i - 1].value, version))
 			return (int64_t)(i - 1);
 	return -1;
 }
@@ -310,13 +338,30 @@ static bool settle(struct oracle_block *b, uint64_t low, uint64_t version, char 
 	struct oracle_value *only = NULL;
 
 	for (uint32_t i = from; i < b->n; i++) {
-		if (!oracle_value_may_be(&b->v[i].value, version))
+		if (b->v[i].hidden || !oracle_value_may_be(&b->v[i].value, version))
 			continue;
 		if (only != NULL)
 			return true;
 		only = &b->v[i].value;
 	}
 	return only == NULL || oracle_value_settle(only, version, why);
+}
+
+/* Number @at is there, and later ones never were; or have failed, and are not there unless the power fails. */
+static void decide(struct oracle_block *b, uint32_t at, uint64_t version)
+{
+	uint32_t n = at + 1;
+
+	for (uint32_t i = n; i < b->n; i++) {
+		if (b->v[i].failed == 0)
+			continue;
+		b->v[n] = b->v[i];
+		b->v[n++].hidden = true;
+	}
+	b->n = n;
+	b->live = at;
+	b->v[at].value = (struct oracle_value){ .version = version };
+	b->floor = PST_MIN(b->floor, b->live);
 }
 
 static bool read_check(struct oracle_read *read, uint64_t i, const uint8_t *buf, char why[256])
@@ -347,13 +392,10 @@ static bool read_check(struct oracle_read *read, uint64_t i, const uint8_t *buf,
 	if (!b->writing && !read->blocks[i].writing && read->blocks[i].writes == b->writes &&
 	    read->power_losses == oracle->power_losses && !block_being_read(oracle, read->lba + i)) {
 		/*
-		 * Nothing moved: this is the block's version now, and later ones never were. (Another read under way
-		 * may have seen one of those before the power failed, so then nothing is decided yet.)
+		 * Nothing moved. (Another read under way may have seen a later version before the power failed, so then
+		 * nothing is decided yet.)
 		 */
-		b->live = (uint32_t)at;
-		b->n = (uint32_t)at + 1;
-		b->v[at].value = (struct oracle_value){ .version = version };
-		b->floor = PST_MIN(b->floor, b->live);
+		decide(b, (uint32_t)at, version);
 	}
 	return true;
 }

@@ -37,6 +37,12 @@ void oracle_write_begin(struct oracle *oracle, uint64_t lba, uint64_t count, uin
  */
 void oracle_write_end(struct oracle *oracle, uint64_t lba, uint64_t count, bool ok, bool durable);
 
+/*
+ * It was answered with the error of a device, by a process that goes on: old or new from here on. Where it reads as old
+ * it stays so, unless the power fails before a flush that begins later succeeds: then it may be new after all.
+ */
+void oracle_write_failed(struct oracle *oracle, uint64_t lba, uint64_t count);
+
 /* What had completed when the flush began is durable if it succeeds. Ends and frees the flush. */
 struct oracle_flush *oracle_flush_begin(struct oracle *oracle);
 void oracle_flush_end(struct oracle_flush *flush, bool ok);

@@ -51,7 +51,10 @@ static void io_done(struct pst_io *io)
 		}
 		break;
 	default:
-		oracle_write_end(op->v->oracle, io->lba, io->block_count, ok, (io->flags & PST_IO_FUA) != 0);
+		if (!ok && io->kind == PST_IO_WRITE && w->writes_fail)
+			oracle_write_failed(op->v->oracle, io->lba, io->block_count);
+		else
+			oracle_write_end(op->v->oracle, io->lba, io->block_count, ok, (io->flags & PST_IO_FUA) != 0);
 	}
 	op_free(op);
 }

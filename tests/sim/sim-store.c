@@ -344,7 +344,7 @@ static void faults_choose(struct world *w)
 	pst_sim_faults_swarm(w->sim, PST_SIM_DISK_TIMING | PST_SIM_DISK_TEARS, &faults);
 	if (kind >= 85) {
 		faults.disk_write_error_ppm = 1 + (uint32_t)below(w, 20000);
-		w->corrupting = true;
+		w->writes_fail = w->corrupting = true;
 	} else if (kind >= 70) {
 		faults.disk_flush_error_ppm = 1 + (uint32_t)below(w, 100000);
 	} else if (kind >= 62) {

@@ -91,7 +91,7 @@ struct world {
 	uint64_t max_blocks;
 	bool failed;
 	bool corrupting; /* errors are fair */
-	bool rots, lies, strikes;
+	bool rots, lies, strikes, writes_fail;
 	bool lenient; /* anything old may come back */
 	bool versions;
 	bool grows;

@@ -94,6 +94,92 @@ static void unknown_fate_is_old_or_new(void **state)
 	oracle_free(o);
 }
 
+static void write_fails(struct oracle *o, uint64_t lba, uint8_t *buf)
+{
+	oracle_write_begin(o, lba, 1, buf);
+	oracle_write_failed(o, lba, 1);
+}
+
+/* A write that was answered with an error, and that a read has not found, is there after a loss of power; or not. */
+static void failed_write_may_come_back(void **state)
+{
+	uint8_t a[B], b[B], c[B];
+
+	(void)state;
+	for (unsigned which = 0; which < 3; which++) {
+		const uint8_t *found[] = { a, b, c };
+		struct oracle *o = oracle_new(1, 1);
+
+		write_ok(o, 0, a);
+		oracle_flush_end(oracle_flush_begin(o), true);
+		write_fails(o, 0, b);
+		assert_true(reads_as(o, 0, a));
+		assert_false(reads_as(o, 0, b));
+		if (which == 2) {
+			write_ok(o, 0, c);
+			assert_true(reads_as(o, 0, c));
+			assert_false(reads_as(o, 0, a));
+			assert_false(reads_as(o, 0, b));
+		}
+		oracle_power_loss(o);
+		assert_false(reads_as(o, 0, zeros));
+		assert_true(reads_as(o, 0, found[which]));
+		assert_false(reads_as(o, 0, found[(which + 1) % 2])); /* decided */
+		oracle_free(o);
+	}
+}
+
+/* Only until a flush that began after the answer has succeeded; and what died with its process is decided by a read. */
+static void failed_write_is_settled_by_a_flush(void **state)
+{
+	struct oracle *o = oracle_new(1, 4);
+	struct oracle_flush *before;
+	uint8_t buf[4][B];
+
+	(void)state;
+	before = oracle_flush_begin(o);
+	for (uint64_t lba = 0; lba < 4; lba++) {
+		if (lba == 1)
+			oracle_flush_end(oracle_flush_begin(o), true);
+		if (lba == 2)
+			oracle_flush_end(before, true);
+		if (lba == 3)
+			oracle_flush_end(oracle_flush_begin(o), false);
+		if (lba < 3)
+			write_fails(o, lba, buf[lba]);
+		else
+			oracle_write_begin(o, lba, 1, buf[lba]);
+		if (lba == 3)
+			oracle_write_end(o, lba, 1, false, false);
+		assert_true(reads_as(o, lba, zeros));
+	}
+	oracle_power_loss(o);
+	assert_false(reads_as(o, 0, buf[0]));
+	assert_true(reads_as(o, 1, buf[1]));
+	assert_true(reads_as(o, 2, buf[2]));
+	assert_false(reads_as(o, 3, buf[3]));
+	oracle_free(o);
+}
+
+/* A snapshot that was complete before the power failed can't have what had failed before it began. */
+static void failed_write_is_in_no_later_snapshot(void **state)
+{
+	struct oracle *o = oracle_new(1, 1), *s;
+	uint8_t a[B], b[B];
+
+	(void)state;
+	write_ok(o, 0, a);
+	write_fails(o, 0, b);
+	assert_true(reads_as(o, 0, a));
+	s = oracle_snapshot_end(oracle_snapshot_begin(o, oracle_instant_new()), 2, false);
+	oracle_power_loss(o);
+	assert_true(reads_as(o, 0, b));
+	assert_false(reads_as(s, 0, b));
+	assert_true(reads_as(s, 0, a));
+	oracle_free(o);
+	oracle_free(s);
+}
+
 /* What was flushed survives the power; what was not is any version since, and then stays. */
 static void power_loss_takes_unflushed(void **state)
 {
@@ -379,6 +465,9 @@ int main(void)
 		cmocka_unit_test(completed_write_is_read),
 		cmocka_unit_test(torn_block_is_refused),
 		cmocka_unit_test(unknown_fate_is_old_or_new),
+		cmocka_unit_test(failed_write_may_come_back),
+		cmocka_unit_test(failed_write_is_settled_by_a_flush),
+		cmocka_unit_test(failed_write_is_in_no_later_snapshot),
 		cmocka_unit_test(power_loss_takes_unflushed),
 		cmocka_unit_test(flush_covers_what_was_complete),
 		cmocka_unit_test(read_across_power_loss),
