@@ -168,6 +168,7 @@ struct opening {
 	uint32_t part_index; /* next to be recovered */
 	pst_err err;         /* the first of a partition */
 	bool first_done, repair;
+	bool second; /* of the superblocks the second copy counts */
 };
 
 static void opening_end(struct opening *o, pst_err err)
@@ -294,8 +295,7 @@ static pst_err lanes_init(struct opening *o, bool same_boot)
 	return PST_OK;
 }
 
-/* A pool of the old format: before anything is written in the new one, both superblocks say so. */
-static void upgraded(struct waiter *w)
+static void superblocks_first(struct waiter *w)
 {
 	struct opening *o = pst_container_of(w, struct opening, wait);
 
@@ -304,34 +304,51 @@ static void upgraded(struct waiter *w)
 		opening_finish(o, w->err);
 		return;
 	}
-	store_event(o->st, PST_LOG_INFO, "pool_upgraded format=%u: programs of before can't open it any more",
-		    PST_SB_VERSION);
 	w->run = lanes_begin;
 	store_wake(o->st, w);
+}
+
+/* A pool of the old format: before anything is written in the new one, both superblocks say so. */
+static void upgraded(struct waiter *w)
+{
+	struct store *st = pst_container_of(w, struct opening, wait)->st;
+
+	if (w->err == PST_OK)
+		store_event(st, PST_LOG_INFO, "pool_upgraded format=%u: programs of before can't open it any more",
+			    PST_SB_VERSION);
+	superblocks_first(w);
 }
 
 /*
  * A daemon that was killed has left writes that nobody flushed, perhaps a root. Recovery writes over what only the root
  * before it needs, so that one must be durable by then: else a loss of power could leave none that is whole.
+ *
+ * The same goes for a second superblock that is newer than the first. Of a growth that a failed flush cut short it lies
+ * where the first one says, and not where it says itself: without the first it would not be found. So before recovery
+ * uses the space that it knows of, and before the first may be written over, both are written where they belong.
  */
 static void left_flushed(struct waiter *w)
 {
 	struct opening *o = pst_container_of(w, struct opening, wait);
 	struct store *st = o->st;
+	bool old = st->sb->version != PST_SB_VERSION;
+	bool misplaced = o->second && st->sb_spare_bytes != pst_sb_mirror(st->sb) * PST_BLOCK_BYTES;
 
 	if (w->err != PST_OK) {
 		snprintf(o->user->detail, sizeof(o->user->detail), "what was written before can't be flushed");
 		opening_finish(o, w->err);
 		return;
 	}
-	w->run = lanes_begin;
-	if (st->sb->version == PST_SB_VERSION) {
-		store_wake(st, w);
+	if (old || misplaced) {
+		st->sb->version = PST_SB_VERSION;
+		w->run = old ? upgraded : superblocks_first;
+		sb_write(st, w);
 		return;
 	}
-	st->sb->version = PST_SB_VERSION;
-	w->run = upgraded;
-	sb_write(st, w);
+	if (o->second)
+		st->sb_spare_bytes = 0;
+	w->run = lanes_begin;
+	store_wake(st, w);
 }
 
 /* Paths may have changed since the pool was open last. */
@@ -442,7 +459,8 @@ static void copies_read(struct pst_file_op *op)
 		return;
 	}
 	*st->sb = *sb;
-	st->sb_spare_bytes = sb == &o->copies[0] ? pst_sb_mirror(sb) * PST_BLOCK_BYTES : 0;
+	o->second = sb == &o->copies[1];
+	st->sb_spare_bytes = o->second ? op->offset_bytes : pst_sb_mirror(sb) * PST_BLOCK_BYTES;
 	op->done = last_read;
 	op->offset_bytes = last * PST_BLOCK_BYTES;
 	o->wait.run = devices_opened;

@@ -272,6 +272,46 @@ static void flush_fails_while_the_pool_grows(void **state)
 }
 
 /*
+ * A flush fails while the superblocks of a growth are written, and again in the opens that follow: whatever a loss of
+ * power then leaves of the superblocks, one of them is whole and found.
+ */
+static void flush_fails_again_after_a_growth(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 1; seed <= 100; seed++) {
+		struct pst_sim_faults faults = { .disk_flush_error_ppm = 400000,
+						 .disk_keep_percent = 101,
+						 .disk_tear_bytes = 512 };
+		bool adds = seed % 3 == 0;
+		struct rig *r = rig(seed);
+
+		assert_int_equal(rig_fill(r, 0, 0, 4, 1), PST_OK);
+		assert_int_equal(rig_io(r, 0, PST_IO_FLUSH, 0, 0, NULL), PST_OK);
+		pst_sim_set_faults(r->sim, r->node, &faults);
+		rig_pool_begin(r, (struct pst_pool_op){ .kind = adds ? PST_POOL_DEVICE_ADD : PST_POOL_GROW,
+							.key = adds ? "other" : RIG_PATH,
+							.size_bytes = 5 << 20 });
+		if (adds && seed % 2 == 0) {
+			pst_sim_run_for(r->sim, pst_sim_rand_below(r->sim, RIG_SECOND / 1000));
+			rig_kill(r);
+		} else {
+			assert_true(pst_sim_run_until(r->sim, pool_is_done, r, 60 * RIG_SECOND));
+			close_failed(r);
+		}
+		for (unsigned i = 0; i < 3 && rig_open(r) != PST_OK; i++)
+			rig_kill(r);
+		faults.disk_flush_error_ppm = 0;
+		pst_sim_set_faults(r->sim, r->node, &faults);
+		rig_power(r);
+		rig_start(r);
+		for (uint64_t lba = 0; lba < 4; lba++)
+			assert_int_equal(rig_byte(r, 0, lba), 1);
+		rig_stop(r);
+		rig_free(r);
+	}
+}
+
+/*
  * The open after a failed flush recovers several partitions side by side, and flushes fail again: the pool can still be
  * opened after a loss of power.
  */
@@ -356,6 +396,7 @@ int main(void)
 		cmocka_unit_test(power_loss_after_a_failed_flush),
 		cmocka_unit_test(recovery_flushes_what_was_left_first),
 		cmocka_unit_test(flush_fails_while_the_pool_grows),
+		cmocka_unit_test(flush_fails_again_after_a_growth),
 		cmocka_unit_test(flush_fails_while_partitions_recover),
 		cmocka_unit_test(failed_write_stays_failed),
 	};
