@@ -241,6 +241,14 @@ static bool anything_left(struct move *m)
 	return false;
 }
 
+/* Its slot may have another version by now, even a snapshot, with the same entries. */
+static bool may_change(const struct move *m)
+{
+	const struct svol *v = svol_by_slot(m->store, m->slot);
+
+	return v != NULL && (v->disk.flags & (PST_VOLUME_SNAPSHOT | PST_VOLUME_DELETING | PST_VOLUME_PENDING)) == 0;
+}
+
 static void move_write(struct waiter *w)
 {
 	struct move *m = pst_container_of(w, struct move, wait);
@@ -259,7 +267,7 @@ static void move_write(struct waiter *w)
 	got = map_get(p, 0, map_leaf_index(m->slot, m->local), false, w, &m->leaf);
 	if (got == MAP_WAIT)
 		return;
-	if (got == MAP_ERROR || got == MAP_HOLE || !anything_left(m)) {
+	if (got == MAP_ERROR || got == MAP_HOLE || !may_change(m) || !anything_left(m)) {
 		cancel(m, got == MAP_ERROR ? w->err : PST_OK);
 		return;
 	}
