@@ -180,8 +180,11 @@ void ck_families(struct ck *ck);
 
 /* ---- check-space.c ---- */
 void ck_space(struct ck *ck);
-/* The page that counts, and which copy it is; -1: neither can be read. */
-int ck_page_read(struct ck *ck, uint32_t index, struct pst_space_page *ret_page);
+/*
+ * The page that counts, and which copy it is; -1: neither can be read. *ret_later: the other copy is of a checkpoint
+ * that was never committed.
+ */
+int ck_page_read(struct ck *ck, uint32_t index, struct pst_space_page *ret_page, bool *ret_later);
 void ck_page_seal(struct pst_space_page *page);
 
 /* ---- check-repair.c: after the look at it; each is durable when it returns ---- */

@@ -408,7 +408,11 @@ static bool page_make(struct rebuild *r, uint32_t index, struct pst_space_page *
 	return changed;
 }
 
-static bool space_write(struct rebuild *r, uint32_t *ret_digest)
+/*
+ * True: pages differ from what is reached. With @write they are written; and so is a page whose other copy is of a
+ * checkpoint that was never committed: that copy has the number of the root to come, and would count with it.
+ */
+static bool space_make(struct rebuild *r, bool write, uint32_t *ret_digest)
 {
 	struct ck *ck = r->ck;
 	struct ck_part *p = &ck->part;
@@ -418,17 +422,19 @@ static bool space_write(struct rebuild *r, uint32_t *ret_digest)
 
 	*ret_digest = 0;
 	for (uint32_t i = 0; i < pst_div_round_up(p->blocks, PST_SPACE_BITS) && r->err == PST_OK; i++) {
-		int copy = ck_page_read(ck, i, page);
+		bool later;
+		int copy = ck_page_read(ck, i, page, &later);
+		bool differs = page_make(r, i, page, &freed, &taken) || copy < 0;
 
-		if (page_make(r, i, page, &freed, &taken) || copy < 0) {
+		any = any || differs;
+		if (write && (differs || later)) {
 			page->generation = p->root.generation + 1;
 			ck_page_seal(page);
 			r->err = ck_write(ck, ck_page_block(ck, i, copy == 0), page);
-			any = true;
 		}
 		*ret_digest = pst_crc32c_more(*ret_digest, &page->crc, sizeof(page->crc));
 	}
-	if (any && r->err == PST_OK)
+	if (write && any && r->err == PST_OK)
 		ck_repaired(
 		    ck, "partition %u: space map written anew from what is reached: %llu blocks freed, %llu entered",
 		    p->index, (unsigned long long)freed, (unsigned long long)taken);
@@ -460,7 +466,6 @@ static void rebuild(struct rebuild *r)
 	struct pst_ptr map = ck->part.root.map;
 	uint64_t before = ck->check->repaired;
 	uint32_t digest;
-	bool pages;
 
 	if (map.block != 0)
 		map = build(r, PST_NODE_LEVELS - 1, 0, map).ptr;
@@ -470,11 +475,11 @@ static void rebuild(struct rebuild *r)
 		for (uint32_t copy = 0; copy < 2; copy++)
 			if (ck_block_ok(ck, (uint64_t)ck->root_keys[i] + copy))
 				reach(r, ck->root_keys[i] + copy);
-	pages = space_write(r, &digest);
-	if (r->err != PST_OK)
+	if (!space_make(r, false, &digest) && map.block == ck->part.root.map.block &&
+	    digest == ck->part.root.space_digest && r->reached_count == ck->part.root.used_blocks)
 		return;
-	if (!pages && map.block == ck->part.root.map.block && digest == ck->part.root.space_digest &&
-	    r->reached_count == ck->part.root.used_blocks)
+	(void)space_make(r, true, &digest);
+	if (r->err != PST_OK)
 		return;
 	root_write(r, map, digest);
 	if (r->err == PST_OK && r->counts == 0 && ck->check->repaired == before)

@@ -41,18 +41,22 @@ static void page_blank(const struct ck *ck, struct pst_space_page *page, uint32_
 	ck_page_seal(page);
 }
 
-int ck_page_read(struct ck *ck, uint32_t index, struct pst_space_page *ret_page)
+int ck_page_read(struct ck *ck, uint32_t index, struct pst_space_page *ret_page, bool *ret_later)
 {
 	struct pst_space_page *copies = (void *)ck->chunk;
 	bool blank = false;
 	int best = -1;
 
+	*ret_later = false;
 	for (int c = 0; c < 2; c++) {
 		if (ck_read(ck, ck_page_block(ck, index, (uint32_t)c), &copies[c]) != PST_OK)
 			memset(&copies[c], 0xff, sizeof(copies[c]));
 		blank = blank || (copies[c].magic == 0 && copies[c].generation == 0);
-		if (page_intact(ck, &copies[c], index) && copies[c].generation <= ck->part.root.generation &&
-		    (best < 0 || copies[c].generation > copies[best].generation))
+		if (!page_intact(ck, &copies[c], index))
+			continue;
+		if (copies[c].generation > ck->part.root.generation)
+			*ret_later = true;
+		else if (best < 0 || copies[c].generation > copies[best].generation)
 			best = c;
 	}
 	if (best >= 0)
@@ -117,10 +121,10 @@ void ck_space(struct ck *ck)
 	uint32_t digest = 0;
 	uint32_t pages = (uint32_t)pst_div_round_up(p->blocks, PST_SPACE_BITS);
 	uint32_t known = p->root.space_pages != 0 ? p->root.space_pages : p->geo.space_pages;
-	bool damaged = false;
+	bool damaged = false, later;
 
 	for (uint32_t i = 0; i < pages; i++) {
-		if (ck_page_read(ck, i, page) < 0) {
+		if (ck_page_read(ck, i, page, &later) < 0) {
 			ck_finding(ck,
 				   "partition %u: both copies of page %u of its space map are damaged: the pool can't "
 				   "be opened",

@@ -235,6 +235,26 @@ static uint32_t page_crc(struct pst_space_page *page)
 	return page->crc = pst_crc32c(page, sizeof(*page));
 }
 
+void plant_cut_checkpoint(struct plant_image *im)
+{
+	for (uint32_t part = 0; part < im->sb.partition_count; part++) {
+		const struct pst_sb_partition *geo = &im->sb.partitions[part];
+
+		for (uint32_t i = 0; i < geo->space_pages; i++) {
+			struct pst_space_page *copies = at(im, part, geo->space_start + 2 * (uint64_t)i), *page, *other;
+
+			if (!space_page(im, part, i, &page))
+				continue;
+			other = page == copies ? &copies[1] : &copies[0];
+			*other = *page;
+			other->generation = newest_root(im, part)->generation + 1;
+			for (uint32_t b = geo->data_start; b < geo->blocks; b += 7)
+				other->bits[b / 64] ^= (uint64_t)1 << (b % 64);
+			(void)page_crc(other);
+		}
+	}
+}
+
 /* One bit of the space map, under right checksums. Only images with one page for each partition. */
 static bool plant_space_bit(struct plant_image *im, uint32_t part, uint32_t block, bool to)
 {

@@ -58,6 +58,12 @@ void plant_image_init(struct plant_image *im, uint8_t *bytes, uint64_t blocks);
 void plant_image_done(struct plant_image *im);
 
 /*
+ * No damage: what a checkpoint leaves that was cut short before its root. The copies of space map pages that do not
+ * count have the number of the root to come, and other bits.
+ */
+void plant_cut_checkpoint(struct plant_image *im);
+
+/*
  * One piece of damage, chosen by @prng. False: this image has no place for this kind (nothing was changed). @what says
  * what was done.
  */
