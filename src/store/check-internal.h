@@ -138,6 +138,8 @@ pst_err ck_read(struct ck *ck, uint64_t block, void *buf);
 pst_err ck_write(struct ck *ck, uint64_t block, const void *buf);
 
 /* ---- check-log.c ---- */
+/* Is this what must be in one of the four root blocks? */
+bool ck_root_fine(const struct ck *ck, const struct pst_root *slot, uint32_t number);
 /* Roots and log; PST_E_CHECKSUM: the partition can't be looked at (told). */
 pst_err PST_MUST_USE ck_part_open(struct ck *ck, uint32_t index);
 void ck_part_close(struct ck *ck);

@@ -25,6 +25,14 @@ static bool all_zero(const void *block)
 	return memcmp(block, zero, PST_BLOCK_BYTES) == 0;
 }
 
+/* The first pair begins as zeros, and a crash may cut short every write to one of its copies. */
+bool ck_root_fine(const struct ck *ck, const struct pst_root *slot, uint32_t number)
+{
+	bool unused = number < 2 && all_zero(slot) && (!ck->sb.clean || ck->part.root.generation % 2 == 1);
+
+	return unused || pst_root_intact(slot, ck->sb.uuid, ck->part.index);
+}
+
 /* All that differs between two roots lies in one sector: a root that is not whole is damage, never a torn write. */
 static pst_err roots(struct ck *ck)
 {
@@ -41,15 +49,11 @@ static pst_err roots(struct ck *ck)
 			   p->index);
 		return PST_E_CHECKSUM;
 	}
-	for (uint32_t i = 0; i < PST_ROOT_SLOTS; i++) {
-		/* The first pair begins as zeros, and a crash may cut short every write to one of its copies. */
-		bool unused = i < 2 && all_zero(&slots[i]) && (!ck->sb.clean || root->generation % 2 == 1);
-
-		if (!unused && !pst_root_intact(&slots[i], ck->sb.uuid, p->index))
+	p->root = *root;
+	for (uint32_t i = 0; i < PST_ROOT_SLOTS; i++)
+		if (!ck_root_fine(ck, &slots[i], i))
 			ck_finding(ck, "partition %u: root copy in block %u: damaged: another copy is good", p->index,
 				   i);
-	}
-	p->root = *root;
 	if (root->log_seq == 0 || root->catalog_bytes > PST_CATALOG_BYTES_MAX ||
 	    (root->map.block != 0 && !ck_block_ok(ck, root->map.block))) {
 		ck_finding(ck,

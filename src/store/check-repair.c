@@ -69,8 +69,7 @@ static pst_err repair_roots(struct ck *ck)
 	for (uint32_t i = 0; err == PST_OK && i < PST_ROOT_SLOTS; i++) {
 		const struct pst_root *root = (const void *)ck->chunk;
 
-		if (ck_read(ck, i, ck->chunk) == PST_OK &&
-		    (pst_root_intact(root, ck->sb.uuid, p->index) || root->magic == 0))
+		if (ck_read(ck, i, ck->chunk) == PST_OK && ck_root_fine(ck, root, i))
 			continue;
 		err = ck_write(ck, i, &p->root);
 		if (err == PST_OK)

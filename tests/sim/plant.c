@@ -433,6 +433,10 @@ static bool plant_flip(struct plant_image *im, enum plant_kind kind, struct pst_
 			return false;
 		block = at(im, part, root->generation % 2 * 2 + pst_prng_below(prng, 2));
 		snprintf(what, 160, "partition %u root", part);
+		if (pst_prng_chance(prng, 1, 2)) {
+			memset(block, 0, PST_BLOCK_BYTES);
+			return true;
+		}
 		break;
 	case PLANT_SPACE:
 		if (!space_page(im, part, (uint32_t)pst_prng_below(prng, im->sb.partitions[part].space_pages), &page))

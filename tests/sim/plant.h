@@ -13,7 +13,7 @@
 
 enum plant_kind {
 	PLANT_SUPERBLOCK,   /* a bit of a copy */
-	PLANT_ROOT,         /* a bit of a copy of the newest root; clean images */
+	PLANT_ROOT,         /* a bit of a copy of the newest root, or all of it; clean images */
 	PLANT_SPACE,        /* a bit of the current copy of a space map page */
 	PLANT_LOG,          /* a bit of a log block that later ones prove */
 	PLANT_NODE,         /* a bit of a node */
