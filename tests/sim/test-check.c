@@ -210,16 +210,32 @@ static void sound_images_give_no_finding(void **state)
 	}
 }
 
+/* Can the image have this kind of damage? */
+static bool takes(const struct disk_image *image, enum plant_kind kind, bool plain)
+{
+	switch (kind) {
+	case PLANT_ROOT:
+	case PLANT_CATALOG:
+		return image->clean;
+	case PLANT_LOG:
+		return !image->clean;
+	case PLANT_MARK:
+	case PLANT_COUNT: /* those that a log to be replayed still changes can't be judged */
+		return plain || image->clean;
+	default:
+		return true;
+	}
+}
+
 static bool planted(unsigned n, bool plain, struct plant_image *im, struct pst_prng *prng, char what[160],
 		    enum plant_kind *ret_kind)
 {
-	const struct disk_image *image =
-	    &images[plain ? IMAGES + pst_prng_below(prng, PLAIN) : pst_prng_below(prng, IMAGES + PLAIN)];
+	const struct disk_image *image;
 
 	*ret_kind = n % PLANT_KINDS;
-	/* Marks and counts that a log to be replayed still changes can't be judged. */
-	while (!plain && (*ret_kind == PLANT_MARK || *ret_kind == PLANT_COUNT) && !image->clean)
-		image = &images[pst_prng_below(prng, IMAGES)];
+	do
+		image = &images[plain ? IMAGES + pst_prng_below(prng, PLAIN) : pst_prng_below(prng, IMAGES + PLAIN)];
+	while (!takes(image, *ret_kind, plain));
 	plant_image_init(im, image_copy(image), image->blocks);
 	if (pst_prng_chance(prng, 1, 3))
 		plant_cut_checkpoint(im);
