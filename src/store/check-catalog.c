@@ -46,6 +46,7 @@ static pst_err version_put(struct ck *ck, const struct pst_version_disk *disk)
 		    "catalog: the record of slot %u makes no sense (%llu blocks, flags %#x, parent %u): the pool "
 		    "can't be opened",
 		    disk->slot, (unsigned long long)disk->block_count, disk->flags, disk->parent);
+		ck->unsure = true;
 		return PST_OK;
 	}
 	if (i < ck->version_count && ck->versions[i].disk.slot == disk->slot) {
@@ -300,9 +301,12 @@ static pst_err uuids(struct ck *ck)
 /* A chain that makes no sense is cut: each of its versions stands for itself. */
 static void families(struct ck *ck)
 {
-	for (uint32_t i = 0; i < ck->version_count; i++)
-		if (top(ck, &ck->versions[i]) == NULL)
-			ck->versions[i].disk.parent = 0;
+	for (uint32_t i = 0; i < ck->version_count; i++) {
+		if (top(ck, &ck->versions[i]) != NULL)
+			continue;
+		ck->versions[i].disk.parent = 0;
+		ck->unsure = true;
+	}
 	for (uint32_t i = 0; i < ck->version_count; i++) {
 		struct ck_version *v = &ck->versions[i], *first = v;
 
@@ -318,6 +322,8 @@ pst_err ck_catalog(struct ck *ck)
 {
 	pst_err err = ck_part_open(ck, 0);
 
+	/* What was made after the gap is not seen. */
+	ck->unsure = ck->unsure || (ck->part.log_damaged && !ck->check->cut_log);
 	if (err == PST_OK)
 		err = image_read(ck);
 	if (err == PST_OK)

@@ -94,6 +94,7 @@ struct ck {
 	bool told;                   /* what is found now has been told before */
 	bool again;                  /* the look after the repair */
 	bool no_catalog;             /* it can't be read: nobody knows which slots there should be */
+	bool unsure;                 /* which versions there are, or what they share: a repair must not conclude from it */
 	struct ck_version *versions; /* by slot */
 	uint32_t version_count, version_capacity;
 	uint32_t *root_keys; /* blocks of the key slots that the root's catalog names */

@@ -265,7 +265,7 @@ static bool orphan(const struct rebuild *r, unsigned level, uint64_t child)
 {
 	const struct ck *ck = r->ck;
 
-	return level == PST_NODE_LEVEL_VOLUME + 1 && child != PST_SLOT_CATALOG && !ck->no_catalog &&
+	return level == PST_NODE_LEVEL_VOLUME + 1 && child != PST_SLOT_CATALOG && !ck->no_catalog && !ck->unsure &&
 	       ck_version_find(ck, (uint32_t)child) == NULL && !ck_slot_touched(&ck->part, (uint32_t)child) &&
 	       !ck_items_any(&ck->part, child * ck_span[PST_NODE_LEVEL_VOLUME], ck_span[PST_NODE_LEVEL_VOLUME]);
 }
@@ -356,6 +356,10 @@ static struct built build(struct rebuild *r, unsigned level, uint64_t index, str
 	if (moved != NULL) /* another version's too, and written anew */
 		ptr = (struct pst_ptr){ moved->to.block | (ptr.block & PST_PTR_INHERITED), moved->to.crc };
 	if (ck_node_read(ck, ptr, level, index, node, &why) != PST_OK) {
+		if (level > PST_NODE_LEVEL_VOLUME && (ck->no_catalog || ck->unsure)) {
+			r->err = PST_E_CHECKSUM; /* told; a version that is left out of a new one would read as zeros */
+			return (struct built){ ptr, 0 };
+		}
 		ck_repaired(
 		    ck,
 		    "%s: given up with its node of level %u in block %u of partition %u: reads of it fail until it is "

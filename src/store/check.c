@@ -221,7 +221,7 @@ static void forget(struct ck *ck)
 	ck->root_keys = NULL;
 	ck->root_key_count = 0;
 	ck->version_count = ck->version_capacity = 0;
-	ck->no_catalog = false;
+	ck->no_catalog = ck->unsure = false;
 	memset(ck->header_bad, 0, sizeof(ck->header_bad));
 }
 

@@ -301,6 +301,15 @@ static bool plant_log(struct plant_image *im, struct pst_prng *prng, char what[1
 	return true;
 }
 
+void plant_log_gap(struct plant_image *im, uint32_t part)
+{
+	const struct pst_sb_partition *geo = &im->sb.partitions[part];
+	uint64_t proven, first = newest_root(im, part)->log_seq;
+
+	pst_assert(log_blocks(im, part, &proven) > 1 && proven > first);
+	((uint8_t *)at(im, part, geo->log_start + first % geo->log_blocks))[PST_BLOCK_BYTES - 1] ^= 1;
+}
+
 static bool plant_swap(struct plant_image *im, struct pst_prng *prng, fits_fn *fits, char what[160])
 {
 	uint32_t a = choose(im, prng, fits), b = choose(im, prng, fits);

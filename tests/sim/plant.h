@@ -63,6 +63,9 @@ void plant_image_done(struct plant_image *im);
  */
 void plant_cut_checkpoint(struct plant_image *im);
 
+/* A bit of the first block of a partition's log; more than one must be proven. */
+void plant_log_gap(struct plant_image *im, uint32_t part);
+
 /*
  * One piece of damage, chosen by @prng. False: this image has no place for this kind (nothing was changed). @what says
  * what was done.

@@ -162,6 +162,8 @@ static void tell(void *ctx, bool repaired, const char *text)
 
 static struct looking looking;
 
+static bool cut_log = true; /* with repair */
+
 static pst_err look_at(uint8_t *bytes, uint64_t blocks, bool repair, uint64_t writes, struct pst_check *check)
 {
 	struct pst_check_io io = { .ctx = &looking,
@@ -174,8 +176,9 @@ static pst_err look_at(uint8_t *bytes, uint64_t blocks, bool repair, uint64_t wr
 	pst_err err;
 
 	looking = (struct looking){ .bytes = bytes, .blocks = blocks, .writes_left = writes };
-	*check =
-	    (struct pst_check){ .data = true, .repair = repair, .cut_log = repair, .finding = tell, .ctx = &looking };
+	*check = (struct pst_check){
+		.data = true, .repair = repair, .cut_log = repair && cut_log, .finding = tell, .ctx = &looking
+	};
 	err = pst_check_pool(&io, check, detail);
 	if (err != PST_OK)
 		tell(&looking, false, detail);
@@ -377,6 +380,87 @@ static void repair_may_be_cut_short(void **state)
 	}
 }
 
+/* The top of the map of partition 1 was never written. */
+static void zero_top(struct plant_image *im)
+{
+	for (uint32_t i = 0; i < im->node_count; i++)
+		if (im->nodes[i].part == 1 && im->nodes[i].level == PST_NODE_LEVELS - 1)
+			memset(im->bytes + (im->sb.partitions[1].start + im->nodes[i].block) * B, 0, B);
+}
+
+/*
+ * A record of the catalog that makes no sense, or a parent that is not there: what it speaks of is kept. Nor is a node
+ * made up that would be without it.
+ */
+static void a_damaged_catalog_drops_nothing(void **state)
+{
+	struct pst_prng prng;
+	unsigned unsure = 0;
+
+	(void)state;
+	pst_prng_init(&prng, plant_seed + 3);
+	for (unsigned n = 0; n < 20; n++) {
+		struct plant_image im;
+		struct pst_check check;
+		enum plant_kind kind;
+		char what[160];
+
+		assert_true(planted(PLANT_CATALOG, false, &im, &prng, what, &kind));
+		if (n % 2 == 1)
+			zero_top(&im);
+		assert_int_equal(look_at(im.bytes, im.blocks, true, UINT64_MAX, &check), PST_OK);
+		if (strstr(looking.texts, "makes no sense") != NULL ||
+		    strstr(looking.texts, "chain of parents") != NULL) {
+			assert_null(strstr(looking.texts, ": dropped"));
+			assert_null(strstr(looking.texts, "given up with its node of level 5"));
+			unsure++;
+		}
+		plant_image_done(&im);
+	}
+	assert_true(unsure > 5);
+}
+
+/*
+ * The volume was made in a part of partition 0's log that can't be read any more. Its data on partition 1 looks like
+ * nobody's, and is kept all the same, unless the caller has agreed to lose what the log held.
+ */
+static void no_volume_is_dropped_for_a_gap_in_the_log(void **state)
+{
+	struct rig *r = rig_new(7, (uint64_t)14 << 20, 2);
+	struct plant_image im;
+	struct pst_check check;
+	uint64_t blocks, generation;
+	uint8_t *bytes;
+
+	(void)state;
+	rig_start(r);
+	rig_create(r, 0, VOLUME_BLOCKS);
+	rig_stop(r);
+	rig_start(r);
+	rig_create(r, 1, VOLUME_BLOCKS);
+	generation = rig_store(r)->parts[1].generation;
+	for (unsigned i = 0; rig_store(r)->parts[1].generation == generation; i++) {
+		assert_int_equal(rig_fill(r, 1, PST_STRIPE_BLOCKS + i, 1, (uint8_t)i), PST_OK);
+		assert_int_equal(rig_io(r, 1, PST_IO_FLUSH, 0, 0, NULL), PST_OK);
+		pst_sim_run_for(r->sim, RIG_SECOND / 10);
+	}
+	rig_power(r);
+	blocks = pst_sim_disk_size(r->node, RIG_PATH) / B;
+	bytes = malloc(blocks * B);
+	assert_true(pst_sim_disk_peek(r->node, RIG_PATH, 0, bytes, blocks * B));
+	rig_free(r);
+	plant_image_init(&im, bytes, blocks);
+	plant_log_gap(&im, 0);
+	for (int cut = 0; cut < 2; cut++) {
+		cut_log = cut == 1;
+		assert_int_equal(look_at(im.bytes, im.blocks, true, UINT64_MAX, &check), PST_OK);
+		assert_non_null(strstr(looking.texts, "has data and no volume"));
+		assert_int_equal(strstr(looking.texts, ": dropped") != NULL, cut == 1);
+		assert_int_equal(check.left > 0, cut == 0);
+	}
+	plant_image_done(&im);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -384,6 +468,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(every_piece_of_damage_is_found),
 		cmocka_unit_test(repaired_pools_open),
 		cmocka_unit_test(repair_may_be_cut_short),
+		cmocka_unit_test(a_damaged_catalog_drops_nothing),
+		cmocka_unit_test(no_volume_is_dropped_for_a_gap_in_the_log),
 	};
 
 	if (argc > 1)
