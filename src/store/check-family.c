@@ -52,24 +52,30 @@ static uint64_t of_slot(uint32_t slot, unsigned level, uint64_t index)
 	return slot * (ck_span[PST_NODE_LEVEL_VOLUME] / ck_span[level]) + index;
 }
 
+struct base {
+	uint32_t block;
+	bool inherited; /* a pointer on the way to it is marked */
+};
+
 /* The node of the root's tree at a place of @slot. False: there is none, or it can't be read (told). */
 static bool base_node(struct ck *ck, uint32_t slot, unsigned level, uint64_t index, struct pst_node_disk *node,
-		      bool *ret_inherited)
+		      struct base *ret)
 {
 	struct pst_ptr ptr = ck->part.root.map;
 	uint64_t place = of_slot(slot, level, index);
 
-	*ret_inherited = false;
+	*ret = (struct base){ 0 };
 	for (unsigned l = PST_NODE_LEVELS - 1;; l--) {
 		const char *why;
 
 		if (pst_ptr_block(ptr) == 0 || pst_ptr_block(ptr) == PST_PTR_LOST ||
 		    ck_node_cached(ck, ptr, l, place / (ck_span[l] / ck_span[level]), node, &why) != PST_OK)
 			return false;
+		ret->block = pst_ptr_block(ptr);
 		if (l == level)
 			return true;
 		ptr = node->entry[place / (ck_span[l - 1] / ck_span[level]) % PST_NODE_FANOUT];
-		*ret_inherited = *ret_inherited || pst_ptr_inherited(ptr);
+		ret->inherited = ret->inherited || pst_ptr_inherited(ptr);
 	}
 }
 
@@ -117,7 +123,7 @@ static void content(struct ck *ck, uint32_t slot, uint64_t leaf, uint64_t upto, 
 	const struct ck_event *made = origin(&ck->part, slot, upto);
 	uint64_t from = merged(&ck->part, slot, 0, leaf, upto);
 	struct pst_node_disk *node = ck->part.other[1];
-	bool inherited = false;
+	struct base base;
 
 	if (made != NULL && made->order >= from) {
 		content(ck, (uint32_t)made->record->lba, leaf, made->order, entry);
@@ -127,9 +133,9 @@ static void content(struct ck *ck, uint32_t slot, uint64_t leaf, uint64_t upto, 
 		return;
 	}
 	memset(entry, 0, PST_NODE_FANOUT * sizeof(entry[0]));
-	if (from == 0 && base_node(ck, slot, 0, leaf, node, &inherited)) {
+	if (from == 0 && base_node(ck, slot, 0, leaf, node, &base)) {
 		memcpy(entry, node->entry, PST_NODE_FANOUT * sizeof(entry[0]));
-		if (inherited)
+		if (base.inherited)
 			inherit_all(entry);
 	}
 	apply_items(ck, slot, leaf, from, upto, entry);
@@ -170,12 +176,21 @@ static void parents_content(struct ck *ck, const struct ck_version *v, uint64_t 
 static bool exact(struct ck *ck, const struct ck_version *v)
 {
 	struct pst_node_disk *node = ck->part.other[4];
-	bool inherited;
+	struct base base;
 
 	if (passed_over(v))
 		return false;
 	return (v->disk.flags & PST_VOLUME_SNAPSHOT) == 0 ||
-	       !base_node(ck, v->disk.slot, PST_NODE_LEVEL_VOLUME, 0, node, &inherited) || node->stale == 0;
+	       !base_node(ck, v->disk.slot, PST_NODE_LEVEL_VOLUME, 0, node, &base) || node->stale == 0;
+}
+
+/* A repair mends it only where the log changes nothing: then the leaf is the root's. Marks above it come first. */
+static void leaf_mark_wrong(struct ck *ck, const struct ck_version *v, uint64_t local, bool to)
+{
+	struct base base;
+
+	if (base_node(ck, v->disk.slot, 0, local / PST_NODE_FANOUT, ck->part.other[4], &base) && !base.inherited)
+		ck_mark_wrong(ck, (struct ck_mark){ base.block, (uint32_t)(local % PST_NODE_FANOUT), v->family, to });
 }
 
 static void entry_judge(struct ck *ck, struct ck_version *v, uint64_t local, struct pst_ptr mine,
@@ -184,18 +199,22 @@ static void entry_judge(struct ck *ck, struct ck_version *v, uint64_t local, str
 	bool same = pst_ptr_block(mine) == pst_ptr_block(parents);
 	char place[CK_PLACE_BYTES];
 
-	if (marks && same && !pst_ptr_inherited(mine))
+	if (marks && same && !pst_ptr_inherited(mine)) {
 		ck_finding(
 		    ck,
 		    "%s: its block %u of partition %u is its parent's too, and not marked so: it will be freed while "
 		    "it is used",
 		    ck_place(ck, v->disk.slot, local, 1, place), pst_ptr_block(mine), ck->part.index);
-	if (marks && !same && pst_ptr_inherited(mine) && exact(ck, v))
+		leaf_mark_wrong(ck, v, local, true);
+	}
+	if (marks && !same && pst_ptr_inherited(mine) && exact(ck, v)) {
 		ck_finding(
 		    ck,
 		    "%s: its block %u of partition %u is marked as its parent's, which does not have it: it will "
 		    "never be freed",
 		    ck_place(ck, v->disk.slot, local, 1, place), pst_ptr_block(mine), ck->part.index);
+		leaf_mark_wrong(ck, v, local, false);
+	}
 	if (same)
 		return;
 	ck->versions[v->family].blocks++;
@@ -288,7 +307,7 @@ static enum shared shared_whole(struct ck *ck, const struct ck_version *v, unsig
 				uint32_t block)
 {
 	struct pst_node_disk *node = ck->part.other[4];
-	bool inherited;
+	struct base base;
 
 	if (!marks_final(ck, v) || changed(ck, v->disk.slot, level, index))
 		return UNKNOWN;
@@ -297,7 +316,7 @@ static enum shared shared_whole(struct ck *ck, const struct ck_version *v, unsig
 
 		if (changed(ck, v->disk.slot, level, index))
 			return UNKNOWN;
-		if (base_node(ck, v->disk.slot, level + 1, index / PST_NODE_FANOUT, node, &inherited))
+		if (base_node(ck, v->disk.slot, level + 1, index / PST_NODE_FANOUT, node, &base))
 			theirs = pst_ptr_block(node->entry[index % PST_NODE_FANOUT]);
 		if (theirs == block)
 			return SHARED;
@@ -307,32 +326,39 @@ static enum shared shared_whole(struct ck *ck, const struct ck_version *v, unsig
 	return NOT_SHARED;
 }
 
-static void mark_judge(struct ck *ck, const struct ck_version *v, unsigned level, struct pst_ptr ptr,
-		       enum shared shared)
+/* The pointer at @index of @level, entry of the node in block @above_it. */
+static void mark_judge(struct ck *ck, const struct ck_version *v, unsigned level, uint64_t index, uint32_t above_it,
+		       struct pst_ptr ptr, enum shared shared)
 {
-	if (shared == SHARED && !pst_ptr_inherited(ptr))
+	bool missing = shared == SHARED && !pst_ptr_inherited(ptr);
+	bool wrong = shared == NOT_SHARED && pst_ptr_inherited(ptr) && exact(ck, v);
+
+	if (missing)
 		ck_finding(
 		    ck,
 		    "slot %u: its node of level %u in block %u of partition %u is its parent's too, and not marked "
 		    "so: it will be changed while it is used",
 		    v->disk.slot, level, pst_ptr_block(ptr), ck->part.index);
-	if (shared == NOT_SHARED && pst_ptr_inherited(ptr) && exact(ck, v))
+	if (wrong)
 		ck_finding(
 		    ck,
 		    "slot %u: its node of level %u in block %u of partition %u is marked as its parent's, which does "
 		    "not have it: it will never be freed",
 		    v->disk.slot, level, pst_ptr_block(ptr), ck->part.index);
+	if (missing || wrong)
+		ck_mark_wrong(ck,
+			      (struct ck_mark){ above_it, (uint32_t)(index % PST_NODE_FANOUT), v->family, missing });
 }
 
 static void version_walk(struct ck *ck, struct ck_version *v, unsigned level, uint64_t index)
 {
 	struct pst_ptr entry[PST_NODE_FANOUT];
-	bool inherited = false;
+	struct base base;
 
 	if (ck->check->stop)
 		return;
 	memset(entry, 0, sizeof(entry));
-	if (base_node(ck, base_slot(ck, v->disk.slot), level, index, ck->part.other[4], &inherited))
+	if (base_node(ck, base_slot(ck, v->disk.slot), level, index, ck->part.other[4], &base))
 		memcpy(entry, ck->part.other[4]->entry, sizeof(entry));
 	for (uint32_t i = 0; i < PST_NODE_FANOUT; i++) {
 		uint64_t child = index * PST_NODE_FANOUT + i;
@@ -343,11 +369,15 @@ static void version_walk(struct ck *ck, struct ck_version *v, unsigned level, ui
 			continue;
 		if (block != 0 && block != PST_PTR_LOST) {
 			shared = shared_whole(ck, v, level - 1, child, block);
-			if (!inherited)
-				mark_judge(ck, v, level - 1, entry[i], shared);
+			if (!base.inherited)
+				mark_judge(ck, v, level - 1, child, base.block, entry[i], shared);
 		}
 		if (shared == SHARED)
 			continue;
+		if (shared == NOT_SHARED && ck_block_ok(ck, block)) {
+			ck->part.two_owners = ck->part.two_owners || ck_bit(ck->part.owned, block);
+			ck_set(ck->part.owned, block);
+		}
 		if (level == 1)
 			leaf_judge(ck, v, child);
 		else
@@ -358,19 +388,21 @@ static void version_walk(struct ck *ck, struct ck_version *v, unsigned level, ui
 /* ---- Families ---- */
 
 /*
- * What the version says it owns; what the log's writes change of it is counted with its leaves. Its family's sum counts,
- * and only where no record of the log makes or merges one of them.
+ * What the version says it owns; what the log's writes change of it is counted with its leaves. Its family's sum
+ * counts, and only where no record of the log makes or merges one of them.
  */
 static void own_add(struct ck *ck, const struct ck_version *v)
 {
 	struct ck_version *first = &ck->versions[v->family];
 	const struct pst_node_disk *node = ck->part.other[4];
-	bool inherited;
+	struct base base;
 
 	first->own += v->logged;
+	first->logged_any = first->logged_any || ck_slot_touched(&ck->part, v->disk.slot) ||
+			    changed(ck, v->disk.slot, PST_NODE_LEVEL_VOLUME, 0);
 	if (ck_slot_touched(&ck->part, v->disk.slot))
 		first->own_exact = false;
-	else if (base_node(ck, v->disk.slot, PST_NODE_LEVEL_VOLUME, 0, ck->part.other[4], &inherited))
+	else if (base_node(ck, v->disk.slot, PST_NODE_LEVEL_VOLUME, 0, ck->part.other[4], &base))
 		first->own += node->format == 0 ? node->data_blocks : node->own_blocks;
 }
 
@@ -379,6 +411,7 @@ void ck_families(struct ck *ck)
 	for (uint32_t i = 0; i < ck->version_count; i++) {
 		ck->versions[i].blocks = ck->versions[i].own = 0;
 		ck->versions[i].own_exact = true;
+		ck->versions[i].logged_any = false;
 		ck->versions[i].owned = ck->versions[i].logged = 0;
 	}
 	for (uint32_t i = 0; i < ck->version_count; i++) {

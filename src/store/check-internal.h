@@ -48,10 +48,21 @@ struct ck_version {
 	bool many;       /* its family has more than one version */
 	/* Of the one at the top, for the partition at work: what the family has, and what it says it has. */
 	uint64_t blocks, own;
-	bool own_exact; /* the log makes and merges none of them */
+	bool own_exact;  /* the log makes and merges none of them */
+	bool logged_any; /* it changes one of them at least */
 	uint64_t owned;  /* of each: blocks that it has and no version above it */
 	uint64_t logged; /* of those: more than in the root's state, modulo 2^64, because of the log's writes */
 };
+
+/* A wrong mark "inherited": of an entry of the node in @block, as the root's tree has it. */
+struct ck_mark {
+	uint32_t block, entry;
+	uint32_t family; /* place among the versions; CK_NO_FAMILY: it shares with none */
+	bool to;         /* what it should be */
+};
+
+#define CK_NO_FAMILY UINT32_MAX
+#define CK_MARKS_MAX 65536u /* for one repair of a partition; it is repeated while there are more */
 
 #define CK_CACHE_NODES 128u
 struct ck_cached {
@@ -74,7 +85,11 @@ struct ck_part {
 	uint64_t *touched;         /* bitmap: slots that events speak of */
 	uint64_t *reached, *nodes; /* bitmaps: blocks that the root reaches; those of them that are nodes */
 	uint64_t *sharers;         /* those of them that a version has which may share (ck_slot_shares) */
-	uint64_t *owned;           /* data blocks of the last state */
+	uint64_t *owned;           /* blocks whose owner is known: data of the last state, nodes of families */
+	bool two_owners;           /* one of those at least has two */
+	uint64_t *bad;             /* data of the last state that does not verify; only for a repair, else NULL */
+	struct ck_mark *marks;     /* wrong ones; only for a repair */
+	size_t mark_count, mark_capacity;
 	uint64_t reached_count;
 	struct pst_node_disk *path[PST_NODE_LEVELS], *other[PST_NODE_LEVELS]; /* one node of each level */
 	uint32_t orphan;                                                      /* the last slot told to have no volume */
@@ -91,10 +106,12 @@ struct ck {
 	uint64_t sb_bad; /* where the copy lies that is damaged; 0 with no sb_damaged */
 	bool sb_damaged;
 	bool same_boot;
-	bool told;                   /* what is found now has been told before */
-	bool again;                  /* the look after the repair */
-	bool no_catalog;             /* it can't be read: nobody knows which slots there should be */
-	bool unsure;                 /* which versions there are, or what they share: a repair must not conclude from it */
+	bool told;       /* what is found now has been told before */
+	uint64_t untold; /* so many times nothing was said because of that */
+	bool verify;     /* read data, too */
+	bool again;      /* the look after the repair */
+	bool no_catalog; /* it can't be read: nobody knows which slots there should be */
+	bool unsure;     /* which versions there are, or what they share: a repair must not conclude from it */
 	struct ck_version *versions; /* by slot */
 	uint32_t version_count, version_capacity;
 	uint32_t *root_keys; /* blocks of the key slots that the root's catalog names */
@@ -170,13 +187,18 @@ pst_err PST_MUST_USE ck_node_read(struct ck *ck, struct pst_ptr ptr, unsigned le
 pst_err PST_MUST_USE ck_node_cached(struct ck *ck, struct pst_ptr ptr, unsigned level, uint64_t index,
 				    struct pst_node_disk *node, const char **ret_why);
 void ck_tree(struct ck *ck);
-/* May blocks of this slot be another's too, at the root's time or at the end? Then check-family.c judges its last state. */
+/*
+ * May blocks of this slot be another's too, at the root's time or at the end? Then check-family.c judges its last
+ * state.
+ */
 bool ck_slot_shares(const struct ck *ck, uint32_t slot);
 /* An entry of the last state: does its volume exist, and reach so far? */
 void ck_entry_last(struct ck *ck, uint32_t slot, uint64_t local);
 void ck_lost(struct ck *ck, uint32_t slot, uint64_t local, uint64_t count);
 /* The owner of a data block in the last state: entered, and its data verified. */
 void ck_own(struct ck *ck, uint32_t slot, uint64_t local, struct pst_ptr ptr);
+/* To be put right by a repair. */
+void ck_mark_wrong(struct ck *ck, struct ck_mark mark);
 
 /* ---- check-family.c ---- */
 void ck_families(struct ck *ck);

@@ -332,7 +332,7 @@ void ck_item_apply(const struct ck_item *item, struct pst_ptr entry[PST_NODE_FAN
 
 /* ---- Begin and end ---- */
 
-static bool memory(struct ck_part *p)
+static bool memory(struct ck_part *p, bool repair)
 {
 	size_t words = (size_t)pst_div_round_up(p->blocks, 64);
 
@@ -340,10 +340,11 @@ static bool memory(struct ck_part *p)
 	p->nodes = calloc(words, sizeof(uint64_t));
 	p->sharers = calloc(words, sizeof(uint64_t));
 	p->owned = calloc(words, sizeof(uint64_t));
+	p->bad = repair ? calloc(words, sizeof(uint64_t)) : NULL;
 	p->touched = calloc(pst_div_round_up(PST_SLOTS_MAX, 64), sizeof(uint64_t));
 	p->cache = calloc(CK_CACHE_NODES, sizeof(p->cache[0]));
 	if (p->reached == NULL || p->nodes == NULL || p->sharers == NULL || p->owned == NULL || p->touched == NULL ||
-	    p->cache == NULL)
+	    p->cache == NULL || (repair && p->bad == NULL))
 		return false;
 	for (unsigned i = 0; i < PST_NODE_LEVELS; i++) {
 		p->path[i] = aligned_alloc(PST_BLOCK_BYTES, PST_BLOCK_BYTES);
@@ -363,7 +364,7 @@ pst_err ck_part_open(struct ck *ck, uint32_t index)
 	p->blocks = p->geo.blocks;
 	for (uint32_t i = 0; i < ck->sb.region_count; i++)
 		p->blocks += ck->regions[i].segments[index].blocks;
-	if (!memory(p))
+	if (!memory(p, ck->check->repair))
 		return PST_E_NOMEM;
 	err = roots(ck);
 	if (err == PST_OK)
@@ -390,5 +391,7 @@ void ck_part_close(struct ck *ck)
 	free(p->nodes);
 	free(p->sharers);
 	free(p->owned);
+	free(p->bad);
+	free(p->marks);
 	*p = (struct ck_part){ 0 };
 }

@@ -6,13 +6,14 @@
  *
  *   superblock and root copies      written again from the good one
  *   nodes and data                  what can't be read or does not verify becomes PST_PTR_LOST: errors, never zeros
- *   counts                          of what is there
+ *   counts, what versions own       of what is there
+ *   marks                           of what is there, where each block has one owner
  *   slots without a volume          dropped
  *   space map                       what is reached from the new root
  *   log, where damaged              ends there, if the caller has agreed to lose the rest
  *
- * What needs a decision is left: blocks used twice (with `data` the one whose checksum fits stays), wrong marks between
- * versions, a damaged catalog.
+ * What needs a decision is left: blocks used twice (with `data` the one whose checksum fits stays) and marks beside
+ * them, a damaged catalog.
  */
 #include "store/check-internal.h"
 
@@ -35,7 +36,7 @@ struct rebuild {
 	uint32_t next;   /* search for free blocks goes on there */
 	struct moved *moved;
 	size_t moved_count, moved_capacity;
-	uint64_t counts;
+	uint64_t counts, marks; /* nodes in which they were put right */
 	pst_err err;
 };
 
@@ -125,8 +126,11 @@ static void take_log_blocks(struct rebuild *r)
 		while ((rec = pst_log_block_next(&p->log[i], &at, &bad)) != NULL)
 			for (uint32_t b = 0;
 			     (rec->kind == PST_LOG_WRITE || rec->kind == PST_LOG_MOVE) && b < rec->count; b++)
-				if (ck_block_ok(ck, (uint64_t)rec->block + b))
+				if (ck_block_ok(ck, (uint64_t)rec->block + b)) {
 					ck_set(r->taken, rec->block + b);
+					/* Bad or not: a pointer of the tree may mean what was there before. */
+					p->bad[(rec->block + b) / 64] &= ~((uint64_t)1 << ((rec->block + b) % 64));
+				}
 	}
 }
 
@@ -193,7 +197,7 @@ static const struct moved *moved_find(const struct rebuild *r, uint32_t from)
 	return NULL;
 }
 
-/* Does the log put something else there? Then what the tree says may be gone, rightly. */
+/* Does the log put something else there? Then nobody misses what the tree says. */
 static bool superseded(const struct ck_part *p, uint64_t leaf, uint32_t i)
 {
 	size_t end, at = ck_items_of(p, leaf, &end);
@@ -204,16 +208,17 @@ static bool superseded(const struct ck_part *p, uint64_t leaf, uint32_t i)
 	return false;
 }
 
-static bool data_good(struct rebuild *r, uint64_t leaf, uint32_t i, struct pst_ptr ptr)
+/* The look at the last state has found what is bad; of two that claim a block one may be right. */
+static bool data_good(struct rebuild *r, uint64_t leaf, struct pst_ptr ptr)
 {
 	struct ck *ck = r->ck;
+	uint32_t block = pst_ptr_block(ptr);
 
-	if (!ck_block_ok(ck, pst_ptr_block(ptr)))
+	if (!ck_block_ok(ck, block))
 		return false;
-	if (!ck->check->data || leaf < ck_span[PST_NODE_LEVEL_VOLUME] || superseded(&ck->part, leaf, i))
+	if (leaf < ck_span[PST_NODE_LEVEL_VOLUME] || !ck_bit(ck->part.bad, block))
 		return true;
-	return ck_read(ck, pst_ptr_block(ptr), ck->chunk) == PST_OK &&
-	       pst_crc32c(ck->chunk, PST_BLOCK_BYTES) == ptr.crc;
+	return ck_read(ck, block, ck->chunk) == PST_OK && pst_crc32c(ck->chunk, PST_BLOCK_BYTES) == ptr.crc;
 }
 
 /* What takes the place of a node that can't be read. Above the versions: one with all versions there, each lost. */
@@ -291,14 +296,33 @@ static struct pst_ptr entry_build(struct rebuild *r, unsigned level, uint64_t in
 		*ret_data = b.data;
 		return b.ptr;
 	}
-	if (data_good(r, index, i, ptr)) {
+	if (data_good(r, index, ptr)) {
 		reach(r, pst_ptr_block(ptr));
 		*ret_data = 1;
 		return ptr;
 	}
-	ck_repaired(r->ck, "%s: given up: reads of it fail until it is written",
-		    ck_place(r->ck, (uint32_t)(child / PST_SLOT_SPAN), child % PST_SLOT_SPAN, 1, place));
+	if (!superseded(&r->ck->part, index, i))
+		ck_repaired(r->ck, "%s: given up: reads of it fail until it is written",
+			    ck_place(r->ck, (uint32_t)(child / PST_SLOT_SPAN), child % PST_SLOT_SPAN, 1, place));
 	return (struct pst_ptr){ .block = PST_PTR_LOST };
+}
+
+/* What a version owns of the partition, where that can be told; else what it says. */
+static uint64_t own_blocks(const struct rebuild *r, uint32_t slot, const struct pst_node_disk *node, uint64_t data)
+{
+	const struct ck *ck = r->ck;
+	const struct ck_version *v = ck_version_find(ck, slot), *first;
+	uint64_t own;
+
+	if (!ck_slot_shares(ck, slot))
+		return data;
+	if (v == NULL || ck->part.broken || ck->unsure)
+		return node->own_blocks;
+	/* Only the sum is judged, so only with a wrong one something is wrong. With wrong marks it may make no sense
+	 * yet. */
+	first = &ck->versions[v->family];
+	own = v->owned - v->logged;
+	return first->own_exact && first->own != first->blocks && own <= data ? own : node->own_blocks;
 }
 
 /* Counts of a node that is there; true: they were wrong. */
@@ -318,16 +342,61 @@ static bool counts_put_right(struct rebuild *r, unsigned level, uint64_t index, 
 		wrong = true;
 	}
 	if (level == PST_NODE_LEVEL_VOLUME && counts && node->format != 0) {
-		uint64_t own = node->own_blocks;
+		uint64_t own = own_blocks(r, slot, node, data);
 
-		if (!ck_slot_shares(ck, slot))
-			own = data;
-		else if (v != NULL && ck->versions[v->family].own_exact)
-			own = PST_MIN(data, v->owned - v->logged); /* fewer, where data was given up */
 		wrong = wrong || own != node->own_blocks;
 		node->own_blocks = own;
 	}
 	return wrong;
+}
+
+/* ---- Marks ---- */
+
+static int by_block(const void *a, const void *b)
+{
+	const struct ck_mark *x = a, *y = b;
+
+	return x->block < y->block ? -1 : x->block > y->block;
+}
+
+/*
+ * Marks follow from who holds what, so they can be put right if that is certain: each block has one owner. With two, a
+ * block would be freed while the other uses it; a mark too many only keeps a block in use. In a family that the log
+ * changes, owners are those of the last state and marks those of the root's: that waits until it has been replayed.
+ */
+static void marks_choose(struct rebuild *r)
+{
+	struct ck *ck = r->ck;
+	struct ck_part *p = &ck->part;
+	size_t count = 0;
+
+	for (size_t i = 0; i < p->mark_count && !p->two_owners && !p->broken && !ck->no_catalog && !ck->unsure; i++)
+		if (p->marks[i].family == CK_NO_FAMILY || !ck->versions[p->marks[i].family].logged_any)
+			p->marks[count++] = p->marks[i];
+	p->mark_count = count;
+	if (count > 0)
+		qsort(p->marks, count, sizeof(p->marks[0]), by_block);
+}
+
+/* The marks of the root's node in @block; true: some were wrong. */
+static bool marks_put_right(struct rebuild *r, uint32_t block, struct pst_node_disk *node)
+{
+	const struct ck_part *p = &r->ck->part;
+	size_t low = 0, high = p->mark_count, first;
+
+	while (low < high) {
+		size_t mid = low + (high - low) / 2;
+
+		if (p->marks[mid].block < block)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	for (first = low; low < p->mark_count && p->marks[low].block == block; low++)
+		node->entry[p->marks[low].entry].block =
+		    pst_ptr_block(node->entry[p->marks[low].entry]) | (p->marks[low].to ? PST_PTR_INHERITED : 0);
+	r->marks += low > first;
+	return low > first;
 }
 
 /* The same node with other entries or counts: at another block. */
@@ -369,6 +438,7 @@ static struct built build(struct rebuild *r, unsigned level, uint64_t index, str
 	}
 	if (moved != NULL || ck_bit(r->reached, pst_ptr_block(ptr)))
 		return (struct built){ ptr, node->data_blocks };
+	changed = marks_put_right(r, pst_ptr_block(ptr), node);
 	for (uint32_t i = 0; i < PST_NODE_FANOUT && r->err == PST_OK; i++) {
 		uint64_t below;
 		struct pst_ptr now = entry_build(r, level, index, i, node->entry[i], &below);
@@ -485,11 +555,16 @@ static void rebuild(struct rebuild *r)
 	if (r->err != PST_OK)
 		return;
 	root_write(r, map, digest);
-	if (r->err == PST_OK && r->counts == 0 && ck->check->repaired == before)
-		ck_repaired(ck, "partition %u: what its root says of the space map put right", ck->part.index);
-	if (r->err == PST_OK && r->counts > 0)
+	if (r->err != PST_OK)
+		return;
+	if (r->counts > 0)
 		ck_repaired(ck, "partition %u: counts put right in %llu nodes", ck->part.index,
 			    (unsigned long long)r->counts);
+	if (r->marks > 0)
+		ck_repaired(ck, "partition %u: marks of what versions share put right in %llu nodes", ck->part.index,
+			    (unsigned long long)r->marks);
+	if (ck->check->repaired == before)
+		ck_repaired(ck, "partition %u: what its root says of the space map put right", ck->part.index);
 }
 
 /* ---- A partition ---- */
@@ -513,6 +588,7 @@ pst_err ck_repair_partition(struct ck *ck)
 		for (size_t w = 0; w < words; w++)
 			r.taken[w] = p->reached[w] | p->owned[w];
 		take_log_blocks(&r);
+		marks_choose(&r);
 		rebuild(&r);
 	}
 	free(r.reached);

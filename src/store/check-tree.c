@@ -10,6 +10,7 @@
 
 #include "base/crc32c.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* Leaves below one node of the level. */
@@ -94,18 +95,43 @@ void ck_own(struct ck *ck, uint32_t slot, uint64_t local, struct pst_ptr ptr)
 
 	if (!ck_block_ok(ck, block))
 		return; /* told by the one who found it */
-	if (ck_bit(p->owned, block))
+	if (ck_bit(p->owned, block)) {
+		p->two_owners = true;
 		ck_finding(ck, "%s: its block %u of partition %u is used twice: a write to one will free it for both",
 			   ck_place(ck, slot, local, 1, place), block, p->index);
+	}
 	ck_set(p->owned, block);
-	if (!ck->check->data)
+	if (!ck->verify)
 		return;
 	ck->check->data_read++;
 	err = ck_read(ck, block, ck->chunk);
-	if (err != PST_OK || pst_crc32c(ck->chunk, PST_BLOCK_BYTES) != ptr.crc)
-		ck_finding(ck, "%s: block %u of partition %u %s: reads of it fail; write it anew from a copy",
-			   ck_place(ck, slot, local, 1, place), block, p->index,
-			   err != PST_OK ? "can't be read" : "has another checksum than was written");
+	if (err == PST_OK && pst_crc32c(ck->chunk, PST_BLOCK_BYTES) == ptr.crc)
+		return;
+	if (p->bad != NULL)
+		ck_set(p->bad, block);
+	ck_finding(ck, "%s: block %u of partition %u %s: reads of it fail; write it anew from a copy",
+		   ck_place(ck, slot, local, 1, place), block, p->index,
+		   err != PST_OK ? "can't be read" : "has another checksum than was written");
+}
+
+/* ---- Marks ---- */
+
+void ck_mark_wrong(struct ck *ck, struct ck_mark mark)
+{
+	struct ck_part *p = &ck->part;
+
+	if (!ck->check->repair || ck->again || p->mark_count == CK_MARKS_MAX)
+		return;
+	if (p->mark_count == p->mark_capacity) {
+		size_t capacity = p->mark_capacity > 0 ? p->mark_capacity * 2 : 64;
+		struct ck_mark *marks = realloc(p->marks, capacity * sizeof(*marks));
+
+		if (marks == NULL)
+			return; /* it is found again */
+		p->marks = marks;
+		p->mark_capacity = capacity;
+	}
+	p->marks[p->mark_count++] = mark;
 }
 
 /* ---- The last state of a leaf whose version shares with none ---- */
@@ -160,7 +186,8 @@ static bool alone(const struct ck *ck, uint32_t slot)
 	       (v == NULL || (v->disk.flags & (PST_VOLUME_SNAPSHOT | PST_VOLUME_DELETING | PST_VOLUME_PENDING)) == 0);
 }
 
-static void leaf_last(struct ck *ck, uint64_t leaf, const struct pst_ptr base[PST_NODE_FANOUT])
+/* @block_of_leaf: the root's leaf that @base is from. */
+static void leaf_last(struct ck *ck, uint64_t leaf, uint32_t block_of_leaf, const struct pst_ptr base[PST_NODE_FANOUT])
 {
 	struct ck_part *p = &ck->part;
 	uint32_t slot = (uint32_t)(leaf / ck_span[PST_NODE_LEVEL_VOLUME]);
@@ -187,9 +214,11 @@ static void leaf_last(struct ck *ck, uint64_t leaf, const struct pst_ptr base[PS
 			continue;
 		}
 		ck_entry_last(ck, slot, local + i);
-		if (pst_ptr_inherited(entry[i]) && alone(ck, slot))
+		if (pst_ptr_inherited(entry[i]) && alone(ck, slot)) {
 			ck_finding(ck, "%s: marked as its parent's, but it has none: its block %u will never be freed",
 				   ck_place(ck, slot, local + i, 1, place), block);
+			ck_mark_wrong(ck, (struct ck_mark){ block_of_leaf, i, CK_NO_FAMILY, false });
+		}
 		ck_own(ck, slot, local + i, entry[i]);
 	}
 }
@@ -268,20 +297,23 @@ static void lost_below(struct ck *ck, unsigned level, uint64_t child)
 
 static struct sums walk(struct ck *ck, unsigned level, uint64_t index, struct pst_ptr ptr);
 
-static void mark_alone(struct ck *ck, unsigned level, uint64_t index, struct pst_ptr ptr)
+static void mark_alone(struct ck *ck, unsigned level, uint64_t index, uint32_t block, uint32_t i, struct pst_ptr ptr)
 {
 	char place[CK_PLACE_BYTES];
 
-	if (pst_ptr_inherited(ptr) && (level > PST_NODE_LEVEL_VOLUME ||
-				       alone(ck, (uint32_t)(index * ck_span[level] / ck_span[PST_NODE_LEVEL_VOLUME]))))
-		ck_finding(
-		    ck,
-		    "%s: a pointer in its node of level %u is marked as its parent's, but it has none: what is below "
-		    "will never be freed",
-		    ck_node_place(ck, level, index, place), level);
+	if (!pst_ptr_inherited(ptr) ||
+	    (level <= PST_NODE_LEVEL_VOLUME &&
+	     !alone(ck, (uint32_t)(index * ck_span[level] / ck_span[PST_NODE_LEVEL_VOLUME]))))
+		return;
+	ck_finding(ck,
+		   "%s: a pointer in its node of level %u is marked as its parent's, but it has none: what is below "
+		   "will never be freed",
+		   ck_node_place(ck, level, index, place), level);
+	ck_mark_wrong(ck, (struct ck_mark){ block, i, CK_NO_FAMILY, false });
 }
 
-static struct sums entries(struct ck *ck, unsigned level, uint64_t index, const struct pst_node_disk *node)
+static struct sums entries(struct ck *ck, unsigned level, uint64_t index, uint32_t block,
+			   const struct pst_node_disk *node)
 {
 	struct sums s = { .known = true };
 
@@ -292,7 +324,7 @@ static struct sums entries(struct ck *ck, unsigned level, uint64_t index, const 
 			continue;
 		s.used++;
 		if (level > 0)
-			mark_alone(ck, level, index, node->entry[i]);
+			mark_alone(ck, level, index, block, i, node->entry[i]);
 		if (pst_ptr_block(node->entry[i]) == PST_PTR_LOST) {
 			lost_below(ck, level, index * PST_NODE_FANOUT + i);
 			continue;
@@ -373,22 +405,24 @@ static struct sums walk(struct ck *ck, unsigned level, uint64_t index, struct ps
 		bool fine = ck_bit(p->nodes, block) && level < PST_NODE_LEVEL_VOLUME &&
 			    (shares(ck, index * ck_span[level]) || ck_bit(p->sharers, block));
 
-		if (!fine)
+		if (!fine) {
+			p->two_owners = true;
 			ck_finding(
 			    ck,
 			    "%s: its node of level %u in block %u of partition %u is reached a second time: one of "
 			    "both is wrong",
 			    ck_node_place(ck, level, index, place), level, block, p->index);
+		}
 		return (struct sums){ .data = node->data_blocks, .known = fine };
 	}
 	mark(ck, index * ck_span[level], block, true);
 	ck_progress(ck, 1);
-	s = entries(ck, level, index, node);
+	s = entries(ck, level, index, block, node);
 	judge_counts(ck, level, index, node, s);
 	if (level == PST_NODE_LEVEL_VOLUME)
 		judge_own(ck, index, node, s);
 	if (level == 0 && !shares(ck, index))
-		leaf_last(ck, index, node->entry);
+		leaf_last(ck, index, block, node->entry);
 	return s;
 }
 
@@ -400,7 +434,7 @@ static void new_leaves(struct ck *ck)
 
 	for (size_t i = 0; i < p->item_count; i++)
 		if (!p->items[i].visited && !shares(ck, p->items[i].leaf))
-			leaf_last(ck, p->items[i].leaf, none);
+			leaf_last(ck, p->items[i].leaf, 0, none);
 }
 
 static void nodes_overwritten(struct ck *ck)

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #define TEXT_BYTES 512u
+#define REPAIR_ROUNDS_MAX 64u /* of one partition; levels of the map, and CK_MARKS_MAX marks each time */
 
 /* ---- Telling ---- */
 
@@ -21,6 +22,7 @@ void ck_finding(struct ck *ck, const char *fmt, ...)
 	size_t used = ck->again ? strlen(text) : 0;
 	va_list ap;
 
+	ck->untold += ck->told;
 	if (ck->told || ck->check->stop) /* what is read after a stop may be anything */
 		return;
 	ck->check->findings++;
@@ -186,23 +188,59 @@ static pst_err superblocks(struct ck *ck)
 
 /* ---- The check ---- */
 
-static pst_err partition(struct ck *ck, uint32_t index, bool repair)
+static void look_at_part(struct ck *ck)
 {
-	uint64_t before = ck->check->findings;
+	ck_tree(ck);
+	ck_keys_reached(ck);
+	ck_families(ck);
+	if (!ck->check->stop)
+		ck_space(ck);
+}
+
+/*
+ * Marks and what versions own can be judged only when all that is damaged is out of the way, and marks of a node only
+ * when those above it are right. So a partition is looked at again, and repaired again, as long as that finds something
+ * to do. Data that is bad is given up the first time.
+ */
+static pst_err repair_part(struct ck *ck, uint32_t index)
+{
+	uint64_t progress = ck->progress_done, before;
+	pst_err err;
+
+	for (uint32_t rounds = 0;; rounds++) {
+		before = ck->check->repaired;
+		err = ck_repair_partition(ck);
+		if (err != PST_OK || ck->check->repaired == before || rounds == REPAIR_ROUNDS_MAX)
+			break;
+		ck_part_close(ck);
+		ck->told = true;
+		ck->verify = false;
+		ck->untold = 0;
+		err = ck_part_open(ck, index);
+		if (err == PST_OK)
+			look_at_part(ck);
+		ck->progress_done = progress;
+		if (err != PST_OK || ck->untold == 0 || ck->check->stop)
+			break;
+	}
+	ck->told = false;
+	ck->verify = ck->check->data;
+	return err;
+}
+
+/* @before: the findings before anything of it was looked at. */
+static pst_err partition(struct ck *ck, uint32_t index, bool repair, uint64_t before)
+{
 	pst_err err;
 
 	ck->told = index == 0; /* the catalog has been read from there */
 	err = ck_part_open(ck, index);
 	ck->told = false;
 	if (err == PST_OK) {
-		ck_tree(ck);
-		ck_keys_reached(ck);
-		ck_families(ck);
-		if (!ck->check->stop)
-			ck_space(ck);
+		look_at_part(ck);
 		ck->check->blocks_used += ck->part.reached_count;
-		if (repair && !ck->check->stop && (ck->check->findings > before || index == 0))
-			err = ck_repair_partition(ck);
+		if (repair && !ck->check->stop && ck->check->findings > before)
+			err = repair_part(ck, index);
 	}
 	ck_part_close(ck);
 	if (ck->check->stop) {
@@ -227,6 +265,7 @@ static void forget(struct ck *ck)
 
 static pst_err look(struct ck *ck, bool repair)
 {
+	uint64_t before;
 	pst_err err;
 
 	ck->check->findings = ck->check->lost_blocks = ck->check->blocks_used = 0;
@@ -238,10 +277,13 @@ static pst_err look(struct ck *ck, bool repair)
 		err = ck_repair_superblock(ck);
 	if (err == PST_OK && repair)
 		err = ck_repair_regions(ck);
+	before = ck->check->findings; /* the catalog is partition 0's */
 	if (err == PST_OK)
 		err = ck_catalog(ck);
-	for (uint32_t i = 0; err == PST_OK && i < ck->sb.partition_count; i++)
-		err = partition(ck, i, repair);
+	for (uint32_t i = 0; err == PST_OK && i < ck->sb.partition_count; i++) {
+		err = partition(ck, i, repair, before);
+		before = ck->check->findings;
+	}
 	forget(ck);
 	return err;
 }
@@ -274,6 +316,7 @@ pst_err pst_check_pool(const struct pst_check_io *io, struct pst_check *check, c
 		return PST_E_NOMEM;
 	ck->io = io;
 	ck->check = check;
+	ck->verify = check->data;
 	ck->detail = detail;
 	ck->chunk = aligned_alloc(PST_BLOCK_BYTES, (size_t)CK_CHUNK_BLOCKS * PST_BLOCK_BYTES);
 	if (ck->chunk != NULL)

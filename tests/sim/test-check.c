@@ -22,7 +22,7 @@
 #define IMAGES 6u
 #define PLAIN 3u /* without snapshots */
 #define VOLUME_BLOCKS 1500u
-#define TEXTS_BYTES 65536u
+#define TEXTS_BYTES (1u << 20)
 
 static unsigned plant_count = 1000;
 static uint64_t plant_seed = 1;
@@ -282,15 +282,64 @@ static void every_piece_of_damage_is_found(void **state)
 }
 
 /* What a repair can put right without asking. The others need a decision, or the catalog. */
-static bool repairable(enum plant_kind kind, const struct plant_image *im, const char *what)
+static bool repairable(enum plant_kind kind, const char *what)
 {
-	(void)im;
-	if (kind == PLANT_MARK || kind == PLANT_CATALOG || kind == PLANT_USED_TWICE)
-		return false;
-	return strstr(what, "(catalog)") == NULL;
+	return kind != PLANT_CATALOG && kind != PLANT_USED_TWICE && strstr(what, "(catalog)") == NULL &&
+	       strstr(looking.texts, "catalog") == NULL;
 }
 
-static void open_repaired(const struct plant_image *im, uint64_t *ret_errors)
+/*
+ * Of what is left: did a version lose a part that two others still have of it? Then each of them may be the owner, and
+ * nothing is concluded.
+ */
+static bool two_owners_left(void)
+{
+	const char *left = strstr(looking.texts, "still there: ");
+
+	return left != NULL && strstr(left, "is used twice: ") != NULL;
+}
+
+/* Does each finding, of the first look or what is @left of them, have one of these words? */
+static bool all_are(bool left, const char *word, const char *other)
+{
+	static const char still[] = "  still there: ", repaired[] = "  repaired: ";
+
+	for (const char *line = looking.texts, *end; (end = strchr(line, '\n')) != NULL; line = end + 1) {
+		const char *a = strstr(line, word), *b = strstr(line, other);
+
+		if (strncmp(line, repaired, strlen(repaired)) == 0 ||
+		    (strncmp(line, still, strlen(still)) == 0) != left)
+			continue;
+		if ((a == NULL || a > end) && (b == NULL || b > end))
+			return false;
+	}
+	return true;
+}
+
+/* Repaired as far as it goes; marks wait until a log that changes their family has been replayed. */
+static bool repaired_well(const struct pst_check *check, bool clean)
+{
+	return check->left == 0 || two_owners_left() || (!clean && all_are(true, " marked ", " says it owns "));
+}
+
+/* Overwrites and deletes, so that blocks are freed by the marks: what is wrong with them shows afterwards. */
+static void use(struct rig *r, struct pst_prng *prng)
+{
+	static const uint8_t snapshots[] = { 103, 101 }; /* of one volume: what they own is passed on to it */
+
+	for (unsigned i = 0; i < PST_ARRAY_COUNT(snapshots); i++) {
+		struct pst_pool_op op = { .kind = PST_POOL_VOLUME_DELETE, .uuid = { snapshots[i] } };
+		pst_err err = rig_pool(r, op);
+
+		assert_true(err == PST_OK || err == PST_E_NOTFOUND);
+		scribble(r, prng, 30);
+		pst_sim_run_for(r->sim, 20 * RIG_SECOND);
+	}
+	scribble(r, prng, 30);
+}
+
+/* Opens it, reads all and writes or discards what was lost, and may go on using it. */
+static void open_repaired(struct plant_image *im, struct pst_prng *prng, bool in_use, uint64_t *ret_errors)
 {
 	struct rig *r = rig_new(99, im->blocks * B, 2);
 	uint8_t *buf = aligned_alloc(B, B);
@@ -306,49 +355,83 @@ static void open_repaired(const struct plant_image *im, uint64_t *ret_errors)
 			if (err == PST_OK)
 				continue;
 			*ret_errors += 1;
-			assert_int_equal(rig_fill(r, v, lba, 1, 7), PST_OK);
-			assert_int_equal(rig_byte(r, v, lba), 7);
+			if (lba % 4 == 0) /* not all: without sharing there may be no room for that */
+				assert_int_equal(rig_fill(r, v, lba, 1, 7), PST_OK);
+			else
+				assert_int_equal(rig_io(r, v, PST_IO_DISCARD, lba, 1, NULL), PST_OK);
+			assert_int_equal(rig_byte(r, v, lba), lba % 4 == 0 ? 7 : 0);
 		}
 	}
+	if (in_use)
+		use(r, prng);
 	rig_stop(r);
+	assert_true(pst_sim_disk_peek(r->node, RIG_PATH, 0, im->bytes, im->blocks * B));
 	rig_free(r);
 	free(buf);
 }
 
 /*
+ * Sound after use, if there was no log to be replayed: what that overwrites may have lost its owner, and is a leak
+ * then. A second repair has no log that it must leave something to.
+ */
+static bool used_well(struct plant_image *im, bool whole)
+{
+	struct pst_check check;
+
+	if (look_at(im->bytes, im->blocks, true, UINT64_MAX, &check) != PST_OK)
+		return false;
+	if (whole && im->clean)
+		return check.findings == 0;
+	if (im->clean && strstr(looking.texts, "may be overwritten") != NULL)
+		return false; /* with two owners there are leaks, nothing worse */
+	return check.left == 0 ? !whole || all_are(false, " leaked", "its root counts") : two_owners_left();
+}
+
+/*
  * After a repair a second look finds nothing, and the pool opens; what was lost reads as an error until it is written.
+ * After more use the pool is still sound.
  */
 static void repaired_pools_open(void **state)
 {
-	unsigned opened = 0, lost = 0;
+	unsigned opened = 0, lost = 0, wrong = 0, undecided = 0;
 	struct pst_prng prng;
 
 	(void)state;
 	pst_prng_init(&prng, plant_seed + 1);
-	for (unsigned n = 0; opened < PST_MAX(plant_count / 20, 20u); n++) {
+	for (unsigned n = 0; opened < PST_MAX(plant_count / 10, 40u); n++) {
 		struct plant_image im;
 		struct pst_check check;
 		enum plant_kind kind;
 		uint64_t errors;
 		char what[160];
+		bool whole, good;
 
-		if (!planted(n, true, &im, &prng, what, &kind))
+		if (!planted(n, n % 2 == 0, &im, &prng, what, &kind))
 			continue;
-		if (!repairable(kind, &im, what) || look_at(im.bytes, im.blocks, true, UINT64_MAX, &check) != PST_OK ||
-		    strstr(looking.texts, "catalog") != NULL) {
+		assert_int_equal(look_at(im.bytes, im.blocks, true, UINT64_MAX, &check), PST_OK);
+		if (!repairable(kind, what)) {
 			plant_image_done(&im);
 			continue;
 		}
-		if (check.left > 0)
-			print_error("%s: %s:\n%s", plant_name(kind), what, looking.texts);
-		assert_int_equal(check.left, 0);
-		assert_true(check.repaired > 0);
-		open_repaired(&im, &errors);
+		whole = check.left == 0;
+		undecided += two_owners_left();
+		good = repaired_well(&check, im.clean) && check.repaired + check.left > 0;
+		if (good) {
+			/* A mark that is missing may do harm while it is left. */
+			open_repaired(&im, &prng, whole || (im.clean && kind != PLANT_MARK), &errors);
+			lost += errors > 0;
+			good = used_well(&im, whole);
+		}
+		if (!good) {
+			wrong++;
+			fprintf(stderr, "%s: %s:\n%s", plant_name(kind), what, looking.texts);
+		}
 		opened++;
-		lost += errors > 0;
 		plant_image_done(&im);
 	}
-	assert_true(lost > 3);
+	print_message("%u of %u left for a decision\n", undecided, opened);
+	assert_int_equal(wrong, 0);
+	assert_true(lost > 3 && undecided < opened / 8);
 }
 
 /* Repair is cut short after any write: the damage is there still or gone, nothing else is worse, and it can be
@@ -356,28 +439,29 @@ static void repaired_pools_open(void **state)
 static void repair_may_be_cut_short(void **state)
 {
 	struct pst_prng prng;
+	unsigned wrong = 0;
 
 	(void)state;
 	pst_prng_init(&prng, plant_seed + 2);
-	for (unsigned n = 0; n < 40; n++) {
+	for (unsigned n = 0; n < 80; n++) {
 		struct plant_image im;
 		struct pst_check check;
 		enum plant_kind kind;
 		char what[160];
 
-		if (!planted(n, true, &im, &prng, what, &kind))
+		if (!planted(n, n % 2 == 0, &im, &prng, what, &kind))
 			continue;
-		if (repairable(kind, &im, what)) {
-			(void)look_at(im.bytes, im.blocks, true, pst_prng_below(&prng, 12), &check);
-			if (look_at(im.bytes, im.blocks, true, UINT64_MAX, &check) == PST_OK &&
-			    strstr(looking.texts, "catalog") == NULL) {
-				if (check.left > 0)
-					print_error("%s: %s:\n%s", plant_name(kind), what, looking.texts);
-				assert_int_equal(check.left, 0);
+		(void)look_at(im.bytes, im.blocks, true, pst_prng_below(&prng, 12), &check);
+		if (repairable(kind, what)) {
+			assert_int_equal(look_at(im.bytes, im.blocks, true, UINT64_MAX, &check), PST_OK);
+			if (!repaired_well(&check, im.clean)) {
+				wrong++;
+				fprintf(stderr, "%s: %s:\n%s", plant_name(kind), what, looking.texts);
 			}
 		}
 		plant_image_done(&im);
 	}
+	assert_int_equal(wrong, 0);
 }
 
 /* The top of the map of partition 1 was never written. */
