@@ -87,6 +87,8 @@ static void buffer_give_back(struct pst_cmd *cmd)
 {
 	struct pst_queue *queue = cmd->queue;
 
+	if (cmd->loan.iov_count > 0)
+		pst_volume_give_back(queue->subsystem->volume, &cmd->loan);
 	if (cmd->buffer == NULL)
 		return;
 	pst_buffers_put(&queue->shard->buffers, cmd->buffer, cmd->buffer_bytes);
@@ -211,6 +213,7 @@ void pst_cmd_complete(struct pst_cmd *cmd, uint16_t status)
 	struct pst_queue *queue = cmd->queue;
 	struct pst_conn_result result = { .status = status, .dw0 = cmd->dw0, .dw1 = cmd->dw1 };
 	bool with_data = status == NVME_SUCCESS && cmd->io.direction == PST_DATA_TO_HOST;
+	bool lent = cmd->loan.iov_count > 0;
 
 	cmd->status = status;
 	if (cmd->leaving)
@@ -228,7 +231,10 @@ void pst_cmd_complete(struct pst_cmd *cmd, uint16_t status)
 	pst_list_remove(&cmd->node); /* out of the hungry, if it was one of them */
 	uncharge(cmd);
 	pst_cmd_move(cmd, PST_CMD_COMPLETED);
-	pst_conn_answer(queue->conn, cmd->wire, &result, &cmd->iov, with_data ? 1 : 0,
+	pst_conn_answer(queue->conn, cmd->wire, &result, lent ? cmd->loan.iov : &cmd->iov,
+			!with_data ? 0
+			: lent     ? cmd->loan.iov_count
+				   : 1,
 			with_data ? cmd->io.data_bytes : 0);
 	if (!with_data)
 		buffer_give_back(cmd);
@@ -419,6 +425,32 @@ void pst_shard_feed_hungry(struct pst_shard *shard)
 	shard->feeding = false;
 }
 
+/*
+ * A read whose blocks the engine lends needs no buffer and no copy: it is answered at once. Blocks of a volume on
+ * another shard would have to be given back there, one more post for each read: those are copied.
+ */
+static bool answered_by_loan(struct pst_cmd *cmd)
+{
+	struct pst_volume *volume = cmd->queue->subsystem->volume;
+
+	if (cmd->io.kind != PST_IO_READ || !volume_is_here(cmd) ||
+	    !pst_range_ok(cmd->io.lba, cmd->io.block_count, volume->block_count))
+		return false;
+	cmd->loan.lba = cmd->io.lba;
+	cmd->loan.block_count = cmd->io.block_count;
+	if (!pst_volume_lend(volume, &cmd->loan))
+		return false;
+	pst_cmd_move(cmd, PST_CMD_DISPATCHED);
+	if (cmd->admitted) {
+		cmd->admitted = false;
+		pst_qos_started(&cmd->waiter);
+		pst_qos_leave(&cmd->waiter);
+	}
+	pst_hist_add(&cmd->queue->subsystem->shard_stats[cmd->queue->shard->index].wait_device, 0);
+	pst_cmd_complete(cmd, NVME_SUCCESS);
+	return true;
+}
+
 /* ---- Admission ---- */
 
 static void proceed(struct pst_cmd *cmd)
@@ -434,7 +466,7 @@ static void proceed(struct pst_cmd *cmd)
 			     cmd->waiter.waited_ns);
 	if (cmd->io.direction == PST_DATA_NONE || cmd->wire->data_bytes > 0)
 		dispatch(cmd);
-	else
+	else if (!answered_by_loan(cmd))
 		buffer_want(cmd);
 }
 

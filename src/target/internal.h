@@ -53,8 +53,9 @@ struct pst_cmd {
 	struct pst_conn_cmd *wire; /* the engine's view; it holds in-capsule data until the command is over */
 	struct pst_checked_io io;
 	uint64_t arrived_ns, dispatched_ns;
-	struct iovec iov; /* the payload */
-	uint8_t *buffer;  /* from the shard's buffers; NULL: none, or in-capsule data */
+	struct iovec iov;     /* the payload */
+	uint8_t *buffer;      /* from the shard's buffers; NULL: none, in-capsule data, or a loan */
+	struct pst_loan loan; /* of a read, until its data is sent; iov_count 0: none */
 	uint32_t buffer_bytes;
 	uint32_t incapsule_bytes; /* of data with the capsule, charged to the budget until dispatch */
 	bool abort;               /* answer with Command Abort Requested as soon as possible */

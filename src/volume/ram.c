@@ -7,6 +7,10 @@
  * of leaves, each mapping 512 consecutive LBAs to pool blocks (0: hole, reads as zeros).
  *
  * Requests are carried out on submit and completed together on the shard's next turn, through one post per batch.
+ *
+ * Blocks can be lent to who sends them. A lent block does not change: a write to its LBA goes to another block, and who
+ * frees it leaves it to the last borrower. Beside the pool's own blocks there are LENT_BLOCKS_MAX more for that, so
+ * that no write fails because of a read.
  */
 #include "volume/iov.h"
 #include "volume/pool.h"
@@ -17,6 +21,9 @@
 
 #define LEAF_BLOCKS 512u
 #define SLAB_BLOCKS 512u
+#define LENT_BLOCKS_MAX 32768u                /* 128 MiB; allocated only as far as lent blocks are overwritten */
+#define HOLE_BLOCKS 64u                       /* in one piece of a loan */
+#define LENT_DOOMED (1u << 31)                /* nobody's: free with the last loan */
 #define VOLUME_BLOCKS_MAX ((uint64_t)1 << 34) /* 64 TiB: a directory of 256 MiB */
 
 struct ram_leaf {
@@ -44,9 +51,11 @@ struct ram_pool {
 	struct pst_list volumes;
 	struct pst_records records;
 	char **slabs;
-	uint64_t block_limit; /* size of the pool */
-	uint64_t block_fresh; /* blocks never used begin here */
-	uint64_t block_used;
+	uint32_t **lent;          /* of each slab: loans of each block; NULL: none yet */
+	uint64_t block_limit;     /* size of the pool */
+	uint64_t block_fresh;     /* blocks never used begin here */
+	uint64_t block_used;      /* by volumes */
+	uint32_t lent_blocks;     /* in loans, each as often as it is lent */
 	uint32_t free_head;       /* stack of freed blocks: number + 1; 0 is empty */
 	struct pst_list done_ios; /* carried out, to be completed on the next turn */
 	struct pst_list closing;
@@ -77,12 +86,14 @@ static uint32_t block_alloc(struct ram_pool *p)
 {
 	uint32_t handle = p->free_head;
 
+	if (p->block_used == p->block_limit)
+		return 0;
 	if (handle != 0) {
 		memcpy(&p->free_head, block_data(p, handle - 1), sizeof(p->free_head));
 	} else {
 		uint64_t slab = p->block_fresh / SLAB_BLOCKS;
 
-		if (p->block_fresh == p->block_limit)
+		if (p->block_fresh == p->block_limit + LENT_BLOCKS_MAX)
 			return 0;
 		if (p->slabs[slab] == NULL)
 			p->slabs[slab] = aligned_alloc(PST_BLOCK_BYTES, (size_t)SLAB_BLOCKS * PST_BLOCK_BYTES);
@@ -94,11 +105,33 @@ static uint32_t block_alloc(struct ram_pool *p)
 	return handle;
 }
 
-static void block_free(struct ram_pool *p, uint32_t handle)
+static void block_push(struct ram_pool *p, uint32_t handle)
 {
 	memcpy(block_data(p, handle - 1), &p->free_head, sizeof(p->free_head));
 	p->free_head = handle;
+}
+
+static uint32_t *loans_of(const struct ram_pool *p, uint32_t handle)
+{
+	uint32_t *slab = p->lent[(handle - 1) / SLAB_BLOCKS];
+
+	return slab != NULL ? &slab[(handle - 1) % SLAB_BLOCKS] : NULL;
+}
+
+static bool is_lent(const struct ram_pool *p, uint32_t handle)
+{
+	const uint32_t *loans = p->lent_blocks > 0 ? loans_of(p, handle) : NULL;
+
+	return loans != NULL && *loans != 0;
+}
+
+static void block_free(struct ram_pool *p, uint32_t handle)
+{
 	p->block_used--;
+	if (is_lent(p, handle))
+		*loans_of(p, handle) |= LENT_DOOMED;
+	else
+		block_push(p, handle);
 }
 
 /* ---- Volumes: data ---- */
@@ -133,8 +166,104 @@ static uint32_t *slot_for_write(struct ram_volume *v, uint64_t lba)
 			return NULL;
 		(*leaf)->used++;
 		v->used_blocks++;
+	} else if (is_lent(v->pool, *slot)) {
+		uint32_t old = *slot, handle;
+
+		block_free(v->pool, old);
+		handle = block_alloc(v->pool);
+		if (handle == 0) { /* only without memory */
+			v->pool->block_used++;
+			*loans_of(v->pool, old) &= ~LENT_DOOMED;
+			return NULL;
+		}
+		*slot = handle;
 	}
 	return slot;
+}
+
+/* ---- Loans ---- */
+
+static uint32_t handle_of(const struct ram_volume *v, uint64_t lba)
+{
+	const struct ram_leaf *leaf = v->leaves[lba / LEAF_BLOCKS];
+
+	return leaf != NULL ? leaf->block[lba % LEAF_BLOCKS] : 0;
+}
+
+/* How many blocks from @lba on, at most @count, lie in a row in memory with the first; they have no block if it has
+ * none.
+ */
+static uint64_t row(const struct ram_volume *v, uint64_t lba, uint64_t count)
+{
+	uint32_t first = handle_of(v, lba);
+	uint64_t n = 1, most = first == 0 ? HOLE_BLOCKS : SLAB_BLOCKS - (first - 1) % SLAB_BLOCKS;
+
+	while (n < PST_MIN(count, most) && handle_of(v, lba + n) == (first == 0 ? 0 : first + n))
+		n++;
+	return n;
+}
+
+static void loans_add(struct ram_pool *p, uint32_t first, uint64_t count)
+{
+	uint32_t *loans = loans_of(p, first);
+
+	for (uint64_t i = 0; i < count; i++)
+		loans[i]++;
+	p->lent_blocks += (uint32_t)count;
+}
+
+static void ram_give_back(struct pst_volume *volume, struct pst_loan *loan)
+{
+	struct ram_pool *p = to_volume(volume)->pool;
+
+	for (uint32_t i = 0; i < loan->iov_count; i++) {
+		uint32_t first = loan->engine[i], count = (uint32_t)(loan->iov[i].iov_len / PST_BLOCK_BYTES);
+
+		if (first == 0)
+			continue;
+		for (uint32_t k = 0; k < count; k++) {
+			uint32_t *loans = loans_of(p, first + k);
+
+			pst_assert((*loans & ~LENT_DOOMED) > 0);
+			if (--*loans != LENT_DOOMED)
+				continue;
+			*loans = 0;
+			block_push(p, first + k);
+		}
+		p->lent_blocks -= count;
+	}
+	loan->iov_count = 0;
+}
+
+static bool ram_lend(struct pst_volume *volume, struct pst_loan *loan)
+{
+	static const char hole[HOLE_BLOCKS * PST_BLOCK_BYTES];
+	struct ram_volume *v = to_volume(volume);
+	struct ram_pool *p = v->pool;
+
+	loan->iov_count = 0;
+	if (p->lent_blocks + loan->block_count > LENT_BLOCKS_MAX)
+		return false;
+	for (uint64_t at = 0; at < loan->block_count;) {
+		uint64_t n = row(v, loan->lba + at, loan->block_count - at);
+		uint32_t first = handle_of(v, loan->lba + at), i = loan->iov_count;
+		uint32_t **lent = first != 0 ? &p->lent[(first - 1) / SLAB_BLOCKS] : NULL;
+
+		if (lent != NULL && *lent == NULL)
+			*lent = calloc(SLAB_BLOCKS, sizeof(**lent));
+		if (i == PST_LOAN_PIECES_MAX || (lent != NULL && *lent == NULL)) {
+			ram_give_back(volume, loan);
+			return false;
+		}
+		loan->engine[i] = first;
+		loan->iov[i] = (struct iovec){ first != 0 ? block_data(p, first - 1) : (void *)(uintptr_t)hole,
+					       n * PST_BLOCK_BYTES };
+		loan->iov_count++;
+		if (first != 0)
+			loans_add(p, first, n);
+		at += n;
+	}
+	return true;
 }
 
 static pst_err volume_write(struct ram_volume *v, const struct pst_io *io)
@@ -183,6 +312,11 @@ static void volume_free(struct ram_volume *v)
 	free(v);
 }
 
+static uint64_t slab_count(uint64_t block_limit)
+{
+	return pst_div_round_up(block_limit + LENT_BLOCKS_MAX, SLAB_BLOCKS);
+}
+
 static void pool_free(struct ram_pool *p)
 {
 	PST_LIST_EACH(n, &p->volumes) {
@@ -191,9 +325,13 @@ static void pool_free(struct ram_pool *p)
 		pst_assert(!v->open);
 		volume_free(v);
 	}
-	for (uint64_t s = 0; s < pst_div_round_up(p->block_limit, SLAB_BLOCKS); s++)
+	pst_assert(p->lent_blocks == 0);
+	for (uint64_t s = 0; s < slab_count(p->block_limit); s++) {
 		free(p->slabs[s]);
+		free(p->lent[s]);
+	}
 	free(p->slabs);
+	free(p->lent);
 	pst_records_done(&p->records);
 	free(p);
 }
@@ -282,7 +420,12 @@ static void ram_close(struct pst_volume *volume, struct pst_volume_close_op *op)
 	ram_schedule(v->pool);
 }
 
-static const struct pst_volume_ops ram_volume_ops = { "ram", ram_submit, ram_stats, ram_close };
+static const struct pst_volume_ops ram_volume_ops = { .name = "ram",
+						      .submit = ram_submit,
+						      .stats = ram_stats,
+						      .close = ram_close,
+						      .lend = ram_lend,
+						      .give_back = ram_give_back };
 
 /* ---- The pool ---- */
 
@@ -453,13 +596,16 @@ pst_err pst_ram_pool_new(struct pst_env *env, uint64_t size_bytes, struct pst_po
 	uint64_t blocks = size_bytes / PST_BLOCK_BYTES;
 	struct ram_pool *p;
 
-	if (blocks == 0 || blocks >= UINT32_MAX)
+	if (blocks == 0 || blocks + LENT_BLOCKS_MAX >= UINT32_MAX)
 		return PST_E_RANGE;
 	p = calloc(1, sizeof(*p));
 	if (p == NULL)
 		return PST_E_NOMEM;
-	p->slabs = calloc(pst_div_round_up(blocks, SLAB_BLOCKS), sizeof(p->slabs[0]));
-	if (p->slabs == NULL) {
+	p->slabs = calloc(slab_count(blocks), sizeof(p->slabs[0]));
+	p->lent = calloc(slab_count(blocks), sizeof(p->lent[0]));
+	if (p->slabs == NULL || p->lent == NULL) {
+		free(p->slabs);
+		free(p->lent);
 		free(p);
 		return PST_E_NOMEM;
 	}

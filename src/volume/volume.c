@@ -48,6 +48,21 @@ void pst_volume_close(struct pst_volume *volume, struct pst_volume_close_op *op)
 	volume->ops->close(volume, op);
 }
 
+bool pst_volume_lend(struct pst_volume *volume, struct pst_loan *loan)
+{
+	pst_assert(loan->block_count > 0 && pst_range_ok(loan->lba, loan->block_count, volume->block_count));
+	if (volume->ops->lend == NULL || !volume->ops->lend(volume, loan))
+		return false;
+	pst_assert(loan->iov_count > 0 && loan->iov_count <= PST_LOAN_PIECES_MAX);
+	pst_assert(iov_bytes(loan->iov, loan->iov_count) == loan->block_count * PST_BLOCK_BYTES);
+	return true;
+}
+
+void pst_volume_give_back(struct pst_volume *volume, struct pst_loan *loan)
+{
+	volume->ops->give_back(volume, loan);
+}
+
 void pst_volume_resized(struct pst_volume *volume)
 {
 	if (volume->ops->resized != NULL)

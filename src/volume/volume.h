@@ -50,6 +50,19 @@ struct pst_io {
 	uint64_t scratch[8];  /* engine's */
 };
 
+#define PST_LOAN_PIECES_MAX 4u
+
+/*
+ * Blocks [lba, lba + block_count) as they were when they were lent: in the engine's memory, which keeps them so until
+ * they are given back, whatever is written meanwhile. Embedded in the borrower's own structure.
+ */
+struct pst_loan {
+	uint64_t lba, block_count;
+	struct iovec iov[PST_LOAN_PIECES_MAX]; /* to be read only */
+	uint32_t iov_count;
+	uint32_t engine[PST_LOAN_PIECES_MAX];
+};
+
 struct pst_volume_stats {
 	uint64_t used_bytes; /* allocated on the pool */
 };
@@ -65,6 +78,9 @@ struct pst_volume_ops {
 	/* Requests in flight complete first; afterwards the volume is gone. */
 	void (*close)(struct pst_volume *volume, struct pst_volume_close_op *op);
 	void (*resized)(struct pst_volume *volume); /* layers: the volume below has another size; NULL: no layer */
+	/* Both or none. */
+	bool (*lend)(struct pst_volume *volume, struct pst_loan *loan);
+	void (*give_back)(struct pst_volume *volume, struct pst_loan *loan);
 };
 
 struct pst_volume {
@@ -78,6 +94,14 @@ struct pst_volume {
 void pst_volume_submit(struct pst_volume *volume, struct pst_io *io);
 void pst_volume_stats(struct pst_volume *volume, struct pst_volume_stats *ret_stats);
 void pst_volume_close(struct pst_volume *volume, struct pst_volume_close_op *op);
+
+/*
+ * A read without a copy, at once, of what @loan says in lba and block_count (inside the volume). False: this engine or
+ * layer lends nothing, or not these blocks now; then they must be read. What is lent must be given back before the
+ * volume is closed, on its shard like all calls.
+ */
+bool pst_volume_lend(struct pst_volume *volume, struct pst_loan *loan);
+void pst_volume_give_back(struct pst_volume *volume, struct pst_loan *loan);
 
 /* After a resize of what the pool opened: layers above it take the new size over. Harmless without layers. */
 void pst_volume_resized(struct pst_volume *volume);

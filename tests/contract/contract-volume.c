@@ -320,6 +320,89 @@ static void takes_the_longest_request(void **state)
 	free(back);
 }
 
+struct lent {
+	struct pst_loan loan;
+	uint32_t version[16]; /* of each block, when it was lent */
+};
+
+static void lent_check(const struct lent *l)
+{
+	uint64_t at = 0;
+
+	for (uint32_t i = 0; i < l->loan.iov_count; i++)
+		for (size_t b = 0; b < l->loan.iov[i].iov_len / B; b++, at++)
+			block_check((const uint32_t *)l->loan.iov[i].iov_base + b * (B / 4), l->loan.lba + at,
+				    l->version[at]);
+	assert_int_equal(at, l->loan.block_count);
+}
+
+/*
+ * What an engine lends stays as it was until it is given back, whatever is written, discarded or lent again meanwhile;
+ * the volume itself is as if nothing were lent, and nothing is left of what was given back. Engines may lend nothing.
+ */
+static void lent_blocks_stay_as_they_were(void **state)
+{
+	enum { SPAN = 64, LOANS = 24 };
+	struct world *w = *state;
+	static struct lent loans[LOANS];
+	uint32_t model[SPAN] = { 0 }, version = 0;
+	static uint32_t buf[16 * B / 4];
+	struct pst_volume_stats stats;
+	struct pst_prng prng;
+	unsigned lent = 0;
+
+	memset(loans, 0, sizeof(loans));
+	pst_prng_init(&prng, 11);
+	for (unsigned step = 0; step < 4000; step++) {
+		struct lent *l = &loans[pst_prng_below(&prng, LOANS)];
+		uint64_t lba = pst_prng_below(&prng, SPAN - 16), count = 1 + pst_prng_below(&prng, 16);
+		struct iovec iov = { buf, count * B };
+		struct pst_io io = { .kind = PST_IO_WRITE, .lba = lba, .block_count = count };
+
+		if (l->loan.iov_count > 0) {
+			lent_check(l);
+			pst_volume_give_back(w->volume, &l->loan);
+		}
+		l->loan.lba = lba;
+		l->loan.block_count = count;
+		memcpy(l->version, &model[lba], count * sizeof(model[0]));
+		if (pst_volume_lend(w->volume, &l->loan)) {
+			lent++;
+			lent_check(l);
+		}
+		if (pst_prng_below(&prng, 4) == 0)
+			io.kind = PST_IO_DISCARD;
+		version++;
+		for (uint64_t i = 0; i < count; i++) {
+			model[lba + i] = io.kind == PST_IO_DISCARD ? 0 : version;
+			block_fill(buf + i * (B / 4), lba + i, version);
+		}
+		if (io.kind == PST_IO_WRITE) {
+			io.iov = &iov;
+			io.iov_count = 1;
+		}
+		assert_int_equal(io_run(w, &io), PST_OK);
+	}
+	for (unsigned i = 0; i < LOANS; i++) {
+		if (loans[i].loan.iov_count == 0)
+			continue;
+		lent_check(&loans[i]);
+		pst_volume_give_back(w->volume, &loans[i].loan);
+	}
+	assert_int_equal(lent > 0, strcmp(engine, "ram") == 0);
+	for (uint64_t lba = 0; lba < SPAN; lba++) {
+		struct iovec iov = { buf, B };
+		struct pst_io io = { .kind = PST_IO_READ, .lba = lba, .block_count = 1, .iov = &iov, .iov_count = 1 };
+
+		memset(buf, 0, B); /* holes are left as they are */
+		assert_int_equal(io_run(w, &io), PST_OK);
+		block_check(buf, lba, model[lba]);
+	}
+	assert_int_equal(io_run(w, &(struct pst_io){ .kind = PST_IO_DISCARD, .block_count = SPAN }), PST_OK);
+	pst_volume_stats(w->volume, &stats);
+	assert_int_equal(stats.used_bytes, 0);
+}
+
 /* A close that comes behind requests completes after all of them, and they have been carried out. */
 static void close_waits_for_requests(void **state)
 {
@@ -371,10 +454,8 @@ int main(int argc, char **argv)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		CASE(does_what_the_model_does),
-		CASE(takes_the_longest_request),
-		CASE(close_waits_for_requests),
-		CASE(follows_a_resize),
+		CASE(does_what_the_model_does), CASE(takes_the_longest_request), CASE(lent_blocks_stay_as_they_were),
+		CASE(close_waits_for_requests), CASE(follows_a_resize),
 	};
 
 	if (argc != 2) {

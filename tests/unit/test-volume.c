@@ -156,6 +156,33 @@ static void full_pool_takes_overwrites(void **state)
 	close_volume(f, v);
 }
 
+/* In a full pool, too, lent blocks are overwritten, and stay as they were for who has them; then all is as before. */
+static void full_pool_overwrites_lent_blocks(void **state)
+{
+	struct fixture *f = *state;
+	struct pst_volume *v = make_volume(f, 1, POOL_BLOCKS);
+	struct pst_loan loans[2] = { { .lba = 1, .block_count = 3 }, { .lba = 2, .block_count = 1 } };
+	char buf[4 * PST_BLOCK_BYTES];
+
+	memset(buf, 'a', sizeof(buf));
+	for (uint64_t lba = 0; lba < POOL_BLOCKS; lba++)
+		assert_int_equal(io(f, v, PST_IO_WRITE, lba, 1, buf), PST_OK);
+	for (unsigned i = 0; i < 2; i++)
+		assert_true(pst_volume_lend(v, &loans[i]));
+	memset(buf, 'b', sizeof(buf));
+	assert_int_equal(io(f, v, PST_IO_WRITE, 0, 4, buf), PST_OK);
+	assert_int_equal(used_blocks(f), POOL_BLOCKS);
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(((const char *)loans[i].iov[0].iov_base)[PST_BLOCK_BYTES - 1], 'a');
+		pst_volume_give_back(v, &loans[i]);
+	}
+	memset(buf, 0, sizeof(buf));
+	assert_int_equal(io(f, v, PST_IO_READ, 0, 4, buf), PST_OK);
+	assert_int_equal(buf[0], 'b');
+	assert_int_equal(buf[sizeof(buf) - 1], 'b');
+	close_volume(f, v);
+}
+
 /* An open volume can't be deleted or opened twice; deleting gives its space back. */
 static void open_volume_is_busy(void **state)
 {
@@ -324,9 +351,15 @@ int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		CASE(reads_what_was_written), CASE(full_pool_takes_overwrites),     CASE(open_volume_is_busy),
-		CASE(resize_keeps_data),      CASE(records_list_in_order),          CASE(key_slots_keep_the_last),
-		CASE(faults_act_as_told),     CASE(fault_slots_run_out_gracefully),
+		CASE(reads_what_was_written),
+		CASE(full_pool_takes_overwrites),
+		CASE(open_volume_is_busy),
+		CASE(full_pool_overwrites_lent_blocks),
+		CASE(resize_keeps_data),
+		CASE(records_list_in_order),
+		CASE(key_slots_keep_the_last),
+		CASE(faults_act_as_told),
+		CASE(fault_slots_run_out_gracefully),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
