@@ -8,6 +8,7 @@
 #include "proto/cursor.h"
 
 #define STAGE_BYTES 65536u     /* several PDUs in one receive */
+#define STAGES 3u              /* where in-capsule data may stay until its command is over */
 #define STAGE_SMALL_BYTES 128u /* while long data PDUs follow each other: no more than their headers */
 #define DATA_LONG_BYTES 16384u /* from here on payload is not copied */
 #define DATA_LONG_PATIENCE 4u  /* that many other PDUs in a row end the small stage */
@@ -23,6 +24,11 @@ struct tx_item {
 	bool queued;
 	uint8_t tail[32];
 	uint8_t head[NVME_TCP_TERM_MAX];
+};
+
+struct stage {
+	uint8_t *memory; /* NULL: not needed so far */
+	uint32_t users;  /* commands whose data lies in it: it must not change */
 };
 
 enum slot_phase {
@@ -55,6 +61,7 @@ struct slot {
 	uint32_t rx_bytes;          /* arrived so far */
 	uint32_t r2t_from, r2t_end; /* target: R2T outstanding. Host: still to be sent of the R2T */
 	struct iovec capsule_iov;   /* target: in-capsule buffer */
+	struct stage *stage;        /* target: in-capsule data lies here; NULL: in a buffer */
 	struct nvme_cqe cqe;        /* host */
 };
 
@@ -103,7 +110,9 @@ struct pst_conn {
 	uint32_t rx_crc;
 	bool rx_success, rx_last;
 	size_t want_direct; /* of the last want: bytes that go straight into rx_cur */
-	uint8_t *stage;
+	bool in_place;      /* data of writes may stay where it was received */
+	struct stage stages[STAGES];
+	struct stage *stage;
 	size_t stage_from, stage_to;
 };
 
@@ -112,6 +121,8 @@ struct slot *conn_slot_get(struct pst_conn *conn);
 void conn_slot_settle(struct pst_conn *conn, struct slot *slot);
 void conn_close(struct pst_conn *conn, bool by_peer, struct pst_pdu_error error);
 void conn_established(struct pst_conn *conn);
+
+bool conn_stage_ready(struct stage *stage); /* it has memory */
 
 /* conn-rx.c: parses what is staged; true with an event. */
 bool conn_rx_event(struct pst_conn *conn, struct pst_conn_event *ret_event);

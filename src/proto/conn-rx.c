@@ -22,24 +22,41 @@ static size_t staged(const struct pst_conn *conn)
 static void stage_take(struct pst_conn *conn, size_t bytes)
 {
 	conn->stage_from += bytes;
-	if (conn->stage_from == conn->stage_to)
+	if (conn->stage_from == conn->stage_to && conn->stage->users == 0)
 		conn->stage_from = conn->stage_to = 0;
 }
 
 /* ---- The owner's side ---- */
 
-/* The receiving end: the stage, its unparsed rest moved to the front when little room is left. */
+/* A stage that nobody's data lies in, beside the one at work; NULL: there is none. */
+static struct stage *spare_stage(struct pst_conn *conn)
+{
+	for (unsigned i = 0; i < STAGES; i++)
+		if (&conn->stages[i] != conn->stage && conn->stages[i].users == 0 && conn_stage_ready(&conn->stages[i]))
+			return &conn->stages[i];
+	return NULL;
+}
+
+/* The receiving end: a stage without users, the unparsed rest at its front. */
 static struct iovec want_stage(struct pst_conn *conn)
 {
 	size_t room;
 
-	if (conn->stage_from > 0) {
-		memmove(conn->stage, conn->stage + conn->stage_from, staged(conn));
+	if (conn->stage->users > 0) {
+		struct stage *spare = spare_stage(conn);
+
+		pst_assert(spare != NULL); /* rx_in_place */
+		memcpy(spare->memory, conn->stage->memory + conn->stage_from, staged(conn));
+		conn->stage = spare;
+		conn->stage_to -= conn->stage_from;
+		conn->stage_from = 0;
+	} else if (conn->stage_from > 0) {
+		memmove(conn->stage->memory, conn->stage->memory + conn->stage_from, staged(conn));
 		conn->stage_to -= conn->stage_from;
 		conn->stage_from = 0;
 	}
 	room = (conn->stage_small ? STAGE_SMALL_BYTES : STAGE_BYTES) - PST_MIN(conn->stage_to, STAGE_SMALL_BYTES - 1);
-	return (struct iovec){ conn->stage + conn->stage_to, room };
+	return (struct iovec){ conn->stage->memory + conn->stage_to, room };
 }
 
 unsigned pst_conn_want(struct pst_conn *conn, struct iovec *iov, unsigned max)
@@ -163,6 +180,35 @@ static bool rx_icresp(struct pst_conn *conn, const struct nvme_tcp_icresp *resp)
 	return true;
 }
 
+/*
+ * The data of a write that has arrived as a whole stays in the stage, if another one is free to receive what comes
+ * next. True: it does, and there is an event.
+ */
+static bool rx_in_place(struct pst_conn *conn, struct slot *slot, const struct nvme_tcp_ch *ch, uint32_t bytes,
+			struct pst_conn_event *ret_event)
+{
+	uint32_t start = ch->hlen + (ch->flags & NVME_TCP_F_HDGST ? NVME_TCP_DIGEST_BYTES : 0);
+	size_t pad = ch->pdo - start, all = pad + bytes + (conn->data_digest ? NVME_TCP_DIGEST_BYTES : 0);
+	nvme_le32 digest;
+
+	if (!conn->in_place || slot->cmd.sqe.opcode != NVME_CMD_WRITE || staged(conn) < all ||
+	    spare_stage(conn) == NULL)
+		return false;
+	slot->stage = conn->stage;
+	slot->stage->users++;
+	slot->cmd.data = conn->stage->memory + conn->stage_from + pad;
+	slot->cmd.data_bytes = bytes;
+	if (conn->data_digest) {
+		memcpy(&digest, (uint8_t *)slot->cmd.data + bytes, sizeof(digest));
+		if (nvme_get32(digest) != pst_crc32c(slot->cmd.data, bytes))
+			slot->err = PST_E_CHECKSUM;
+	}
+	stage_take(conn, all);
+	slot->phase = SLOT_OPEN;
+	*ret_event = (struct pst_conn_event){ .kind = PST_CONN_COMMAND, .err = slot->err, .cmd = &slot->cmd };
+	return true;
+}
+
 /* A slot and, for data, a buffer are at hand. */
 static bool rx_command(struct pst_conn *conn, const struct nvme_tcp_cmd *pdu, uint32_t bytes,
 		       struct pst_conn_event *ret_event)
@@ -172,6 +218,8 @@ static bool rx_command(struct pst_conn *conn, const struct nvme_tcp_cmd *pdu, ui
 	slot->cmd.sqe = pdu->sqe;
 	slot->phase = SLOT_FILL;
 	conn->sq_head = (conn->sq_head + 1) % conn->sq_entries;
+	if (bytes > 0 && rx_in_place(conn, slot, &pdu->ch, bytes, ret_event))
+		return true;
 	if (bytes > 0) {
 		slot->cmd.data = conn->capsule_free[--conn->capsule_free_count];
 		slot->cmd.data_bytes = bytes;
@@ -340,7 +388,7 @@ static bool rx_dispatch(struct pst_conn *conn, const void *pdu, uint32_t bytes, 
 /* True when there was a whole header (and a slot for it); *ret_told when it brought an event. */
 static bool rx_header(struct pst_conn *conn, struct pst_conn_event *ret_event, bool *ret_told)
 {
-	const uint8_t *at = conn->stage + conn->stage_from;
+	const uint8_t *at = conn->stage->memory + conn->stage_from;
 	const struct nvme_tcp_ch *ch = (const struct nvme_tcp_ch *)at;
 	struct pst_pdu_error error = { 0 };
 	uint8_t header[NVME_TCP_HEADER_MAX];
@@ -410,7 +458,7 @@ static void rx_data(struct pst_conn *conn)
 		struct pst_iovcur cur = conn->rx_cur;
 		struct iovec piece = pst_iovcur_take(&cur, PST_MIN(staged(conn), (size_t)conn->rx_left));
 
-		memcpy(piece.iov_base, conn->stage + conn->stage_from, piece.iov_len);
+		memcpy(piece.iov_base, conn->stage->memory + conn->stage_from, piece.iov_len);
 		stage_take(conn, piece.iov_len);
 		data_landed(conn, (uint32_t)piece.iov_len);
 	}
@@ -449,7 +497,7 @@ bool conn_rx_event(struct pst_conn *conn, struct pst_conn_event *ret_event)
 		case RX_DDGST:
 			if (staged(conn) < sizeof(digest))
 				return false;
-			memcpy(&digest, conn->stage + conn->stage_from, sizeof(digest));
+			memcpy(&digest, conn->stage->memory + conn->stage_from, sizeof(digest));
 			stage_take(conn, sizeof(digest));
 			told = rx_data_end(conn, nvme_get32(digest) == conn->rx_crc, ret_event);
 			break;

@@ -45,6 +45,13 @@ static uint32_t slot_count_of(const struct pst_conn_config *config)
 	return count;
 }
 
+bool conn_stage_ready(struct stage *stage)
+{
+	if (stage->memory == NULL)
+		stage->memory = malloc(STAGE_BYTES + STAGE_SMALL_BYTES);
+	return stage->memory != NULL;
+}
+
 static bool new_pools(struct pst_conn *conn)
 {
 	const struct pst_conn_config *config = &conn->config;
@@ -52,8 +59,8 @@ static bool new_pools(struct pst_conn *conn)
 	uint32_t count = config->incapsule_buffers ? config->incapsule_buffers : config->commands_max;
 
 	conn->slots = calloc(conn->slot_count, sizeof(*conn->slots));
-	conn->stage = malloc(STAGE_BYTES + STAGE_SMALL_BYTES);
-	if (conn->slots == NULL || conn->stage == NULL)
+	conn->stage = &conn->stages[0];
+	if (conn->slots == NULL || !conn_stage_ready(conn->stage))
 		return false;
 	for (uint32_t i = conn->slot_count; i-- > 0;) {
 		struct slot *slot = &conn->slots[i];
@@ -117,7 +124,8 @@ void pst_conn_free(struct pst_conn *conn)
 	pst_assert(conn->busy == 0);
 	free(conn->capsule_free);
 	free(conn->capsule_memory);
-	free(conn->stage);
+	for (unsigned i = 0; i < STAGES; i++)
+		free(conn->stages[i].memory);
 	free(conn->slots);
 	free(conn);
 }
@@ -130,6 +138,7 @@ struct slot *conn_slot_get(struct pst_conn *conn)
 	struct slot *slot = pst_container_of(pst_list_pop_front(&conn->free), struct slot, node);
 
 	slot->cmd.owner = slot->cmd.data = NULL;
+	slot->stage = NULL;
 	slot->cmd.data_bytes = 0;
 	slot->done = slot->last_seen = slot->r2t_waits = false;
 	slot->err = PST_OK;
@@ -140,7 +149,9 @@ struct slot *conn_slot_get(struct pst_conn *conn)
 
 static void slot_put(struct pst_conn *conn, struct slot *slot)
 {
-	if (conn->config.role == PST_CONN_TARGET && slot->cmd.data != NULL)
+	if (slot->stage != NULL)
+		slot->stage->users--;
+	else if (conn->config.role == PST_CONN_TARGET && slot->cmd.data != NULL)
 		conn->capsule_free[conn->capsule_free_count++] = slot->cmd.data;
 	/* A new generation in the bits above the index: a late PDU for the old command does not match the next. */
 	if (conn->config.role == PST_CONN_HOST)
@@ -363,6 +374,11 @@ struct pst_conn_cmd *pst_conn_submit(struct pst_conn *conn, const struct nvme_sq
 void pst_conn_set_incapsule(struct pst_conn *conn, uint32_t bytes)
 {
 	conn->incapsule_bytes = PST_MIN(bytes, conn->config.incapsule_bytes);
+}
+
+void pst_conn_set_in_place(struct pst_conn *conn)
+{
+	conn->in_place = conn->config.role == PST_CONN_TARGET;
 }
 
 /* ---- State ---- */

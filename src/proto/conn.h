@@ -188,6 +188,13 @@ struct pst_conn_cmd *pst_conn_submit(struct pst_conn *conn, const struct nvme_sq
 /* From Identify: IOCCSZ * 16 - 64, for I/O queues. At most config.incapsule_bytes are ever sent in a capsule. */
 void pst_conn_set_incapsule(struct pst_conn *conn, uint32_t bytes);
 
+/*
+ * From now on data of a Write that came with its capsule may stay where it was received, at any address, until the
+ * command is over: for owners to whom an aligned buffer is not worth a copy. Takes two more stages of 64 KiB when it is
+ * first used.
+ */
+void pst_conn_set_in_place(struct pst_conn *conn);
+
 /* ---- State ---- */
 
 enum pst_conn_state {

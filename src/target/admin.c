@@ -90,6 +90,8 @@ static void answered(struct pst_post *post)
 		queue->qid = nvme_get16(connect->qid);
 		pst_conn_set_queue(queue->conn, nvme_get16(connect->sqsize) + 1u,
 				   (connect->cattr & NVMF_CATTR_NO_SQ_FLOW_CONTROL) == 0);
+		if (queue->qid != 0 && queue->subsystem->volume->ops->any_buffer)
+			pst_conn_set_in_place(queue->conn);
 	}
 	pst_cmd_complete(cmd, cmd->status);
 }

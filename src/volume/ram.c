@@ -424,6 +424,7 @@ static const struct pst_volume_ops ram_volume_ops = { .name = "ram",
 						      .submit = ram_submit,
 						      .stats = ram_stats,
 						      .close = ram_close,
+						      .any_buffer = true,
 						      .lend = ram_lend,
 						      .give_back = ram_give_back };
 

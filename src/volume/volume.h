@@ -78,6 +78,7 @@ struct pst_volume_ops {
 	/* Requests in flight complete first; afterwards the volume is gone. */
 	void (*close)(struct pst_volume *volume, struct pst_volume_close_op *op);
 	void (*resized)(struct pst_volume *volume); /* layers: the volume below has another size; NULL: no layer */
+	bool any_buffer; /* what it copies anyway: writes from unaligned memory cost no more */
 	/* Both or none. */
 	bool (*lend)(struct pst_volume *volume, struct pst_loan *loan);
 	void (*give_back)(struct pst_volume *volume, struct pst_loan *loan);

@@ -129,6 +129,75 @@ static void exhausted_buffers_stop_reading(void **state)
 	pair_free(p);
 }
 
+static bool is_held(const struct pair *p, uint32_t at)
+{
+	for (unsigned k = 0; k < p->held_count; k++)
+		if (nvme_get32(p->held[k]->sqe.cdw10) == at)
+			return true;
+	return false;
+}
+
+/*
+ * Data of writes that stays where it was received is the same however long its command is kept, in whatever order
+ * commands end, and whatever comes in meanwhile; a wrong digest is still found, and the stages never run out.
+ */
+static void data_in_place_stays_until_the_end(void **state)
+{
+	enum { BYTES = 8192 };
+	static const size_t chunks[] = { 0, 0, 0, 70000, 9000, 4200, 129, 1 };
+	static uint8_t bufs[PAIR_COMMANDS][BYTES];
+	static struct iovec iovs[PAIR_COMMANDS];
+	unsigned in_place = 0;
+
+	(void)state;
+	for (unsigned mode = 0; mode < 32; mode++) {
+		struct pair_config c = { .header_digest = mode & 1,
+					 .data_digest = mode & 2,
+					 .host_align = mode & 4 ? 31 : 0,
+					 .incapsule_bytes = BYTES,
+					 .chunk = chunks[mode / 4] };
+		struct pair *p = pair_new(&c);
+		unsigned sent = 0;
+
+		pair_run(p);
+		pst_conn_set_in_place(p->target);
+		p->hold_answers = true;
+		while (sent < 400) {
+			unsigned keep = (unsigned)pst_prng_below(&p->prng, PAIR_COMMANDS);
+
+			for (unsigned n = 0; pst_conn_busy(p->host) < PAIR_COMMANDS && n < 9; n++, sent++) {
+				unsigned i = sent % PAIR_COMMANDS;
+				uint32_t len = 4 * (1 + (uint32_t)pst_prng_below(&p->prng, BYTES / 4));
+
+				if (is_held(p, i))
+					break; /* its buffer is in use */
+				fill(bufs[i], len, sent);
+				iovs[i] = (struct iovec){ bufs[i], len };
+				assert_non_null(pair_submit(p, NVME_CMD_WRITE, i, &iovs[i], 1, 0, len));
+			}
+			pair_run(p);
+			for (unsigned k = 0; k < p->held_count; k++) {
+				const struct pst_conn_cmd *cmd = p->held[k];
+
+				assert_int_equal(cmd->data_bytes, nvme_get32(cmd->sqe.cdw12));
+				assert_memory_equal(cmd->data, bufs[nvme_get32(cmd->sqe.cdw10)], cmd->data_bytes);
+				in_place += ((uintptr_t)cmd->data & 4095) != 0;
+			}
+			while (p->held_count > keep) { /* any of them, but the oldest before long */
+				unsigned k = (unsigned)pst_prng_below(&p->prng, p->held_count);
+				struct pst_conn_cmd *cmd = p->held[k];
+
+				memmove(&p->held[k], &p->held[k + 1], (p->held_count - k - 1) * sizeof(p->held[0]));
+				p->held_count--;
+				pst_conn_answer(p->target, cmd, &(struct pst_conn_result){ 0 }, NULL, 0, 0);
+			}
+			pair_run(p);
+		}
+		pair_free(p);
+	}
+	assert_true(in_place > 1000);
+}
+
 /* With SQ flow control off, SUCCESS stands in for the response, but never for an error or a command without data. */
 static void success_flag_replaces_responses(void **state)
 {
@@ -327,6 +396,7 @@ int main(void)
 		cmocka_unit_test(data_survives_every_split),
 		cmocka_unit_test(a_full_queue_drains),
 		cmocka_unit_test(exhausted_buffers_stop_reading),
+		cmocka_unit_test(data_in_place_stays_until_the_end),
 		cmocka_unit_test(success_flag_replaces_responses),
 		cmocka_unit_test(bad_data_digest_fails_one_command),
 		cmocka_unit_test(bad_header_digest_ends_the_connection),
