@@ -46,7 +46,7 @@ uint32_t merge_children(struct store *st, uint32_t slot)
  * One that has been begun is ended first: with its parent and its child it is compared place by place, and neither may
  * be taken for one that holds nothing there only because it has been merged already. But before all others those that
  * never were (PENDING): on partitions without their mark they hold nothing, though their child shares with their
- * parent.
+ * parent. Of two of these in a row the lower one, for the same reason.
  */
 static struct svol *next_version(struct store *st)
 {
@@ -54,9 +54,11 @@ static struct svol *next_version(struct store *st)
 
 	PST_LIST_EACH(l, &st->volumes) {
 		struct svol *v = pst_container_of(l, struct svol, node);
-		bool can = (v->disk.flags & PST_VOLUME_DELETING) != 0 && merge_children(st, v->disk.slot) <= 1;
+		struct svol *child;
+		bool can = (v->disk.flags & PST_VOLUME_DELETING) != 0 && child_count(st, v->disk.slot, &child) <= 1;
 
-		if (can && (v->disk.flags & PST_VOLUME_PENDING) != 0)
+		if (can && (v->disk.flags & PST_VOLUME_PENDING) != 0 &&
+		    (child == NULL || (child->disk.flags & PST_VOLUME_PENDING) == 0))
 			return v;
 		if ((v->disk.flags & PST_VOLUME_MERGING) != 0)
 			begun = v;
