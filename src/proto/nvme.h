@@ -118,6 +118,8 @@ enum {
 	NVMF_PROPERTY_SET = 0x00,
 	NVMF_CONNECT = 0x01,
 	NVMF_PROPERTY_GET = 0x04,
+	NVMF_AUTH_SEND = 0x05,
+	NVMF_AUTH_RECEIVE = 0x06,
 	NVMF_DISCONNECT = 0x08,
 };
 
@@ -168,6 +170,7 @@ enum nvme_status {
 	NVMF_CONTROLLER_BUSY = 0x181,
 	NVMF_INVALID_PARAM = 0x182,
 	NVMF_INVALID_HOST = 0x184,
+	NVMF_AUTH_REQUIRED = 0x191,
 	NVME_WRITE_FAULT = 0x280,
 	NVME_UNRECOVERED_READ_ERROR = 0x281,
 };
@@ -198,6 +201,8 @@ struct nvmf_connect_data {
 	uint8_t reserved768[256];
 } __attribute__((packed));
 
+/* AUTHREQ in dword 0 of the response: an authentication transaction is required (6.3) */
+#define NVMF_CONNECT_ATR (1u << 17)
 #define NVMF_CNTLID_DYNAMIC 0xffffu
 #define NVMF_CATTR_NO_SQ_FLOW_CONTROL 0x04u
 #define NVMF_DISCOVERY_NQN "nqn.2014-08.org.nvmexpress.discovery"
@@ -221,6 +226,108 @@ enum {
 	NVME_PROP_CSTS = 0x1c,
 	NVME_PROP_NSSR = 0x20,
 };
+
+/* ---- In-band authentication: DH-HMAC-CHAP (Base 2.0, 6.1, 6.2 and 8.13.5) ---- */
+
+/* Authentication Send and Authentication Receive differ in the name of their length: TL and AL. */
+struct nvmf_auth_cmd {
+	uint8_t opcode, flags;
+	nvme_le16 cid;
+	uint8_t fctype;
+	uint8_t reserved5[19];
+	struct nvme_sgl sgl;
+	uint8_t reserved40;
+	uint8_t spsp0, spsp1; /* 01h each */
+	uint8_t secp;         /* E9h */
+	nvme_le32 length;
+	uint8_t reserved48[16];
+} __attribute__((packed));
+
+#define NVMF_AUTH_SECP 0xe9u
+#define NVMF_AUTH_SPSP 0x01u
+
+enum {
+	NVMF_AUTH_TYPE_COMMON = 0x00,
+	NVMF_AUTH_TYPE_DHCHAP = 0x01,
+};
+
+enum {
+	NVMF_AUTH_NEGOTIATE = 0x00,
+	NVMF_AUTH_CHALLENGE = 0x01,
+	NVMF_AUTH_REPLY = 0x02,
+	NVMF_AUTH_SUCCESS1 = 0x03,
+	NVMF_AUTH_SUCCESS2 = 0x04,
+	NVMF_AUTH_FAILURE2 = 0xf0,
+	NVMF_AUTH_FAILURE1 = 0xf1,
+};
+
+/* Reason code explanations of AUTH_Failure1 and AUTH_Failure2; the reason code is always 01h. */
+enum nvmf_auth_failure {
+	NVMF_AUTH_FAILED = 0x01,
+	NVMF_AUTH_PROTOCOL_UNUSABLE = 0x02,
+	NVMF_AUTH_CONCATENATION_MISMATCH = 0x03,
+	NVMF_AUTH_HASH_UNUSABLE = 0x04,
+	NVMF_AUTH_GROUP_UNUSABLE = 0x05,
+	NVMF_AUTH_BAD_PAYLOAD = 0x06,
+	NVMF_AUTH_BAD_MESSAGE = 0x07,
+};
+
+#define NVMF_AUTH_PROTOCOL_DHCHAP 0x01u
+#define NVMF_AUTH_LIST_MAX 30u /* identifiers of hash functions or groups in a descriptor */
+
+struct nvmf_auth_descriptor {
+	uint8_t authid, reserved1;
+	uint8_t halen, dhlen;
+	uint8_t hashes[NVMF_AUTH_LIST_MAX], groups[NVMF_AUTH_LIST_MAX];
+} __attribute__((packed));
+
+struct nvmf_auth_negotiate {
+	uint8_t auth_type, auth_id, reserved2[2];
+	nvme_le16 t_id;
+	uint8_t sc_c; /* secure channel concatenation */
+	uint8_t napd; /* descriptors */
+	struct nvmf_auth_descriptor descriptors[];
+} __attribute__((packed));
+
+struct nvmf_auth_challenge {
+	uint8_t auth_type, auth_id, reserved2[2];
+	nvme_le16 t_id;
+	uint8_t hl, reserved7;
+	uint8_t hash, group;
+	nvme_le16 dhvlen;
+	nvme_le32 seqnum;
+	uint8_t values[]; /* C1 (hl), DH value (dhvlen) */
+} __attribute__((packed));
+
+struct nvmf_auth_reply {
+	uint8_t auth_type, auth_id, reserved2[2];
+	nvme_le16 t_id;
+	uint8_t hl, reserved7;
+	uint8_t cvalid, reserved9;
+	nvme_le16 dhvlen;
+	nvme_le32 seqnum;
+	uint8_t values[]; /* R1 (hl), C2 (hl), DH value (dhvlen) */
+} __attribute__((packed));
+
+struct nvmf_auth_success1 {
+	uint8_t auth_type, auth_id, reserved2[2];
+	nvme_le16 t_id;
+	uint8_t hl, reserved7;
+	uint8_t rvalid, reserved9[7];
+	uint8_t values[]; /* R2 (hl) */
+} __attribute__((packed));
+
+struct nvmf_auth_success2 {
+	uint8_t auth_type, auth_id, reserved2[2];
+	nvme_le16 t_id;
+	uint8_t reserved6[10];
+} __attribute__((packed));
+
+struct nvmf_auth_failure_message {
+	uint8_t auth_type, auth_id, reserved2[2];
+	nvme_le16 t_id;
+	uint8_t rescode, rescode_exp;
+} __attribute__((packed));
 
 /* ---- Identify ---- */
 
@@ -419,6 +526,12 @@ _Static_assert(sizeof(struct nvme_cqe) == 16, "CQE is 16 bytes");
 _Static_assert(sizeof(struct nvmf_connect_cmd) == 64, "Connect is an SQE");
 _Static_assert(sizeof(struct nvmf_property_cmd) == 64, "Property commands are SQEs");
 _Static_assert(sizeof(struct nvmf_connect_data) == 1024, "Connect data is 1024 bytes");
+_Static_assert(sizeof(struct nvmf_auth_cmd) == 64, "Authentication commands are SQEs");
+_Static_assert(sizeof(struct nvmf_auth_descriptor) == 64 && sizeof(struct nvmf_auth_negotiate) == 8 &&
+		   sizeof(struct nvmf_auth_challenge) == 16 && sizeof(struct nvmf_auth_reply) == 16 &&
+		   sizeof(struct nvmf_auth_success1) == 16 && sizeof(struct nvmf_auth_success2) == 16 &&
+		   sizeof(struct nvmf_auth_failure_message) == 8,
+	       "authentication messages");
 _Static_assert(sizeof(struct nvme_id_ctrl) == 4096, "Identify is 4096 bytes");
 _Static_assert(sizeof(struct nvme_id_ns) == 4096, "Identify is 4096 bytes");
 _Static_assert(sizeof(struct nvme_id_ctrl_nvm) == 4096, "Identify is 4096 bytes");
