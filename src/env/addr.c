@@ -60,6 +60,21 @@ pst_err pst_addr_parse(const char *text, uint16_t default_port, struct pst_addr 
 	return PST_OK;
 }
 
+bool pst_addr_is_loopback(const char *host)
+{
+	static const unsigned char v6[16] = { [15] = 1 }, mapped[12] = { [10] = 0xff, [11] = 0xff };
+	unsigned char binary[16];
+
+	if (strcmp(host, "localhost") == 0)
+		return true;
+	if (inet_pton(AF_INET, host, binary) == 1)
+		return binary[0] == 127;
+	if (inet_pton(AF_INET6, host, binary) != 1)
+		return false;
+	return memcmp(binary, v6, sizeof(v6)) == 0 ||
+	       (memcmp(binary, mapped, sizeof(mapped)) == 0 && binary[12] == 127);
+}
+
 char *pst_addr_format(const struct pst_addr *addr, char buf[72])
 {
 	bool v6 = strchr(addr->host, ':') != NULL;

@@ -169,6 +169,9 @@ struct pst_addr {
 pst_err PST_MUST_USE pst_addr_parse(const char *text, uint16_t default_port, struct pst_addr *ret_addr);
 char *pst_addr_format(const struct pst_addr *addr, char buf[72]);
 
+/* Does @host (numeric, or "localhost") mean this machine alone? 127.0.0.0/8, ::1, and IPv4 written as IPv6. */
+bool pst_addr_is_loopback(const char *host);
+
 /*
  * Several shards may listen on one address: connections spread over them. @on_accept runs on @env's shard, once per
  * connection, and owns the stream. Errors: PST_E_ADDRINUSE, PST_E_DENIED, PST_E_INVAL.

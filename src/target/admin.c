@@ -39,6 +39,8 @@ static uint16_t plan_fabrics(struct pst_cmd *cmd, uint32_t incapsule_bytes)
 	}
 	if (queue->state != PST_QUEUE_LIVE)
 		return BAD_SEQUENCE;
+	if (nvme_fctype(&cmd->wire->sqe) == NVMF_AUTH_SEND || nvme_fctype(&cmd->wire->sqe) == NVMF_AUTH_RECEIVE)
+		return pst_auth_plan(cmd, incapsule_bytes);
 	if (nvme_fctype(&cmd->wire->sqe) == NVMF_PROPERTY_GET || nvme_fctype(&cmd->wire->sqe) == NVMF_PROPERTY_SET)
 		return queue->qid == 0 ? NVME_SUCCESS : BAD_FIELD;
 	return BAD_OPCODE;
@@ -87,11 +89,19 @@ static void answered(struct pst_post *post)
 		const struct nvmf_connect_cmd *connect = (const void *)&cmd->wire->sqe;
 
 		queue->state = PST_QUEUE_LIVE;
+		queue->state_since_ns = pst_env_now_ns(queue->shard->env);
+		queue->authenticated = (cmd->dw0 & NVMF_CONNECT_ATR) == 0;
 		queue->qid = nvme_get16(connect->qid);
 		pst_conn_set_queue(queue->conn, nvme_get16(connect->sqsize) + 1u,
 				   (connect->cattr & NVMF_CATTR_NO_SQ_FLOW_CONTROL) == 0);
 		if (queue->qid != 0 && queue->subsystem->volume->ops->any_buffer)
 			pst_conn_set_in_place(queue->conn);
+	}
+	if (cmd->auth == PST_AUTH_PROVED)
+		queue->authenticated = true;
+	if (cmd->auth == PST_AUTH_REFUSED && queue->state == PST_QUEUE_LIVE) {
+		queue->auth_failed = true;
+		queue->state_since_ns = pst_env_now_ns(queue->shard->env);
 	}
 	pst_cmd_complete(cmd, cmd->status);
 }
@@ -250,18 +260,27 @@ static void log_smart(const struct pst_ctrl *ctrl, const struct pst_log_window *
 	pst_log_smart(&smart, w);
 }
 
-static uint64_t discovery_entries(const struct pst_target *target)
+/* A host is told of what it may connect to. */
+static const struct pst_subsystem *listed(struct pst_list *node, const char *hostnqn)
+{
+	const struct pst_subsystem *subsystem = pst_container_of(node, struct pst_subsystem, node);
+
+	return pst_access_listed(subsystem, hostnqn) ? subsystem : NULL;
+}
+
+static uint64_t discovery_entries(const struct pst_target *target, const char *hostnqn)
 {
 	uint64_t count = 1; /* the discovery subsystem itself */
 
 	PST_LIST_EACH(node, &target->subsystems)
-		count++;
+		count += listed(node, hostnqn) != NULL;
 	return count;
 }
 
 static void log_discovery(const struct pst_queue *queue, const struct pst_log_window *w)
 {
 	const struct pst_target *target = queue->shard->target;
+	const char *hostnqn = queue->ctrl->hostnqn;
 	struct pst_discovery_entry entry = {
 		.discovery = true,
 		.ipv6 = strchr(queue->local.host, ':') != NULL,
@@ -274,16 +293,20 @@ static void log_discovery(const struct pst_queue *queue, const struct pst_log_wi
 	uint8_t part[PST_DISCOVERY_ENTRY_BYTES];
 	uint64_t at = PST_DISCOVERY_ENTRY_BYTES;
 
-	pst_log_discovery_header(target->generation, discovery_entries(target), part);
+	pst_log_discovery_header(target->generation, discovery_entries(target, hostnqn), part);
 	pst_log_window_put(w, 0, part, sizeof(part));
 	pst_log_discovery_entry(&entry, part);
 	pst_log_window_put(w, at, part, sizeof(part));
 	entry.discovery = false;
 	PST_LIST_EACH(node, &target->subsystems) {
+		const struct pst_subsystem *subsystem = listed(node, hostnqn);
+
+		if (subsystem == NULL)
+			continue;
 		at += PST_DISCOVERY_ENTRY_BYTES;
 		if (at + PST_DISCOVERY_ENTRY_BYTES <= w->offset_bytes || at >= w->offset_bytes + w->len_bytes)
 			continue;
-		entry.nqn = pst_container_of(node, struct pst_subsystem, node)->nqn;
+		entry.nqn = subsystem->nqn;
 		pst_log_discovery_entry(&entry, part);
 		pst_log_window_put(w, at, part, sizeof(part));
 	}
@@ -300,7 +323,8 @@ static uint16_t log_page(struct pst_cmd *cmd)
 		.len_bytes = cmd->io.data_bytes,
 		.data = cmd->iov.iov_base,
 	};
-	uint64_t page_bytes = pst_log_page_bytes(discovery, lid, discovery ? discovery_entries(ctrl->target) : 0);
+	uint64_t page_bytes =
+	    pst_log_page_bytes(discovery, lid, discovery ? discovery_entries(ctrl->target, ctrl->hostnqn) : 0);
 
 	if (page_bytes == 0)
 		return NVME_INVALID_LOG_PAGE | NVME_STATUS_DNR;
@@ -493,6 +517,11 @@ void pst_admin_at_home(struct pst_post *post)
 	}
 	if (ctrl == NULL || ctrl->dead) { /* the association has ended, and this connection is about to */
 		pst_admin_finish(cmd, NVME_ABORT_SQ_DELETED);
+		return;
+	}
+	if (cmd->wire->sqe.opcode == NVME_FABRICS &&
+	    (nvme_fctype(&cmd->wire->sqe) == NVMF_AUTH_SEND || nvme_fctype(&cmd->wire->sqe) == NVMF_AUTH_RECEIVE)) {
+		pst_auth_command(cmd);
 		return;
 	}
 	if (ctrl->subsystem == NULL) /* the reaper of discovery controllers counts every command */

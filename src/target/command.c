@@ -230,6 +230,8 @@ void pst_cmd_complete(struct pst_cmd *cmd, uint16_t status)
 	}
 	pst_list_remove(&cmd->node); /* out of the hungry, if it was one of them */
 	uncharge(cmd);
+	if (queue->fabrics_cmd == cmd)
+		queue->fabrics_cmd = NULL;
 	pst_cmd_move(cmd, PST_CMD_COMPLETED);
 	pst_conn_answer(queue->conn, cmd->wire, &result, lent ? cmd->loan.iov : &cmd->iov,
 			!with_data ? 0
@@ -639,6 +641,9 @@ static void admin_start(struct pst_cmd *cmd)
 	struct pst_queue *queue = cmd->queue;
 	uint16_t status = pst_admin_plan(cmd, cmd->wire->data_bytes);
 
+	/* One at a time has data for us: the home shard may still look at it. */
+	if (status == NVME_SUCCESS && cmd->io.direction == PST_DATA_FROM_HOST && queue->fabrics_cmd != NULL)
+		status = NVME_COMMAND_SEQUENCE_ERROR | NVME_STATUS_DNR;
 	if (status != NVME_SUCCESS) {
 		pst_cmd_complete(cmd, status);
 		return;
@@ -648,16 +653,27 @@ static void admin_start(struct pst_cmd *cmd)
 		buffer_want(cmd);
 		return;
 	}
-	if (cmd->io.direction == PST_DATA_FROM_HOST) { /* Connect alone has data for us */
-		cmd->iov = (struct iovec){ queue->connect_data, sizeof(queue->connect_data) };
+	if (cmd->io.direction == PST_DATA_FROM_HOST) { /* Connect or Authentication Send */
+		pst_assert(cmd->io.data_bytes <= sizeof(queue->fabrics_data));
+		queue->fabrics_cmd = cmd;
+		cmd->iov = (struct iovec){ queue->fabrics_data, cmd->io.data_bytes };
 		if (cmd->wire->data_bytes == 0) {
 			pull(cmd);
 			return;
 		}
-		pst_assert(cmd->wire->data_bytes == sizeof(queue->connect_data));
-		memcpy(queue->connect_data, cmd->wire->data, sizeof(queue->connect_data));
+		pst_assert(cmd->wire->data_bytes == cmd->io.data_bytes);
+		memcpy(queue->fabrics_data, cmd->wire->data, cmd->io.data_bytes);
 	}
 	go_home(cmd);
+}
+
+/* Until a queue has authenticated it takes nothing but what that needs (Base 2.0, 6.3, AUTHREQ). */
+static bool unproved(const struct pst_queue *queue, const struct nvme_sqe *sqe)
+{
+	return queue->state == PST_QUEUE_LIVE && !queue->authenticated &&
+	       (sqe->opcode != NVME_FABRICS ||
+		(nvme_fctype(sqe) != NVMF_CONNECT && nvme_fctype(sqe) != NVMF_AUTH_SEND &&
+		 nvme_fctype(sqe) != NVMF_AUTH_RECEIVE));
 }
 
 void pst_cmd_start(struct pst_queue *queue, struct pst_cmd *cmd, struct pst_conn_cmd *wire, pst_err err)
@@ -668,6 +684,7 @@ void pst_cmd_start(struct pst_queue *queue, struct pst_cmd *cmd, struct pst_conn
 	cmd->arrived_ns = pst_queue_now_ns(queue);
 	cmd->abort = cmd->admitted = cmd->leaving = cmd->cancelling = cmd->waiting_there = false;
 	cmd->dw0 = cmd->dw1 = 0;
+	cmd->auth = PST_AUTH_NOTHING;
 	cmd->range_count = cmd->range_index = 0;
 	cmd->to_home = queue->qid == 0 || wire->sqe.opcode == NVME_FABRICS;
 	pst_cmd_move(cmd, PST_CMD_RECEIVED);
@@ -675,6 +692,8 @@ void pst_cmd_start(struct pst_queue *queue, struct pst_cmd *cmd, struct pst_conn
 		pst_cmd_complete(cmd, NVME_TRANSIENT_TRANSPORT_ERROR);
 	else if (!queue_alive(queue))
 		pst_cmd_complete(cmd, NVME_ABORT_SQ_DELETED);
+	else if (unproved(queue, &wire->sqe))
+		pst_cmd_complete(cmd, NVMF_AUTH_REQUIRED | NVME_STATUS_DNR);
 	else if (cmd->to_home)
 		admin_start(cmd);
 	else

@@ -115,12 +115,26 @@ void pst_ctrl_attach(struct pst_ctrl *ctrl, struct pst_queue *queue)
 		pst_list_push_back(&ctrl->subsystem->queues, &queue->subsystem_node);
 		ctrl->subsystem->queue_count++;
 	}
-	if (queue->home_qid != 0)
+	if (queue->home_qid != 0) {
 		ctrl->features.queues_in_use = true;
-	else
-		pst_env_log(home(ctrl), PST_LOG_INFO, "host_connected peer=%s cntlid=%u host=%s nqn=%s",
-			    pst_addr_format(&queue->peer, peer), ctrl->cntlid, ctrl->hostnqn,
-			    ctrl->subsystem != NULL ? ctrl->subsystem->nqn : NVMF_DISCOVERY_NQN);
+		return;
+	}
+	pst_env_log(home(ctrl), PST_LOG_INFO, "host_connected peer=%s cntlid=%u host=%s nqn=%s authentication=%s",
+		    pst_addr_format(&queue->peer, peer), ctrl->cntlid, ctrl->hostnqn,
+		    ctrl->subsystem != NULL ? ctrl->subsystem->nqn : NVMF_DISCOVERY_NQN,
+		    queue->auth != NULL ? "required" : "none");
+	ctrl->remote = !pst_addr_is_loopback(queue->local.host);
+	if (queue->auth == NULL)
+		pst_ctrl_admit(ctrl, false);
+}
+
+void pst_ctrl_admit(struct pst_ctrl *ctrl, bool proved)
+{
+	pst_assert(!ctrl->admitted);
+	ctrl->admitted = true;
+	ctrl->proved = proved;
+	if (ctrl->subsystem != NULL)
+		ctrl->subsystem->host_count++;
 }
 
 static void killed(struct pst_post *post)
@@ -147,6 +161,7 @@ void pst_ctrl_kill(struct pst_ctrl *ctrl, const char *why)
 	pst_timer_disarm(home(ctrl), &ctrl->keep_alive);
 	pst_list_remove(&ctrl->node);
 	if (ctrl->subsystem != NULL) {
+		ctrl->subsystem->host_count -= ctrl->admitted;
 		ctrl->subsystem->ctrl_count--;
 		pst_subsystem_check_removed(ctrl->subsystem);
 	}
@@ -171,6 +186,7 @@ void pst_queue_lost(struct pst_queue *queue)
 {
 	struct pst_ctrl *ctrl = queue->ctrl;
 
+	pst_auth_end(queue);
 	if (ctrl == NULL)
 		return;
 	queue->ctrl = NULL;

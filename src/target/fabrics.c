@@ -23,6 +23,34 @@ static bool nqn_ok(const char field[256])
 	return len >= 5 && len <= PST_NQN_MAX && memcmp(field, "nqn.", 4) == 0;
 }
 
+/* Connect Invalid Host says where the name stands, too (Base 2.0, 6.3). */
+static uint16_t bad_host(struct pst_cmd *cmd)
+{
+	cmd->dw0 = IN_DATA | offsetof(struct nvmf_connect_data, hostnqn);
+	return NVMF_INVALID_HOST | NVME_STATUS_DNR;
+}
+
+/* May this host have this queue? Where it must prove who it is, the queue begins to authenticate. */
+static uint16_t admit(struct pst_cmd *cmd, const struct pst_subsystem *subsystem, const struct nvmf_connect_data *data)
+{
+	struct pst_queue *queue = cmd->queue;
+	const struct pst_known_host *host = NULL;
+	char peer[72];
+
+	switch (pst_access_of(queue->shard->target, subsystem, data->hostnqn, !pst_addr_is_loopback(queue->local.host),
+			      &host)) {
+	case PST_ACCESS_OPEN:
+		return NVME_SUCCESS;
+	case PST_ACCESS_PROOF:
+		return pst_auth_begin(queue, host, data->hostnqn, data->subnqn);
+	default:
+		pst_env_log(pst_target_home(queue->shard->target), PST_LOG_WARN,
+			    "host_refused peer=%s host=%s nqn=%s next=\"penstock host list, penstock volume show\"",
+			    pst_addr_format(&queue->peer, peer), data->hostnqn, data->subnqn);
+		return bad_host(cmd);
+	}
+}
+
 static struct pst_queue *queue_by_id(struct pst_ctrl *ctrl, uint16_t qid)
 {
 	PST_LIST_EACH(node, &ctrl->queues) {
@@ -40,6 +68,7 @@ static uint16_t connect_admin(struct pst_cmd *cmd, const struct nvmf_connect_cmd
 	struct pst_target *target = cmd->queue->shard->target;
 	bool discovery = strcmp(data->subnqn, NVMF_DISCOVERY_NQN) == 0;
 	struct pst_subsystem *subsystem = discovery ? NULL : pst_subsystem_find(target, data->subnqn);
+	uint16_t status;
 
 	if (atomic_load(&target->quiet))
 		return NVMF_CONTROLLER_BUSY; /* without Do Not Retry: it will be back */
@@ -48,6 +77,9 @@ static uint16_t connect_admin(struct pst_cmd *cmd, const struct nvmf_connect_cmd
 	/* Dynamic controllers: the host takes any. */
 	if (nvme_get16(data->cntlid) != NVMF_CNTLID_DYNAMIC)
 		return bad_parameter(cmd, IN_DATA, offsetof(struct nvmf_connect_data, cntlid));
+	status = admit(cmd, subsystem, data);
+	if (status != NVME_SUCCESS)
+		return status;
 	*ret_ctrl = pst_ctrl_new(target, subsystem, data, nvme_get32(connect->kato));
 	return *ret_ctrl != NULL ? NVME_SUCCESS : NVMF_CONTROLLER_BUSY;
 }
@@ -71,10 +103,11 @@ static uint16_t connect_io(struct pst_cmd *cmd, const struct nvmf_connect_cmd *c
 		return bad_parameter(cmd, IN_DATA, offsetof(struct nvmf_connect_data, hostid));
 	if (ctrl->subsystem == NULL || qid > (pst_features_value(&ctrl->features, NVME_FEAT_QUEUES) & 0xffff) + 1)
 		return bad_parameter(cmd, IN_COMMAND, offsetof(struct nvmf_connect_cmd, qid));
+	/* A controller is not enabled before its admin queue has authenticated. */
 	if (!pst_registers_ready(&ctrl->registers) || queue_by_id(ctrl, qid) != NULL)
 		return NVME_COMMAND_SEQUENCE_ERROR | NVME_STATUS_DNR;
 	*ret_ctrl = ctrl;
-	return NVME_SUCCESS;
+	return admit(cmd, ctrl->subsystem, data);
 }
 
 uint16_t pst_fabrics_connect(struct pst_cmd *cmd)
@@ -82,7 +115,7 @@ uint16_t pst_fabrics_connect(struct pst_cmd *cmd)
 	struct pst_queue *queue = cmd->queue;
 	const struct pst_target_config *config = &queue->shard->target->config;
 	const struct nvmf_connect_cmd *connect = (const void *)&cmd->wire->sqe;
-	const struct nvmf_connect_data *data = (const void *)queue->connect_data;
+	const struct nvmf_connect_data *data = (const void *)queue->fabrics_data;
 	static const uint8_t no_id[16];
 	uint16_t qid = nvme_get16(connect->qid), sqsize = nvme_get16(connect->sqsize), status;
 	struct pst_ctrl *ctrl = NULL;
@@ -100,11 +133,13 @@ uint16_t pst_fabrics_connect(struct pst_cmd *cmd)
 	if (queue->ctrl != NULL) /* a second Connect while the first is being answered */
 		return NVME_COMMAND_SEQUENCE_ERROR | NVME_STATUS_DNR;
 	status = qid == 0 ? connect_admin(cmd, connect, data, &ctrl) : connect_io(cmd, connect, data, &ctrl);
-	if (status != NVME_SUCCESS)
+	if (status != NVME_SUCCESS) {
+		pst_auth_end(queue);
 		return status;
+	}
 	queue->home_qid = qid;
 	pst_ctrl_attach(ctrl, queue);
-	cmd->dw0 = ctrl->cntlid;
+	cmd->dw0 = ctrl->cntlid | (queue->auth != NULL ? NVMF_CONNECT_ATR : 0);
 	return NVME_SUCCESS;
 }
 

@@ -9,6 +9,7 @@
 #ifndef PST_TARGET_INTERNAL_H
 #define PST_TARGET_INTERNAL_H
 
+#include "proto/auth.h"
 #include "proto/conn.h"
 #include "target/buffers.h"
 #include "target/check.h"
@@ -26,12 +27,15 @@
 #define PST_CONNECT_TIMEOUT_NS 10000000000ull  /* accepted, but no Connect */
 #define PST_STALL_TIMEOUT_NS 30000000000ull    /* promised data doesn't come, or ours isn't taken */
 #define PST_TERMINATE_TIMEOUT_NS 1000000000ull /* for the peer to close after a termination request */
+#define PST_AUTH_TIMEOUT_NS 10000000000ull     /* connected, but not authenticated */
+#define PST_AUTH_RECEIVE_BYTES_MAX 16384u      /* AL of Authentication Receive; longer than any message */
 #define PST_TICK_NS 500000000ull
 #define PST_SEND_IOV_MAX 256u
 
 struct pst_shard;
 struct pst_ctrl;
 struct pst_queue;
+struct pst_known_host;
 
 /* ---- Commands ---- */
 
@@ -76,7 +80,12 @@ struct pst_cmd {
 	/* Admin commands: what the home shard answers. */
 	uint16_t status;
 	uint32_t dw0, dw1;
-	struct pst_list aer_node; /* ctrl->aers */
+	struct pst_list aer_node; /* ctrl->aers, or target->auth_line */
+	enum pst_auth_outcome {
+		PST_AUTH_NOTHING,
+		PST_AUTH_PROVED,
+		PST_AUTH_REFUSED
+	} auth; /* what it did to its queue */
 	struct pst_queue *abort_queue;
 };
 
@@ -108,8 +117,11 @@ struct pst_queue {
 	struct pst_list cmds_free;
 	struct pst_cmd *cmds;
 	uint32_t cmd_count;
-	uint8_t connect_data[1024];
+	uint8_t fabrics_data[2048];  /* of Connect or Authentication Send */
+	struct pst_cmd *fabrics_cmd; /* whose it is; NULL: nobody's */
 	uint16_t qid;
+	bool authenticated; /* or need not be; from Connect on */
+	bool auth_failed;   /* closed when the peer has had time to read why */
 	uint64_t state_since_ns, input_ns, send_began_ns;
 	uint64_t turn_ns; /* the time, while pumping: one look at the clock for all events of a turn */
 	struct pst_close_op close_op;
@@ -122,6 +134,7 @@ struct pst_queue {
 	struct pst_ctrl *ctrl;
 	struct pst_list ctrl_node;
 	uint16_t home_qid;
+	struct pst_auth *auth;           /* secret memory; while it is authenticating */
 	struct pst_subsystem *subsystem; /* NULL: discovery */
 	struct pst_list subsystem_node;
 	struct pst_qos_source source; /* volume's shard: this connection's turns among those of its volume */
@@ -168,6 +181,9 @@ struct pst_ctrl {
 	struct pst_list aers; /* commands that wait for events */
 	struct pst_timer keep_alive;
 	uint64_t alive_ns;
+	bool remote;   /* it came over an address that is not loopback */
+	bool admitted; /* its admin queue is authenticated, or need not be */
+	bool proved;   /* it is authenticated */
 	bool dead;
 };
 
@@ -189,6 +205,10 @@ struct pst_subsystem {
 	struct pst_list queues;
 	uint32_t queue_count; /* connected and not yet gone */
 	uint32_t ctrl_count;
+	uint32_t host_count; /* controllers that are admitted */
+	bool restricted;     /* to the hosts named in allowed */
+	char (*allowed)[PST_NQN_MAX + 1];
+	uint32_t allowed_count;
 	struct pst_subsystem_remove_op *remove;
 	bool remove_posted;
 	struct pst_post remove_post;
@@ -202,7 +222,12 @@ struct pst_target {
 	uint32_t shard_count;
 	struct pst_list subsystems;
 	struct pst_list ctrls;
-	uint64_t generation; /* of the discovery log */
+	struct pst_list hosts;
+	uint64_t generation;         /* of the discovery log */
+	uint32_t auth_count;         /* queues that are authenticating */
+	struct pst_list auth_line;   /* Authentication Sends that wait for their turn */
+	struct pst_timer auth_timer; /* for the next of them */
+	uint64_t auth_next_ns;       /* not before */
 	uint16_t cntlid_next;
 	_Atomic uint32_t queue_count; /* accepted and not yet gone */
 	atomic_bool quiet;            /* shutting down: nobody new */
@@ -254,12 +279,43 @@ void pst_admin_finish(struct pst_cmd *cmd, uint16_t status);
 uint16_t pst_fabrics_connect(struct pst_cmd *cmd);
 uint16_t pst_fabrics_property(struct pst_cmd *cmd, bool set);
 
+/* ---- auth.c ---- */
+
+uint16_t pst_auth_plan(struct pst_cmd *cmd, uint32_t incapsule_bytes); /* connection's shard; returns a status */
+
+/* Home shard. begin: after it queue->auth is there, on success; a status. */
+uint16_t pst_auth_begin(struct pst_queue *queue, const struct pst_known_host *host, const char *hostnqn,
+			const char *subnqn);
+void pst_auth_end(struct pst_queue *queue);
+void pst_auth_command(struct pst_cmd *cmd);
+void pst_auth_turn(struct pst_timer *timer);
+
+/* ---- access.c: home shard ---- */
+
+struct pst_known_host {
+	struct pst_list node; /* target->hosts; in secret memory */
+	char nqn[PST_NQN_MAX + 1];
+	bool has_key, has_ctrl_key, locked;
+	uint32_t hashes, groups;
+	struct pst_auth_key host_key, ctrl_key;
+};
+
+enum pst_access { PST_ACCESS_NO, PST_ACCESS_OPEN, PST_ACCESS_PROOF };
+
+/* @subsystem NULL: discovery. *ret_host is set for PST_ACCESS_PROOF. */
+enum pst_access pst_access_of(const struct pst_target *target, const struct pst_subsystem *subsystem,
+			      const char *hostnqn, bool remote, const struct pst_known_host **ret_host);
+bool pst_access_listed(const struct pst_subsystem *subsystem, const char *hostnqn);
+pst_err pst_access_list_set(struct pst_subsystem *subsystem, const struct pst_allow_list *allow);
+void pst_access_done(struct pst_target *target); /* forgets all hosts */
+
 /* ---- controller.c: home shard ---- */
 
 struct pst_ctrl *pst_ctrl_new(struct pst_target *target, struct pst_subsystem *subsystem,
 			      const struct nvmf_connect_data *data, uint32_t keep_alive_ms);
 struct pst_ctrl *pst_ctrl_find(struct pst_target *target, uint16_t cntlid);
 void pst_ctrl_attach(struct pst_ctrl *ctrl, struct pst_queue *queue);
+void pst_ctrl_admit(struct pst_ctrl *ctrl, bool proved);
 void pst_ctrl_kill(struct pst_ctrl *ctrl, const char *why);
 void pst_ctrl_kill_io_queues(struct pst_ctrl *ctrl);
 void pst_ctrl_alive(struct pst_ctrl *ctrl);
@@ -274,6 +330,7 @@ struct pst_subsystem *pst_subsystem_find(struct pst_target *target, const char *
 void pst_subsystem_fold_sockets(struct pst_subsystem *subsystem, struct pst_queue *queue);
 void pst_subsystem_check_removed(struct pst_subsystem *subsystem);
 void pst_target_check_stopped(struct pst_target *target);
+void pst_target_discovery_changed(struct pst_target *target);
 
 struct pst_target_listener {
 	struct pst_list node; /* shard->listeners */

@@ -292,6 +292,11 @@ static void queue_tick(struct pst_queue *queue, uint64_t now_ns)
 	socket_stats(queue);
 	if (queue->state == PST_QUEUE_OPEN && now_ns - queue->state_since_ns > PST_CONNECT_TIMEOUT_NS)
 		pst_queue_close(queue, "no Connect within 10 s");
+	else if (queue->auth_failed && now_ns - queue->state_since_ns > PST_TERMINATE_TIMEOUT_NS)
+		pst_queue_close(queue, "authentication failed");
+	else if (queue->state == PST_QUEUE_LIVE && !queue->authenticated &&
+		 now_ns - queue->state_since_ns > PST_AUTH_TIMEOUT_NS)
+		pst_queue_close(queue, "not authenticated within 10 s");
 	else if (queue->state == PST_QUEUE_TERMINATING && now_ns - queue->state_since_ns > PST_TERMINATE_TIMEOUT_NS)
 		pst_queue_close(queue, "not closed by the host after a termination request");
 	else if (queue->state_count[PST_CMD_DATA] > 0 && now_ns - queue->input_ns > PST_STALL_TIMEOUT_NS)

@@ -26,6 +26,8 @@ static void config_defaults(struct pst_target_config *config)
 		config->buffer_bytes_max = 64u << 20;
 	if (config->keep_alive_ms_default == 0)
 		config->keep_alive_ms_default = 120000;
+	if (config->auth_max == 0)
+		config->auth_max = 256;
 }
 
 static bool config_ok(const struct pst_target_config *config)
@@ -54,6 +56,8 @@ static pst_err shard_init(struct pst_shard *shard, struct pst_target *target, st
 
 static void target_free(struct pst_target *target)
 {
+	if (target->shard_count > 0)
+		pst_access_done(target);
 	for (uint32_t i = 0; i < target->shard_count; i++)
 		pst_buffers_done(&target->shards[i].buffers);
 	free(target->shards);
@@ -73,6 +77,9 @@ pst_err pst_target_new(struct pst_env *const *envs, uint32_t env_count, const st
 	config_defaults(&target->config);
 	pst_list_init(&target->subsystems);
 	pst_list_init(&target->ctrls);
+	pst_list_init(&target->hosts);
+	pst_list_init(&target->auth_line);
+	pst_timer_init(&target->auth_timer, pst_auth_turn);
 	target->generation = 1;
 	pst_env_random(envs[0], &target->cntlid_next, sizeof(target->cntlid_next));
 	target->shards = calloc(env_count, sizeof(*target->shards));
@@ -154,6 +161,7 @@ static void stop_done(struct pst_post *post)
 	struct pst_target *target = pst_container_of(post, struct pst_target, stop_post);
 	struct pst_target_stop_op *op = target->stop;
 
+	pst_timer_disarm(pst_target_home(target), &target->auth_timer);
 	target_free(target);
 	op->done(op);
 }
@@ -224,7 +232,7 @@ struct pst_subsystem *pst_subsystem_find(struct pst_target *target, const char *
 	return NULL;
 }
 
-static void discovery_changed(struct pst_target *target)
+void pst_target_discovery_changed(struct pst_target *target)
 {
 	target->generation++;
 	PST_LIST_EACH(node, &target->ctrls) {
@@ -253,6 +261,11 @@ pst_err pst_subsystem_add(struct pst_target *target, const struct pst_subsystem_
 		free(subsystem);
 		return PST_E_NOMEM;
 	}
+	if (pst_access_list_set(subsystem, &config->allow) != PST_OK) {
+		free(subsystem->shard_stats);
+		free(subsystem);
+		return PST_E_NOMEM;
+	}
 	subsystem->target = target;
 	memcpy(subsystem->nqn, config->nqn, strlen(config->nqn)); /* zeroed, and checked above */
 	memcpy(subsystem->serial, config->serial, strlen(config->serial));
@@ -264,7 +277,7 @@ pst_err pst_subsystem_add(struct pst_target *target, const struct pst_subsystem_
 	subsystem->added_ns = pst_env_now_ns(pst_target_home(target));
 	pst_list_init(&subsystem->queues);
 	pst_list_push_back(&target->subsystems, &subsystem->node);
-	discovery_changed(target);
+	pst_target_discovery_changed(target);
 	*ret_subsystem = subsystem;
 	return PST_OK;
 }
@@ -274,6 +287,7 @@ static void removed(struct pst_post *post)
 	struct pst_subsystem *subsystem = pst_container_of(post, struct pst_subsystem, remove_post);
 	struct pst_subsystem_remove_op *op = subsystem->remove;
 
+	free(subsystem->allowed);
 	free(subsystem->shard_stats);
 	free(subsystem);
 	op->done(op);
@@ -302,7 +316,7 @@ void pst_subsystem_remove(struct pst_subsystem *subsystem, struct pst_subsystem_
 		if (ctrl->subsystem == subsystem)
 			pst_ctrl_kill(ctrl, "the volume is removed");
 	}
-	discovery_changed(target);
+	pst_target_discovery_changed(target);
 	pst_subsystem_check_removed(subsystem);
 }
 
@@ -318,7 +332,7 @@ void pst_subsystem_resized(struct pst_subsystem *subsystem)
 
 uint32_t pst_subsystem_host_count(struct pst_subsystem *subsystem)
 {
-	return subsystem->ctrl_count;
+	return subsystem->host_count;
 }
 
 /* ---- Statistics ---- */

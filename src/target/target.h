@@ -7,6 +7,7 @@
 #define PST_TARGET_TARGET_H
 
 #include "base/hist.h"
+#include "proto/auth-crypto.h"
 #include "qos/qos.h"
 #include "volume/volume.h"
 
@@ -23,6 +24,8 @@ struct pst_target_config {
 	uint32_t connections_max;       /* 0: 1024 */
 	uint64_t buffer_bytes_max;      /* data buffers per shard; 0: 64 MiB. Exhausted: commands wait */
 	uint32_t keep_alive_ms_default; /* for hosts that ask for none on a discovery controller's reaper; 0: 120000 */
+	uint32_t auth_max;              /* queues that are authenticating at a time; further ones: busy. 0: 256 */
+	bool authenticate_remote;       /* hosts without a key may come over loopback addresses only */
 };
 
 /* @envs: the shards that serve connections; envs[0] is the home shard. */
@@ -47,6 +50,36 @@ struct pst_target_stop_op {
 /* Close listeners, drain and close connections, then op->done; frees the target. Subsystems must be removed before. */
 void pst_target_stop(struct pst_target *target, struct pst_target_stop_op *op);
 
+/* ---- Who may connect: access.c. Home shard. ---- */
+
+/*
+ * What the target knows of a host. Whoever claims the name of a host that has a key proves that he knows it, on every
+ * queue of every subsystem, discovery included. Hosts that the target does not know have no key.
+ */
+struct pst_target_host {
+	const char *nqn;
+	const struct pst_auth_key *host_key; /* NULL: none */
+	const struct pst_auth_key *ctrl_key; /* we prove ourselves with it, if the host asks for that. NULL: none */
+	bool locked;                         /* it has a key, but we can't have it now: nobody may use the name */
+	uint32_t hashes, groups;             /* bit per identifier that may be used; 0: all */
+};
+
+/*
+ * Adds a host, or puts new keys in the place of old ones. Associations that it has stay, but for those of a name that
+ * now wants a proof and had not given one. Everything is copied. PST_E_NOMEM, PST_E_INVAL (the name's length).
+ */
+pst_err PST_MUST_USE pst_target_host_set(struct pst_target *target, const struct pst_target_host *host);
+
+/* Its associations end, if it had a key. Harmless if it is not there. */
+void pst_target_host_remove(struct pst_target *target, const char *nqn);
+
+/* The hosts that may connect to a subsystem, by NQN. */
+struct pst_allow_list {
+	bool restricted; /* false: any host */
+	const char *const *nqns;
+	uint32_t count;
+};
+
 struct pst_subsystem_config {
 	const char *nqn;
 	const char *serial; /* at most 20 ASCII characters */
@@ -55,11 +88,15 @@ struct pst_subsystem_config {
 	uint8_t uuid[16];
 	struct pst_volume *volume; /* the caller closes it, after removal is done */
 	struct pst_qos_flow *flow; /* NULL: no admission control */
+	struct pst_allow_list allow;
 };
 
 /* One volume, one subsystem. PST_E_EXISTS. Appears in discovery at once, with an event to discovery hosts. */
 pst_err PST_MUST_USE pst_subsystem_add(struct pst_target *target, const struct pst_subsystem_config *config,
 				       struct pst_subsystem **ret_subsystem);
+
+/* Hosts that are not on the list any more are disconnected. The list is copied; PST_E_NOMEM leaves the old one. */
+pst_err PST_MUST_USE pst_subsystem_allow(struct pst_subsystem *subsystem, const struct pst_allow_list *allow);
 
 struct pst_subsystem_remove_op {
 	void (*done)(struct pst_subsystem_remove_op *op);
@@ -71,7 +108,7 @@ void pst_subsystem_remove(struct pst_subsystem *subsystem, struct pst_subsystem_
 /* After the volume's size changed: hosts get the namespace-changed event. */
 void pst_subsystem_resized(struct pst_subsystem *subsystem);
 
-/* How many controllers are connected (a volume in use on delete is refused by the control plane). */
+/* How many hosts are connected and authenticated (a volume in use on delete is refused by the control plane). */
 uint32_t pst_subsystem_host_count(struct pst_subsystem *subsystem);
 
 /* Per volume, for /metrics and `penstock top`; indexes: 0 read, 1 write, 2 flush, 3 others. Home shard. */

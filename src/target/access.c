@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Who may connect to what: the hosts that the target knows, and the allow lists of subsystems. The rules, in order:
+ *
+ *   1. A host that is not on the list of a subsystem that has one is refused.
+ *   2. A host whose key we can't have is refused.
+ *   3. A host with a key proves that it knows it.
+ *   4. Where hosts must authenticate beyond this machine, one without a key is refused there.
+ *   5. Any other host may connect.
+ *
+ * After each change all associations are looked at again: those that would be refused now end. A host's keys lie in
+ * secret memory and nowhere else in the target, but in the transactions of its queues that are authenticating.
+ */
+#include "target/internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static struct pst_known_host *host_find(const struct pst_target *target, const char *nqn)
+{
+	PST_LIST_EACH(node, &target->hosts) {
+		struct pst_known_host *host = pst_container_of(node, struct pst_known_host, node);
+
+		if (strcmp(host->nqn, nqn) == 0)
+			return host;
+	}
+	return NULL;
+}
+
+bool pst_access_listed(const struct pst_subsystem *subsystem, const char *hostnqn)
+{
+	if (!subsystem->restricted)
+		return true;
+	for (uint32_t i = 0; i < subsystem->allowed_count; i++)
+		if (strcmp(subsystem->allowed[i], hostnqn) == 0)
+			return true;
+	return false;
+}
+
+enum pst_access pst_access_of(const struct pst_target *target, const struct pst_subsystem *subsystem,
+			      const char *hostnqn, bool remote, const struct pst_known_host **ret_host)
+{
+	const struct pst_known_host *host = host_find(target, hostnqn);
+
+	if (subsystem != NULL && !pst_access_listed(subsystem, hostnqn))
+		return PST_ACCESS_NO;
+	if (host != NULL && host->locked)
+		return PST_ACCESS_NO;
+	if (host != NULL && host->has_key) {
+		*ret_host = host;
+		return PST_ACCESS_PROOF;
+	}
+	return remote && target->config.authenticate_remote ? PST_ACCESS_NO : PST_ACCESS_OPEN;
+}
+
+/* Looks at every association again. @proved: a host whose key is gone; NULL: none. */
+static void review(struct pst_target *target, const char *proved)
+{
+	PST_LIST_EACH(node, &target->ctrls) {
+		struct pst_ctrl *ctrl = pst_container_of(node, struct pst_ctrl, node);
+		const struct pst_known_host *host;
+		enum pst_access access = pst_access_of(target, ctrl->subsystem, ctrl->hostnqn, ctrl->remote, &host);
+
+		if (access == PST_ACCESS_NO)
+			pst_ctrl_kill(ctrl, "its host may not connect any more");
+		else if (access == PST_ACCESS_PROOF && ctrl->admitted && !ctrl->proved)
+			pst_ctrl_kill(ctrl, "its host has to authenticate now");
+		else if (proved != NULL && (ctrl->proved || !ctrl->admitted) && strcmp(ctrl->hostnqn, proved) == 0)
+			pst_ctrl_kill(ctrl, "its host has been deleted");
+	}
+}
+
+pst_err pst_target_host_set(struct pst_target *target, const struct pst_target_host *config)
+{
+	struct pst_known_host *host = host_find(target, config->nqn);
+	size_t len = strlen(config->nqn);
+
+	if (len == 0 || len > PST_NQN_MAX)
+		return PST_E_INVAL;
+	if (host == NULL) {
+		host = pst_secret_alloc(pst_target_home(target), sizeof(*host));
+		if (host == NULL)
+			return PST_E_NOMEM;
+		memcpy(host->nqn, config->nqn, len);
+		pst_list_push_back(&target->hosts, &host->node);
+	}
+	host->locked = config->locked;
+	host->has_key = config->host_key != NULL;
+	host->has_ctrl_key = config->ctrl_key != NULL;
+	host->host_key = host->has_key ? *config->host_key : (struct pst_auth_key){ 0 };
+	host->ctrl_key = host->has_ctrl_key ? *config->ctrl_key : (struct pst_auth_key){ 0 };
+	host->hashes = config->hashes;
+	host->groups = config->groups;
+	review(target, NULL);
+	return PST_OK;
+}
+
+static void host_free(struct pst_target *target, struct pst_known_host *host)
+{
+	pst_list_remove(&host->node);
+	pst_secret_free(pst_target_home(target), host, sizeof(*host));
+}
+
+void pst_target_host_remove(struct pst_target *target, const char *nqn)
+{
+	struct pst_known_host *host = host_find(target, nqn);
+	bool had_key;
+
+	if (host == NULL)
+		return;
+	had_key = host->has_key || host->locked;
+	host_free(target, host);
+	review(target, had_key ? nqn : NULL);
+}
+
+void pst_access_done(struct pst_target *target)
+{
+	while (!pst_list_empty(&target->hosts))
+		host_free(target, pst_container_of(target->hosts.next, struct pst_known_host, node));
+}
+
+pst_err pst_access_list_set(struct pst_subsystem *subsystem, const struct pst_allow_list *allow)
+{
+	char(*allowed)[PST_NQN_MAX + 1] = NULL;
+
+	if (allow->count > 0) {
+		allowed = calloc(allow->count, sizeof(*allowed));
+		if (allowed == NULL)
+			return PST_E_NOMEM;
+	}
+	for (uint32_t i = 0; i < allow->count; i++) {
+		size_t len = strlen(allow->nqns[i]);
+
+		pst_assert(len <= PST_NQN_MAX);
+		memcpy(allowed[i], allow->nqns[i], len);
+	}
+	free(subsystem->allowed);
+	subsystem->allowed = allowed;
+	subsystem->allowed_count = allow->count;
+	subsystem->restricted = allow->restricted;
+	return PST_OK;
+}
+
+pst_err pst_subsystem_allow(struct pst_subsystem *subsystem, const struct pst_allow_list *allow)
+{
+	pst_err err = pst_access_list_set(subsystem, allow);
+
+	if (err != PST_OK)
+		return err;
+	review(subsystem->target, NULL);
+	pst_target_discovery_changed(subsystem->target);
+	return PST_OK;
+}
