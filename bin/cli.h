@@ -32,6 +32,7 @@ struct cli_command {
 
 int cmd_bench(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
+int cmd_host(int argc, char **argv);
 int cmd_key(int argc, char **argv);
 int cmd_mount(int argc, char **argv);
 int cmd_pool(int argc, char **argv);

@@ -85,7 +85,8 @@ static int act(struct cli_common *common, const char *action, const char *const 
 			printf("%s: %lld\n", *counts, (long long)json_integer_value(json_object_get(answer, *counts)));
 	}
 	json_array_foreach(failed, i, one)
-	    cli_error("penstock key status", "volume '%s': %s", text(one, "volume"), text(one, "error"));
+	    cli_error("penstock key status", "%s '%s': %s", text(one, "host")[0] != '\0' ? "host" : "volume",
+		      text(one, "host")[0] != '\0' ? text(one, "host") : text(one, "volume"), text(one, "error"));
 	if (rc == CLI_OK && json_array_size(failed) > 0)
 		rc = CLI_FAILED;
 	json_decref(answer);

@@ -36,16 +36,6 @@ static const struct cli_column columns[] = {
 		    "reserved_bytes"                                                                                \
 	}
 
-static const struct cli_arg create_args[] = {
-	{ "--size", "SIZE", CLI_ARG_SIZE, NULL, "500Gi and the like; space is taken as data is written", "size_bytes" },
-	OWNER_ARGS,
-	{ "--pool", "NAME", CLI_ARG_TEXT, NULL, "default: the daemon's first", "pool" },
-	SPACE_ARGS,
-	{ "--encrypt", NULL, CLI_ARG_FLAG, NULL, "ciphertext in the pool; penstockd needs --kek", "encrypted" },
-	CLI_POLICY_ARGS,
-	{ NULL },
-};
-
 static const struct cli_arg clone_args[] = {
 	{ "--size", "SIZE", CLI_ARG_SIZE, NULL, "larger than the snapshot (default: as large)", "size_bytes" },
 	OWNER_ARGS,
@@ -75,6 +65,80 @@ static int delete (const struct cli_object *o, const struct cli_object_verb *v, 
 
 	verb.args = args;
 	return cli_delete(o, &verb, &wait, argc, argv);
+}
+
+/* NQNs with commas between them. */
+static json_t *names_split(const char *names)
+{
+	json_t *list = json_array();
+
+	while (*names != '\0') {
+		size_t len = strcspn(names, ",");
+
+		json_array_append_new(list, json_stringn(names, len));
+		names += len + (names[len] == ',');
+	}
+	return list;
+}
+
+static int create(const struct cli_object *o, const struct cli_object_verb *v, int argc, char **argv)
+{
+	const char *hosts = NULL;
+	const struct cli_arg args[] = {
+		{ "--size", "SIZE", CLI_ARG_SIZE, NULL, "500Gi and the like; space is taken as data is written",
+		  "size_bytes" },
+		OWNER_ARGS,
+		{ "--pool", "NAME", CLI_ARG_TEXT, NULL, "default: the daemon's first", "pool" },
+		SPACE_ARGS,
+		{ "--encrypt", NULL, CLI_ARG_FLAG, NULL, "ciphertext in the pool; penstockd needs --kek", "encrypted" },
+		{ "--allow", "NQN[,NQN]", CLI_ARG_TEXT, &hosts, "only these hosts may connect (default: any)" },
+		CLI_POLICY_ARGS,
+		{ NULL },
+	};
+	struct cli_common common = { 0 };
+	struct cli_object_verb verb = *v;
+	int rc;
+
+	verb.args = args;
+	if (!cli_object_parse(o, &verb, "NAME", argc, argv, &common, &rc))
+		return rc;
+	if (json_object_get(common.body, "size_bytes") == NULL) {
+		cli_error("penstock volume create NAME --size 10Gi", "volume create: --size is missing");
+		cli_common_done(&common);
+		return CLI_USAGE;
+	}
+	json_object_set_new(common.body, "name", json_string(common.names[0]));
+	if (hosts != NULL)
+		json_object_set_new(common.body, "allowed_hosts", names_split(hosts));
+	return cli_object_call(&common, "POST", strdup("/v1/volumes"));
+}
+
+/* One host more or less on the list of those that may connect. */
+static int allow_or_deny(const struct cli_object *o, const struct cli_object_verb *v, int argc, char **argv)
+{
+	bool allow = strcmp(v->name, "allow") == 0, any = false;
+	const struct cli_arg args[] = {
+		{ "--any", NULL, CLI_ARG_FLAG, &any, "take the list away: any host may connect" },
+		{ NULL },
+	};
+	struct cli_common common = { 0 };
+	struct cli_object_verb verb = *v;
+	int rc;
+
+	if (allow)
+		verb.args = args;
+	if (!cli_object_parse(o, &verb, allow ? "VOLUME... [HOSTNQN]" : "VOLUME HOSTNQN...", argc, argv, &common, &rc))
+		return rc;
+	if (common.name_count != (any ? 1 : 2)) {
+		cli_error(allow ? "penstock volume allow VOLUME HOSTNQN" : "penstock volume deny VOLUME HOSTNQN",
+			  "volume %s: a volume and %s are needed", v->name,
+			  any ? "nothing else" : "the NQN of one host");
+		cli_common_done(&common);
+		return CLI_USAGE;
+	}
+	common.body = any ? json_pack("{s:b}", "any_host", 1)
+			  : json_pack("{s:s}", allow ? "allow_host" : "deny_host", common.names[1]);
+	return cli_object_call(&common, "PATCH", cli_path("volumes", common.names[0], NULL));
 }
 
 static int clone(const struct cli_object *o, const struct cli_object_verb *v, int argc, char **argv)
@@ -114,8 +178,7 @@ static int run_task(const struct cli_object *o, const struct cli_object_verb *v,
 }
 
 static const struct cli_object_verb verbs[] = {
-	{ "create", "create a volume", cli_object_create, "Creates a volume and serves it at once.", create_args,
-	  "size_bytes", "penstock volume create NAME --size 10Gi" },
+	{ "create", "create a volume", create, "Creates a volume and serves it at once." },
 	{ "clone", "create one that begins as a snapshot", clone,
 	  "Creates a volume that begins as a snapshot, and serves it at once. Nothing is copied.", clone_args },
 	{ "list", "list volumes", cli_object_list },
@@ -125,6 +188,10 @@ static const struct cli_object_verb verbs[] = {
 	{ "resize", "grow or shrink it", cli_object_set,
 	  "Grows a volume, or shrinks it where it holds no data; hosts are told.", resize_args, "size_bytes",
 	  "penstock volume resize NAME --size 20Gi" },
+	{ "allow", "let a host connect, and no other that is not let", allow_or_deny,
+	  "Puts a host on the list of those that may connect. A volume without a list takes any host." },
+	{ "deny", "take a host off the list", allow_or_deny,
+	  "Takes a host off the list of those that may connect, and disconnects it. An empty list takes nobody." },
 	{ "flatten", "give a clone data of its own", run_task,
 	  "Copies what a clone shares with others, in the background, while it is in use." },
 	{ "straighten", "put its data in order again", run_task,

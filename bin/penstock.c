@@ -11,6 +11,7 @@ static const struct cli_command commands[] = {
 	{ "snapshot", "take, list, compare, roll back to and delete snapshots", cmd_snapshot },
 	{ "tenant", "create, list, show, change and delete tenants", cmd_tenant },
 	{ "profile", "named policies that volumes begin with", cmd_profile },
+	{ "host", "hosts that authenticate: create, list, show, change, delete", cmd_host },
 	{ "key", "keys of encrypted volumes: status, rotation, erasure", cmd_key },
 	{ "pool", "list, scrub, enlarge and watch pools", cmd_pool },
 	{ "top", "what volumes and tenants are doing, live", cmd_top },

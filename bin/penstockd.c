@@ -29,8 +29,7 @@ static const char help[] = "usage: penstockd --pool PATH | --ram SIZE [OPTION]..
 			   "  --ram [NAME=]SIZE        a pool in memory, gone when the daemon ends (name: ram)\n"
 			   "  --listen ADDR[:PORT]     where hosts connect; repeatable; port 0 takes any\n"
 			   "                           (default 127.0.0.1:4420)\n"
-			   "  --insecure               allow --listen beyond this machine: hosts are not\n"
-			   "                           authenticated and traffic is not encrypted\n"
+			   "  --insecure               let in hosts without a key from beyond this machine, too\n"
 			   "  --api unix:PATH          the API's socket, mode 0600 (default as in penstock(1));\n"
 			   "                           the API is not offered over TCP\n"
 			   "  --kek FILE|DIR           key-encryption keys, for encrypted volumes: a file with 32\n"
@@ -291,18 +290,17 @@ static void take_option(struct pst_daemon_config *c, int code, const char *arg)
 	}
 }
 
-static bool is_loopback(const char *host)
-{
-	return strncmp(host, "127.", 4) == 0 || strcmp(host, "::1") == 0 || strcmp(host, "localhost") == 0;
-}
-
-/* Hosts are not authenticated yet: whoever reaches the port reaches the volumes. */
+/*
+ * Beyond this machine hosts have to authenticate, and their keys are kept only where there is a key to wrap them with:
+ * a daemon without one would listen for nobody.
+ */
 static void check_exposure(const struct pst_daemon_config *c)
 {
 	for (unsigned i = 0; i < c->listen_count; i++)
-		if (!c->insecure && !is_loopback(c->listen[i].host))
-			usage("--listen %s would serve every machine that reaches it, without authentication or "
-			      "encryption; add --insecure if that network is trusted",
+		if (!c->insecure && c->kek == NULL && !pst_addr_is_loopback(c->listen[i].host))
+			usage("--listen %s reaches beyond this machine, where hosts have to authenticate: add --kek "
+			      "FILE (32 random bytes), then `penstock host create HOSTNQN --generate-key`; or "
+			      "--insecure, if everybody in that network may have the volumes",
 			      c->listen[i].host);
 }
 

@@ -4,7 +4,7 @@
 # _penstock_names COLLECTION: one name per line; nothing when no daemon answers.
 _penstock_names()
 {
-	penstock "$1" list --json 2>/dev/null | sed -n 's/^    "name": "\([a-z0-9._@-]*\)".*/\1/p'
+	penstock "$1" list --json 2>/dev/null | sed -n 's/^    "\(name\|nqn\)": "\([A-Za-z0-9._:@-]*\)".*/\2/p'
 }
 
 _penstock()
@@ -27,7 +27,7 @@ _penstock()
 			words=$(_penstock_names snapshot)
 		elif [[ $command == snapshot && $COMP_CWORD -gt 2 ]]; then
 			words=$(_penstock_names volume)
-		elif [[ $command == snapshot || $command == volume || $command == tenant || $command == profile || $command == pool ]]; then
+		elif [[ $command == snapshot || $command == volume || $command == tenant || $command == profile || $command == pool || $command == host ]]; then
 			if [ "$COMP_CWORD" = 2 ]; then
 				words=$(penstock "$command" --help 2>/dev/null | sed -n 's/^  \([a-z-]*\) .*/\1/p')
 			elif [[ $verb != create && $verb != list ]]; then

@@ -78,6 +78,7 @@ struct cat_volume {
 	uint8_t key_family[16];             /* uuid of the volume that its key was made for */
 	char kek_id[PST_KEK_ID_MAX + 1];    /* as last seen in its key slot */
 	char lock_reason[300];
+	json_t *allowed;           /* NQNs of the hosts that may connect; NULL: any host */
 	struct pst_list snapshots; /* by name */
 	unsigned snapshot_count;
 	struct cat_usage usage;
@@ -154,14 +155,51 @@ struct cat_keys {
 	pst_err err;
 };
 
+#define CAT_WRAPPED_MAX 128u
+
+struct cat_host_key {
+	char kek_id[PST_KEK_ID_MAX + 1];
+	uint8_t wrapped[CAT_WRAPPED_MAX];
+	uint32_t wrapped_bytes; /* 0: there is none */
+};
+
+struct cat_host {
+	struct pst_list node; /* catalog->hosts, by NQN */
+	char nqn[PST_NQN_MAX + 1];
+	unsigned home;
+	uint32_t hashes, groups;
+	struct cat_host_key keys[2]; /* the host's, the controller's */
+	bool locked;                 /* its keys can't be unwrapped */
+	bool unseen;                 /* of an action over all hosts that has yet to come to this one */
+	char lock_reason[300];
+};
+
+/* In secret memory. */
+struct cat_host_plain {
+	struct pst_auth_key keys[2];
+};
+
+/* What is being done to a host: catalog-host.c. */
+struct cat_host_work {
+	struct cat_host next; /* as it will be */
+	struct cat_host_plain *plain;
+	bool unwrap[2], wrap[2], record;
+	unsigned at;
+	char detail[300];
+	char current[PST_KEK_ID_MAX + 1]; /* of a rotation; else "" */
+	void (*done)(struct pst_catalog *c, pst_err err);
+	void (*all_done)(struct pst_catalog *c);
+};
+
 struct pst_catalog {
 	struct pst_env *env;
 	struct pst_target *target;
 	json_t *addresses;
 	struct cat_pool pools[PST_CATALOG_POOLS_MAX];
 	unsigned pool_count;
-	struct pst_list tenants, profiles, volumes;
-	unsigned tenant_count, profile_count, volume_count, snapshot_count; /* profile_count: site-defined */
+	struct pst_list tenants, profiles, volumes, hosts;
+	unsigned host_count, tenant_count, profile_count, volume_count,
+	    snapshot_count; /* profile_count: site-defined */
 
 	struct pst_list queue;   /* changes that wait, in order of arrival */
 	struct pst_list reads;   /* not looked at yet */
@@ -190,6 +228,8 @@ struct pst_catalog {
 	struct cat_job job;
 	struct cat_snapshot_job snap;
 	struct cat_keys keys;
+	struct cat_host_work host;
+	json_t *allow_next; /* the list that is being recorded */
 	/* Of the change in work on a tenant or profile. */
 	void *subject;
 	unsigned subject_pool; /* of a change of a pool */
@@ -291,7 +331,37 @@ void cat_profile_change(struct pst_catalog *c);
 /* May @t have @more_bytes more? False after cat_fail. */
 bool cat_tenant_quota(struct pst_catalog *c, const struct cat_tenant *t, const char *volume, uint64_t more_bytes);
 
+/* ---- catalog-host.c ---- */
+
+bool cat_nqn_ok(const char *nqn);
+pst_err cat_host_load(struct pst_catalog *c, unsigned pool, const char *nqn, json_t *record);
+json_t *cat_read_hosts(struct pst_catalog *c, const struct pst_catalog_op *op);
+void cat_host_change(struct pst_catalog *c);
+void cat_hosts_done(struct pst_catalog *c);
+/* Over all hosts, one by one, then @done: those that were loaded; those that are locked; wrapped anew with @current. */
+void cat_hosts_start(struct pst_catalog *c, void (*done)(struct pst_catalog *c));
+void cat_hosts_unlock(struct pst_catalog *c, void (*done)(struct pst_catalog *c));
+void cat_hosts_rotate(struct pst_catalog *c, const char *current, void (*done)(struct pst_catalog *c));
+
+/* ---- catalog-access.c ---- */
+
+pst_err cat_allow_load(struct pst_catalog *c, unsigned pool, const char *name, json_t *record);
+void cat_allow_json(const struct cat_volume *v, json_t *json);
+json_t *cat_allow_record(const struct cat_volume *v);
+/* Names of the volumes that list @nqn. */
+json_t *cat_allowed_volumes(struct pst_catalog *c, const char *nqn);
+/* The request's list, or that of @source (which may be NULL): NULL for any host. False after cat_fail. */
+bool cat_allow_want(struct pst_catalog *c, const char *name, const struct cat_volume *source, json_t **ret_list);
+/* What the target is told, valid as long as v->allowed; to be released. */
+pst_err PST_MUST_USE cat_allow_of(const struct cat_volume *v, struct pst_allow_list *ret_list);
+void cat_allow_done(struct pst_allow_list *list);
+/* The request changes the list alone. */
+void cat_allow_set(struct pst_catalog *c, struct cat_volume *v);
+
 /* ---- catalog-key.c ---- */
+
+/* There is secret memory for one key; false: there is none to be had. */
+bool cat_key_secret(struct pst_catalog *c);
 
 /* Steps: true: done at once, with *ret_err; else @done runs later. For volumes that are not encrypted: nothing to do.
  */

@@ -6,7 +6,7 @@
  *   make     random key -> wrap -> slot*                        a step of creating a volume
  *   unlock   slot -> unwrap -> the encrypting layer             a step of starting one; failing leaves it locked
  *   rotate   for each: slot -> unwrap -> wrap -> slot*          cut short, it goes on when it is asked for again
- *   reload   KEKs -> unlock what is locked
+ *   reload   KEKs -> unlock what is locked, hosts first
  *   erase    stop all of the family -> erase slot* -> start them, locked          (* durable)
  *
  * A locked volume is open but not served, so that its size is known; deleting, snapshots and scrubbing need no key.
@@ -33,6 +33,11 @@ static pst_err secret_get(struct pst_catalog *c)
 	if (c->keys.secret == NULL)
 		c->keys.secret = pst_secret_alloc(c->env, PST_KEK_SECRET_MAX);
 	return c->keys.secret != NULL ? PST_OK : PST_E_NOMEM;
+}
+
+bool cat_key_secret(struct pst_catalog *c)
+{
+	return secret_get(c) == PST_OK;
 }
 
 void cat_keys_done(struct pst_catalog *c)
@@ -416,13 +421,14 @@ static void rotate_loaded(struct pst_catalog *c, pst_err err)
 static void rotate_next(struct pst_catalog *c)
 {
 	struct cat_volume *v = next_volume(c, NULL);
+	struct pst_kek_status s;
 
 	while (v != NULL && v->key_erased)
 		v = next_volume(c, NULL);
 	if (v != NULL)
-		load(c, v, rotate_loaded);
-	else
-		rotate_end(c);
+		return load(c, v, rotate_loaded);
+	c->keys.kek->ops->status(c->keys.kek, &s);
+	cat_hosts_rotate(c, s.current, rotate_end);
 }
 
 static void rotate(struct pst_catalog *c, const char *name)
@@ -481,7 +487,7 @@ static void unlock_next(struct pst_catalog *c)
 
 static void reloaded(struct pst_kek_op *op)
 {
-	unlock_next(pst_container_of(op, struct pst_catalog, keys.op));
+	cat_hosts_unlock(pst_container_of(op, struct pst_catalog, keys.op), unlock_next);
 }
 
 /* ---- Erase ---- */

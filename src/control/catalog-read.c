@@ -112,6 +112,7 @@ static const struct {
 	[PST_CATALOG_PROFILE] = { "profile", read_profiles, false },
 	[PST_CATALOG_VOLUME] = { "volume", read_volumes, true },
 	[PST_CATALOG_SNAPSHOT] = { "snapshot", read_snapshots, true },
+	[PST_CATALOG_HOST] = { "host", cat_read_hosts, false },
 	[PST_CATALOG_KEY] = { "key", cat_read_keys, false },
 };
 
@@ -120,7 +121,7 @@ static void answer_not_found(struct pst_catalog_op *op, const char *word, const 
 	char hint[64];
 
 	snprintf(hint, sizeof(hint), "penstock %s %s", word, strcmp(word, "key") == 0 ? "status" : "list");
-	cat_op_error(op, PST_E_NOTFOUND, hint, "there is no %s '%.127s'", word, name);
+	cat_op_error(op, PST_E_NOTFOUND, hint, "there is no %s '%.223s'", word, name);
 }
 
 static void answer(struct pst_catalog *c, struct pst_catalog_op *op)

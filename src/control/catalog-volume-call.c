@@ -156,8 +156,9 @@ static bool body_settings(struct pst_catalog *c)
 
 static void volume_create(struct pst_catalog *c)
 {
-	static const char *const allowed[] = { "name",   "size_bytes", "tenant",         "profile",   "pool", "policy",
-					       "source", "on_full",    "reserved_bytes", "encrypted", NULL };
+	static const char *const allowed[] = { "name",           "size_bytes", "tenant",        "profile",
+					       "pool",           "policy",     "source",        "on_full",
+					       "reserved_bytes", "encrypted",  "allowed_hosts", NULL };
 	struct create_request r = { .tenant = "default", .profile = "general" };
 	struct pst_qos_policy policy;
 	struct cat_volume *v;
@@ -188,7 +189,8 @@ static void volume_create(struct pst_catalog *c)
 		v->source_blocks = r.snapshot->size_bytes / PST_BLOCK_BYTES;
 	}
 	identity_new(c, v);
-	if (!cat_key_want(c, v, r.name, r.snapshot != NULL ? r.snapshot->volume : NULL))
+	if (!cat_key_want(c, v, r.name, r.snapshot != NULL ? r.snapshot->volume : NULL) ||
+	    !cat_allow_want(c, r.name, r.snapshot != NULL ? r.snapshot->volume : NULL, &v->allowed))
 		return cat_volume_free(c, v);
 	cat_volume_job(c, v, CAT_PROGRAM_CREATE, volume_created);
 }
@@ -293,23 +295,32 @@ static void volume_settings_done(struct pst_catalog *c, struct cat_volume *v, ps
 			 v->name, pool, pst_err_text(err));
 }
 
-/* Size, policy and settings are different steps: each would be done without the others if a crash came between. */
+static bool sets_hosts(const json_t *body)
+{
+	return json_object_get(body, "allowed_hosts") != NULL || json_object_get(body, "allow_host") != NULL ||
+	       json_object_get(body, "deny_host") != NULL || json_object_get(body, "any_host") != NULL;
+}
+
+/* Size, policy, hosts and settings are different steps: each would be done without the others if a crash came between.
+ */
 static bool set_one_of(struct pst_catalog *c)
 {
 	const json_t *body = c->current->body;
 	bool settings = json_object_get(body, "on_full") != NULL || json_object_get(body, "reserved_bytes") != NULL;
 	bool size = json_object_get(body, "size_bytes") != NULL, policy = json_object_get(body, "policy") != NULL;
 
-	if (settings + size + policy <= 1)
+	if (settings + size + policy + sets_hosts(body) <= 1)
 		return true;
 	cat_fail(c, PST_E_INVAL, NULL,
-		 "size_bytes, policy, and on_full with reserved_bytes must be changed by separate requests");
+		 "size_bytes, policy, hosts, and on_full with reserved_bytes must be changed by separate requests");
 	return false;
 }
 
 static void volume_set(struct pst_catalog *c, struct cat_volume *v)
 {
-	static const char *const allowed[] = { "size_bytes", "policy", "on_full", "reserved_bytes", NULL };
+	static const char *const allowed[] = { "size_bytes",     "policy",        "on_full",
+					       "reserved_bytes", "allowed_hosts", "allow_host",
+					       "deny_host",      "any_host",      NULL };
 	struct pst_qos_policy policy = v->policy;
 	json_t *body = c->current->body;
 	pst_err err;
@@ -319,6 +330,8 @@ static void volume_set(struct pst_catalog *c, struct cat_volume *v)
 	if (v->state != CAT_READY)
 		return cat_fail(c, PST_E_BUSY, "penstock volume show NAME", "volume '%s' is %s and can't be changed",
 				v->name, cat_state_names[v->state]);
+	if (sets_hosts(body))
+		return cat_allow_set(c, v);
 	if (cat_key_refuses(c, v))
 		return;
 	if (json_object_get(body, "size_bytes") != NULL)

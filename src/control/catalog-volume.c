@@ -1,19 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* clang-format off */
 /*
  * Volumes: what is done to one is a program, a row of steps. Each step that is durable commits alone, so a crash lands
  * between two of them, and the record tells the next start what to do:
  *
- *   create   intent* make* key* grow* settings* open serve commit* ask   record "creating" until commit: a crash undoes
- * it undo     unserve close drop* remove* forget*          also what a failed create runs delete   mark* undo record
- * "deleting" from mark on: a crash completes it start    open serve                                   record "ready"
- *   resize   resize* ask                                  the pool holds the size, the record doesn't
- *   settings ask settings* ask                            the pool's own step; ask, as one may be left as it is
- *   store    commit*                                      a changed policy, in force; taken back if this fails
- *   rollback unserve close back* start ask                the pool's own step; start is also what a failure runs
- *                                                         (* durable)
+ *   create    intent* list* make* key* grow* settings* open serve commit* ask
+ *                                                 record "creating" until commit: a crash undoes it
+ *   undo      unserve close drop* remove* unlist* forget*
+ *                                                 also what a failed create runs
+ *   delete    mark* undo                          record "deleting" from mark on: a crash completes it
+ *   start     open serve                          record "ready"
+ *   resize    resize* ask                         the pool holds the size, the record doesn't
+ *   settings  ask settings* ask                   the pool's own step; ask, as one may be left as it is
+ *   store     commit*                             a changed policy, in force; taken back if this fails
+ *   rollback  unserve close back* start ask       the pool's own step; start is also what a failure runs
+ *                                                 (* durable)
+ *
  * What is "not found" while undoing or deleting is what was wanted. Make is CLONE for a clone, which grows if it is to
- * be larger than its snapshot. Drop: its snapshots. Ask: what is mapped, for the answer; its failure is none.
+ * be larger than its snapshot. Drop: its snapshots. List: of the hosts that may connect, if there is one; it is there
+ * before the volume can be served. Ask: what is mapped, for the answer; its failure is none.
  */
+/* clang-format on */
 #include "control/catalog-internal.h"
 
 #include <inttypes.h>
@@ -67,6 +74,7 @@ void cat_volume_free(struct pst_catalog *c, struct cat_volume *v)
 	PST_LIST_EACH(n, &v->snapshots)
 		cat_snapshot_free(c, pst_container_of(n, struct cat_snapshot, node));
 	cat_read_forget_volume(c, v);
+	json_decref(v->allowed);
 	pst_list_remove(&v->node);
 	c->volume_count--;
 	free(v);
@@ -111,6 +119,7 @@ json_t *cat_volume_json(struct pst_catalog *c, const struct cat_volume *v)
 	if (json != NULL && v->error != PST_OK)
 		json_object_set_new(json, "error", json_string(pst_err_text(v->error)));
 	cat_key_json(v, json);
+	cat_allow_json(v, json);
 	return json;
 }
 
@@ -214,6 +223,25 @@ static bool step_mark(struct pst_catalog *c, struct cat_volume *v, pst_err *ret_
 {
 	(void)ret_err;
 	cat_record_put(c, v->pool, "volume", v->name, volume_record(v, "deleting"), step_done);
+	return false;
+}
+
+/* Before the volume can be served, and before it is forgotten. */
+static bool step_list(struct pst_catalog *c, struct cat_volume *v, pst_err *ret_err)
+{
+	*ret_err = PST_OK;
+	if (v->allowed == NULL)
+		return true;
+	cat_record_put(c, v->pool, "allow", v->name, cat_allow_record(v), step_done);
+	return false;
+}
+
+static bool step_unlist(struct pst_catalog *c, struct cat_volume *v, pst_err *ret_err)
+{
+	*ret_err = PST_OK;
+	if (v->allowed == NULL)
+		return true;
+	cat_record_delete(c, v->pool, "allow", v->name, step_done);
 	return false;
 }
 
@@ -365,7 +393,11 @@ static bool step_serve(struct pst_catalog *c, struct cat_volume *v, pst_err *ret
 	memcpy(config.uuid, v->uuid, sizeof(v->uuid));
 	config.volume = v->volume;
 	config.flow = v->flow;
+	*ret_err = cat_allow_of(v, &config.allow);
+	if (*ret_err != PST_OK)
+		return true;
 	*ret_err = pst_subsystem_add(c->target, &config, &v->subsystem);
+	cat_allow_done(&config.allow);
 	return true;
 }
 
@@ -422,14 +454,17 @@ static bool step_unlock(struct pst_catalog *c, struct cat_volume *v, pst_err *re
 
 /* ---- Programs ---- */
 
-static const struct cat_step create_steps[] = { { step_intent },   { step_make }, { step_key },    { step_grow },
-						{ step_settings }, { step_open }, { step_unlock }, { step_serve },
-						{ step_commit },   { step_ask },  { NULL } };
-static const struct cat_step delete_steps[] = { { step_mark }, { step_unserve },      { step_close },
-						{ step_drop }, { step_remove, true }, { step_forget, true },
-						{ NULL } };
-static const struct cat_step undo_steps[] = { { step_unserve },      { step_close },        { step_drop },
-					      { step_remove, true }, { step_forget, true }, { NULL } };
+static const struct cat_step create_steps[] = { { step_intent }, { step_list },     { step_make }, { step_key },
+						{ step_grow },   { step_settings }, { step_open }, { step_unlock },
+						{ step_serve },  { step_commit },   { step_ask },  { NULL } };
+static const struct cat_step delete_steps[] = { { step_mark },         { step_unserve },
+						{ step_close },        { step_drop },
+						{ step_remove, true }, { step_unlist, true },
+						{ step_forget, true }, { NULL } };
+static const struct cat_step undo_steps[] = {
+	{ step_unserve },      { step_close },        { step_drop }, { step_remove, true },
+	{ step_unlist, true }, { step_forget, true }, { NULL }
+};
 static const struct cat_step start_steps[] = { { step_open }, { step_unlock }, { step_serve }, { NULL } };
 static const struct cat_step stop_steps[] = { { step_unserve }, { step_close }, { NULL } };
 static const struct cat_step resize_steps[] = { { step_resize }, { step_ask }, { NULL } };

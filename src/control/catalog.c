@@ -223,11 +223,17 @@ void cat_record_delete(struct pst_catalog *c, unsigned pool, const char *kind, c
 /* ---- Taking turns ---- */
 
 static void (*const changes[])(struct pst_catalog *c) = {
-	[PST_CATALOG_POOL] = cat_pool_change,         [PST_CATALOG_TENANT] = cat_tenant_change,
-	[PST_CATALOG_PROFILE] = cat_profile_change,   [PST_CATALOG_VOLUME] = cat_volume_change,
-	[PST_CATALOG_SNAPSHOT] = cat_snapshot_change, [PST_CATALOG_TASK] = cat_pool_change,
-	[PST_CATALOG_DEVICE] = cat_pool_change,       [PST_CATALOG_CHECK] = cat_pool_change,
-	[PST_CATALOG_KEY] = cat_key_change,           [PST_CATALOG_EVENT] = NULL, /* can't be changed by calls */
+	[PST_CATALOG_POOL] = cat_pool_change,
+	[PST_CATALOG_TENANT] = cat_tenant_change,
+	[PST_CATALOG_PROFILE] = cat_profile_change,
+	[PST_CATALOG_VOLUME] = cat_volume_change,
+	[PST_CATALOG_SNAPSHOT] = cat_snapshot_change,
+	[PST_CATALOG_TASK] = cat_pool_change,
+	[PST_CATALOG_DEVICE] = cat_pool_change,
+	[PST_CATALOG_CHECK] = cat_pool_change,
+	[PST_CATALOG_KEY] = cat_key_change,
+	[PST_CATALOG_HOST] = cat_host_change,
+	[PST_CATALOG_EVENT] = NULL, /* can't be changed by calls */
 };
 
 static void take_turn(struct pst_post *post)
@@ -294,8 +300,12 @@ static void add_record(void *ctx, const char *key, const void *value, uint32_t v
 			 "its record is of format %" JSON_INTEGER_FORMAT
 			 ", written by a newer Penstock; this one knows format %d",
 			 json_integer_value(format), CAT_RECORD_FORMAT);
-	else if (!json_is_integer(format) || (key[0] != 's' && !pst_name_ok(name)))
+	else if (!json_is_integer(format) || (key[0] != 's' && key[0] != 'h' && !pst_name_ok(name)))
 		err = PST_E_FORMAT;
+	else if (key[0] == 'h')
+		err = cat_host_load(c, pool, name, record);
+	else if (key[0] == 'a')
+		err = cat_allow_load(c, pool, name, record);
 	else if (key[0] == 't')
 		err = cat_tenant_load(c, pool, name, record);
 	else if (key[0] == 'p')
@@ -382,6 +392,20 @@ static void add_next(struct pst_post *post)
 	op->done(op);
 }
 
+/* Before any volume is served the target knows who has to prove what. */
+static void add_hosts_done(struct pst_catalog *c)
+{
+	c->turn.fn = add_next;
+	pst_env_post(c->env, &c->turn);
+}
+
+static void add_hosts(struct pst_post *post)
+{
+	struct pst_catalog *c = pst_container_of(post, struct pst_catalog, turn);
+
+	cat_hosts_start(c, add_hosts_done);
+}
+
 void pst_catalog_add_pool(struct pst_catalog *c, struct pst_catalog_pool_op *op)
 {
 	struct cat_pool *p = &c->pools[c->pool_count];
@@ -391,7 +415,6 @@ void pst_catalog_add_pool(struct pst_catalog *c, struct pst_catalog_pool_op *op)
 	op->err = PST_OK;
 	op->message[0] = '\0';
 	c->cursor[0] = '\0';
-	c->turn.fn = add_next;
 	p->pool = op->pool;
 	snprintf(p->name, sizeof(p->name), "%s", op->name);
 	for (unsigned i = 0; i < c->pool_count; i++)
@@ -409,13 +432,18 @@ void pst_catalog_add_pool(struct pst_catalog *c, struct pst_catalog_pool_op *op)
 	if (op->err == PST_OK)
 		pst_pool_records(p->pool, "volume/", add_record, c);
 	if (op->err == PST_OK)
+		pst_pool_records(p->pool, "allow/", add_record, c);
+	if (op->err == PST_OK)
 		pst_pool_records(p->pool, "snapshot/", add_record, c);
+	if (op->err == PST_OK)
+		pst_pool_records(p->pool, "host/", add_record, c);
 	if (op->err == PST_OK && cat_tenants_on_pool(c, c->pool_count - 1) != PST_OK)
 		add_fail(c, PST_E_NOMEM, "no memory for the tenants of pool '%s'", op->name);
 	/* Tenants of this pool on the pools that were there before. */
 	for (unsigned i = 0; op->err == PST_OK && i + 1 < c->pool_count; i++)
 		if (cat_tenants_on_pool(c, i) != PST_OK)
 			add_fail(c, PST_E_NOMEM, "no memory for the tenants of pool '%s'", op->name);
+	c->turn.fn = add_hosts;
 	pst_env_post(c->env, &c->turn);
 }
 
@@ -435,6 +463,7 @@ pst_err pst_catalog_new(struct pst_env *env, struct pst_target *target, struct p
 	pst_list_init(&c->tenants);
 	pst_list_init(&c->profiles);
 	pst_list_init(&c->volumes);
+	pst_list_init(&c->hosts);
 	pst_list_init(&c->queue);
 	pst_list_init(&c->reads);
 	pst_list_init(&c->waiting);
@@ -510,6 +539,7 @@ static void close_next(struct pst_post *post)
 		cat_pool_step(c, c->pool_count - 1, pool_closed);
 		return;
 	}
+	cat_hosts_done(c);
 	cat_keys_done(c);
 	json_decref(c->addresses);
 	free(c->events);

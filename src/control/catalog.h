@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The catalog: pools, tenants, volumes, snapshots and profiles; what is stored in the pools' records, served by the
- * target, and changed by the API. Core code: one shard (the target's home shard, on which the pools live too), no
+ * The catalog: pools, tenants, volumes, snapshots, profiles and hosts; what is stored in the pools' records, served by
+ * the target, and changed by the API. Core code: one shard (the target's home shard, on which the pools live too), no
  * system call. Changes run one after the other; each leaves the records such that a crash at any point is completed or
  * undone at the next start. Reading never waits for a change.
  *
- * Records: "tenant/NAME" and "profile/NAME" (in the first pool), "volume/NAME" and "snapshot/VOLUME@NAME" (in the
- * volume's pool): JSON objects with a member "format" (1). docs/catalog.md describes them.
+ * Records: "tenant/NAME", "profile/NAME" and "host/NQN" (in the first pool), "volume/NAME", "allow/VOLUME" and
+ * "snapshot/VOLUME@NAME" (in the volume's pool): JSON objects with a member "format" (1). docs/catalog.md describes
+ * them.
  */
 #ifndef PST_CONTROL_CATALOG_H
 #define PST_CONTROL_CATALOG_H
@@ -21,6 +22,7 @@
 #define PST_CATALOG_TENANTS_MAX 1024u
 #define PST_CATALOG_PROFILES_MAX 256u /* site-defined ones */
 #define PST_CATALOG_SNAPSHOTS_MAX 16384u
+#define PST_CATALOG_HOSTS_MAX 4096u
 #define PST_CATALOG_EVENTS_MAX 1024u /* kept in memory; older ones are overwritten */
 
 struct pst_catalog;
@@ -42,6 +44,7 @@ enum pst_catalog_object {
 	PST_CATALOG_PROFILE,
 	PST_CATALOG_VOLUME,
 	PST_CATALOG_SNAPSHOT, /* named VOLUME@NAME */
+	PST_CATALOG_HOST,     /* named by its NQN */
 	PST_CATALOG_KEY,      /* of the volume that name names: list, show, delete (erases); create: an action */
 	PST_CATALOG_TASK,     /* of the pool that name names: list, create (starts), delete (stops) */
 	PST_CATALOG_DEVICE,   /* likewise: create */
@@ -52,10 +55,10 @@ enum pst_catalog_object {
 struct pst_catalog_op {
 	enum pst_catalog_op_kind kind;
 	enum pst_catalog_object object;
-	const char *name;      /* all but LIST and CREATE (parts of pools: always); the caller's until done */
-	const char *sub;       /* tasks: delete: which */
-	json_t *body;          /* CREATE, SET; the caller's reference; may be NULL, which is an error to report */
-	bool force;            /* volumes: delete, shrink or roll back also with hosts connected */
+	const char *name; /* all but LIST and CREATE (parts of pools: always); the caller's until done */
+	const char *sub;  /* tasks: delete: which */
+	json_t *body;     /* CREATE, SET; the caller's reference; may be NULL, which is an error to report */
+	bool force;       /* volumes: delete, shrink or roll back also with hosts connected; hosts: delete if listed */
 	bool with_snapshots;   /* volumes: delete their snapshots too */
 	const char *volume;    /* snapshots: list only those of this one; tasks: stop the one of it; may be NULL */
 	const char *pool;      /* events: only this pool's; may be NULL */

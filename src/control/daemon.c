@@ -15,6 +15,7 @@
 
 #include <errno.h>
 #include <ifaddrs.h>
+#include <malloc.h>
 #include <net/if.h>
 #include <netdb.h>
 #include <pthread.h>
@@ -370,9 +371,18 @@ static int start_kek(struct daemon *d)
 	return PST_DAEMON_OK;
 }
 
+/* Keys of hosts come in requests: what JSON was made of is wiped. */
+static void json_wipe_free(void *mem)
+{
+	if (mem != NULL)
+		explicit_bzero(mem, malloc_usable_size(mem));
+	free(mem);
+}
+
 static int start(struct daemon *d)
 {
-	static const struct pst_target_config target_config = { 0 };
+	/* Hosts that can't prove who they are are let in from this machine only, unless the operator says otherwise. */
+	const struct pst_target_config target_config = { .authenticate_remote = !d->config->insecure };
 	pst_err err;
 	int rc = start_envs(d);
 
@@ -451,8 +461,13 @@ static void stop(struct daemon *d)
 
 int pst_daemon_run(const struct pst_daemon_config *config)
 {
-	struct daemon d = { .config = config, .addresses = json_array(), .listening = json_array() };
-	int rc = start(&d);
+	struct daemon d = { .config = config };
+	int rc;
+
+	json_set_alloc_funcs(malloc, json_wipe_free);
+	d.addresses = json_array();
+	d.listening = json_array();
+	rc = start(&d);
 
 	/* The API's thread must not take the main thread's signals. */
 	if (rc == PST_DAEMON_OK && signal_count == 0) {

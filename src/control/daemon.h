@@ -38,7 +38,7 @@ struct pst_daemon_config {
 	uint8_t space_alerts[PST_DAEMON_SPACE_ALERTS]; /* percent used, ascending; all 0: the default */
 	struct pst_addr listen[PST_DAEMON_LISTEN_MAX];
 	unsigned listen_count;
-	bool insecure; /* listen on addresses beyond this machine */
+	bool insecure; /* hosts from beyond this machine need no key */
 	const char *api_socket;
 	const char *kek;         /* file or directory with key-encryption keys; NULL: none */
 	const char *kek_current; /* id of the one to wrap with; NULL: the last by name */

@@ -14,6 +14,7 @@
 #include "control/rest.h"
 #include "control/rest-socket.h"
 #include "control/stats.h"
+#include "env/secret.h"
 
 #include <errno.h>
 #include <microhttpd.h>
@@ -23,7 +24,9 @@
 #include <string.h>
 
 #define IDLE_SECONDS 30u
-#define CONNECTION_MEMORY_BYTES 32768u
+/* Above 32 KiB the server maps it, and unmaps it with the connection: keys that were in a request don't linger. */
+#define CONNECTION_MEMORY_BYTES 65536u
+#define NAME_BYTES (PST_NQN_MAX + 2) /* one more than the longest, so that a longer one is not found instead of cut */
 
 extern const char pst_openapi_json[];
 
@@ -61,8 +64,7 @@ struct request {
 	bool too_large;
 	char *body;
 	size_t body_bytes;
-	char names[2]
-		  [2 * PST_NAME_MAX + 3]; /* of the path; one more, so that a longer one is not found instead of cut */
+	char names[2][NAME_BYTES]; /* of the path */
 	struct pst_catalog_op op;
 	struct pst_stats_op stats;
 	struct pst_post post;
@@ -374,6 +376,8 @@ static const struct route routes[] = {
 	  run_catalog,
 	  answer_catalog },
 	{ "/v1/volumes/{}", M(GET) | M(PATCH) | M(DELETE), PST_CATALOG_VOLUME, ONE, run_catalog, answer_catalog },
+	{ "/v1/hosts", M(GET) | M(POST), PST_CATALOG_HOST, LIST, run_catalog, answer_catalog },
+	{ "/v1/hosts/{}", M(GET) | M(PATCH) | M(DELETE), PST_CATALOG_HOST, ONE, run_catalog, answer_catalog },
 	{ "/v1/keys", M(GET) | M(POST), PST_CATALOG_KEY, LIST, run_catalog, answer_catalog },
 	{ "/v1/keys/{}", M(GET) | M(DELETE), PST_CATALOG_KEY, ONE, run_catalog, answer_catalog },
 	{ "/v1/snapshots", M(GET) | M(POST), PST_CATALOG_SNAPSHOT, LIST, run_catalog, answer_catalog },
@@ -387,7 +391,7 @@ static const struct route routes[] = {
 };
 
 /* Does @url fit? Fills @names with what stands for {}: one part of the path each, or all the rest for the last. */
-static bool route_fits(const char *path, const char *url, char names[2][2 * PST_NAME_MAX + 3])
+static bool route_fits(const char *path, const char *url, char names[2][NAME_BYTES])
 {
 	for (unsigned n = 0; *path != '\0'; path++) {
 		if (*path == '{') {
@@ -443,7 +447,7 @@ static void take_body(struct request *r, const char *data, size_t bytes)
 		r->too_large = true;
 		return;
 	}
-	grown = realloc(r->body, r->body_bytes + bytes);
+	grown = pst_secret_realloc(r->body, r->body_bytes + bytes); /* there may be keys in it */
 	if (grown == NULL) {
 		r->too_large = true;
 		return;
@@ -490,7 +494,7 @@ static void completed(void *ctx, struct MHD_Connection *connection, void **con, 
 	json_decref(r->op.body);
 	json_decref(r->op.result);
 	pst_stats_done(&r->stats.stats);
-	free(r->body);
+	pst_secret_release(r->body);
 	free(r);
 	*con = NULL;
 }

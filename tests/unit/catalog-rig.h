@@ -9,6 +9,7 @@
 #include "fake-pool.h"
 
 #include "control/catalog.h"
+#include "control/kek.h"
 #include "control/policy.h"
 
 #include <setjmp.h>
@@ -30,13 +31,56 @@ struct pst_subsystem {
 	struct pst_subsystem_remove_op *remove;
 	uint32_t hosts;
 	unsigned resized;
+	struct pst_allow_list allow; /* as told last; the names are forgotten */
+	char first_allowed[PST_NQN_MAX + 1];
 };
 
 static struct {
 	struct pst_env *env;
 	unsigned subsystems;
 	struct pst_subsystem *last;
+	unsigned hosts, locked_hosts, changes; /* that it was told of */
+	struct pst_auth_key host_key, ctrl_key;
+	bool has_ctrl_key;
+	uint32_t groups;
 } target;
+
+static void allow_told(struct pst_subsystem *s, const struct pst_allow_list *allow)
+{
+	s->allow = *allow;
+	snprintf(s->first_allowed, sizeof(s->first_allowed), "%s", allow->count > 0 ? allow->nqns[0] : "");
+	s->allow.nqns = NULL;
+}
+
+pst_err pst_subsystem_allow(struct pst_subsystem *s, const struct pst_allow_list *allow)
+{
+	allow_told(s, allow);
+	return PST_OK;
+}
+
+pst_err pst_target_host_set(struct pst_target *t, const struct pst_target_host *host)
+{
+	(void)t;
+	target.changes++;
+	if (host->locked) {
+		target.locked_hosts++;
+		return PST_OK;
+	}
+	target.hosts++;
+	target.host_key = *host->host_key;
+	target.has_ctrl_key = host->ctrl_key != NULL;
+	if (host->ctrl_key != NULL)
+		target.ctrl_key = *host->ctrl_key;
+	target.groups = host->groups;
+	return PST_OK;
+}
+
+void pst_target_host_remove(struct pst_target *t, const char *nqn)
+{
+	(void)t;
+	(void)nqn;
+	target.hosts--;
+}
 
 pst_err pst_subsystem_add(struct pst_target *t, const struct pst_subsystem_config *config, struct pst_subsystem **ret)
 {
@@ -47,6 +91,7 @@ pst_err pst_subsystem_add(struct pst_target *t, const struct pst_subsystem_confi
 	*ret = calloc(1, sizeof(**ret));
 	target.subsystems++;
 	target.last = *ret;
+	allow_told(*ret, &config->allow);
 	return PST_OK;
 }
 
@@ -191,6 +236,7 @@ struct world {
 };
 
 static struct world w;
+static struct pst_kek *rig_kek;  /* of the next boot; NULL: none */
 static void *graves[GRAVES_MAX]; /* what a crash leaves: kept, so that it is no leak */
 static unsigned grave_count;
 
@@ -235,6 +281,8 @@ static void boot(enum doom doom, unsigned doom_at)
 	w.doom = d;
 	target.env = w.env;
 	assert_int_equal(pst_catalog_new(w.env, NULL, &w.catalog), PST_OK);
+	if (rig_kek != NULL)
+		pst_catalog_set_kek(w.catalog, rig_kek);
 	op = (struct pst_catalog_pool_op){ .name = "p", .pool = &d->pool, .done = pool_added };
 	op.qos.capacity_iops = 10000;
 	pst_catalog_add_pool(w.catalog, &op);
@@ -358,7 +406,7 @@ static inline pst_err err_of(enum pst_catalog_op_kind kind, enum pst_catalog_obj
 static char *signature(void)
 {
 	static const enum pst_catalog_object kinds[] = { PST_CATALOG_VOLUME, PST_CATALOG_SNAPSHOT, PST_CATALOG_TENANT,
-							 PST_CATALOG_PROFILE };
+							 PST_CATALOG_PROFILE, PST_CATALOG_HOST };
 	json_t *all = json_array(), *item;
 	char *text;
 	size_t i;

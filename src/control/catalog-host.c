@@ -1,0 +1,674 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Hosts: who may claim an NQN. A host's keys (its own, and the controller's that it asks a proof of) lie in its record,
+ * wrapped with a key-encryption key as volume keys are; unwrapped they are in the target alone, in secret memory.
+ *
+ * Whatever is done to a host is the same row of steps, each of which may have nothing to do:
+ *
+ *   unwrap host key, unwrap controller key    those that the record has and the request does not replace
+ *   wrap host key, wrap controller key        those that are new, or wrapped with an old KEK
+ *   record*                                   what changed (* durable)
+ *   tell the target
+ *
+ * A host whose keys can't be unwrapped is locked: the target refuses whoever claims its name. What is wrapped is the
+ * key with a digest of the NQN and its role before it, so that a record that was patched together is found out.
+ */
+#include "control/catalog-internal.h"
+
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define NQN_MIN 5u
+#define SECRET_HEAD 36u /* role, hash, length, 0, SHA-256 of the NQN */
+#define NO_KEK_HINT "penstockd --kek FILE, where FILE holds 32 random bytes; see penstockd(8)"
+
+/*
+ * Hosts may be strangers: without a wish of the operator's they make us compute in the smaller groups only, and never
+ * without any (docs/security.md).
+ */
+#define GROUPS_DEFAULT (1u << PST_AUTH_FFDHE2048 | 1u << PST_AUTH_FFDHE3072 | 1u << PST_AUTH_FFDHE4096)
+
+static const char roles[] = { 'H', 'C' };
+static const char *const role_members[] = { "key", "ctrl_key" };
+
+bool cat_nqn_ok(const char *nqn)
+{
+	static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.:_-";
+	size_t len = strnlen(nqn, PST_NQN_MAX + 1);
+
+	return len >= NQN_MIN && len <= PST_NQN_MAX && strncmp(nqn, "nqn.", 4) == 0 && strspn(nqn, allowed) == len;
+}
+
+static struct cat_host *host_find(struct pst_catalog *c, const char *nqn)
+{
+	PST_LIST_EACH(n, &c->hosts) {
+		struct cat_host *h = pst_container_of(n, struct cat_host, node);
+
+		if (strcmp(h->nqn, nqn) == 0)
+			return h;
+	}
+	return NULL;
+}
+
+static void host_insert(struct pst_catalog *c, struct cat_host *h)
+{
+	struct pst_list *at = c->hosts.next;
+
+	while (at != &c->hosts && strcmp(pst_container_of(at, struct cat_host, node)->nqn, h->nqn) < 0)
+		at = at->next;
+	pst_list_add_before(at, &h->node);
+	c->host_count++;
+}
+
+static void host_free(struct pst_catalog *c, struct cat_host *h)
+{
+	pst_list_remove(&h->node);
+	c->host_count--;
+	free(h);
+}
+
+void cat_hosts_done(struct pst_catalog *c)
+{
+	while (!pst_list_empty(&c->hosts))
+		host_free(c, pst_container_of(c->hosts.next, struct cat_host, node));
+	pst_secret_free(c->env, c->host.plain, sizeof(*c->host.plain));
+	c->host.plain = NULL;
+}
+
+/* ---- Records and answers ---- */
+
+static json_t *names_json(uint32_t set, const char *(*name)(uint8_t id))
+{
+	json_t *list = json_array();
+
+	for (uint8_t id = 0; id < 32; id++)
+		if ((set >> id & 1) != 0)
+			json_array_append_new(list, json_string(name(id)));
+	return list;
+}
+
+static bool names_parse(const json_t *list, bool (*find)(const char *name, uint8_t *ret_id), uint32_t *ret_set)
+{
+	uint32_t set = 0;
+	json_t *one;
+	size_t i;
+
+	json_array_foreach(list, i, one)
+	{
+		uint8_t id;
+
+		if (!json_is_string(one) || !find(json_string_value(one), &id))
+			return false;
+		set |= 1u << id;
+	}
+	*ret_set = set;
+	return json_is_array(list) && set != 0;
+}
+
+static void hex(const uint8_t *bytes, uint32_t len, char *text)
+{
+	static const char digits[] = "0123456789abcdef";
+
+	for (uint32_t i = 0; i < len; i++) {
+		text[2 * i] = digits[bytes[i] >> 4];
+		text[2 * i + 1] = digits[bytes[i] & 15];
+	}
+	text[2 * len] = '\0';
+}
+
+static int nibble(char c)
+{
+	return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+static bool unhex(const char *text, uint8_t *bytes, uint32_t max, uint32_t *ret_len)
+{
+	size_t len = strlen(text) / 2;
+
+	if (strlen(text) % 2 != 0 || len > max)
+		return false;
+	for (size_t i = 0; i < len; i++) {
+		int high = nibble(text[2 * i]), low = nibble(text[2 * i + 1]);
+
+		if (high < 0 || low < 0)
+			return false;
+		bytes[i] = (uint8_t)(high << 4 | low);
+	}
+	*ret_len = (uint32_t)len;
+	return true;
+}
+
+static json_t *host_record(const struct cat_host *h)
+{
+	json_t *json =
+	    json_pack("{s:i s:o s:o}", "format", CAT_RECORD_FORMAT, "hashes", names_json(h->hashes, pst_auth_hash_name),
+		      "groups", names_json(h->groups, pst_auth_group_name));
+
+	for (unsigned i = 0; i < 2 && json != NULL; i++) {
+		char text[2 * CAT_WRAPPED_MAX + 1];
+
+		if (h->keys[i].wrapped_bytes == 0)
+			continue;
+		hex(h->keys[i].wrapped, h->keys[i].wrapped_bytes, text);
+		json_object_set_new(json, role_members[i],
+				    json_pack("{s:s s:s}", "kek", h->keys[i].kek_id, "wrapped", text));
+	}
+	return json;
+}
+
+pst_err cat_host_load(struct pst_catalog *c, unsigned pool, const char *nqn, json_t *record)
+{
+	struct cat_host *h;
+
+	if (!cat_nqn_ok(nqn))
+		return PST_E_FORMAT;
+	if (host_find(c, nqn) != NULL) {
+		pst_env_log(c->env, PST_LOG_WARN, "host_in_two_pools host=%s ignored_from=%s", nqn,
+			    c->pools[pool].name);
+		return PST_OK;
+	}
+	h = calloc(1, sizeof(*h));
+	if (h == NULL)
+		return PST_E_NOMEM;
+	snprintf(h->nqn, sizeof(h->nqn), "%s", nqn);
+	h->home = pool;
+	h->unseen = true;
+	for (unsigned i = 0; i < 2; i++) {
+		json_t *json = json_object_get(record, role_members[i]);
+		const char *kek_id, *text;
+
+		if (json == NULL && i == 1)
+			continue;
+		if (json_unpack(json, "{s:s s:s}", "kek", &kek_id, "wrapped", &text) != 0 || !pst_kek_id_ok(kek_id) ||
+		    !unhex(text, h->keys[i].wrapped, CAT_WRAPPED_MAX, &h->keys[i].wrapped_bytes)) {
+			free(h);
+			return PST_E_FORMAT;
+		}
+		snprintf(h->keys[i].kek_id, sizeof(h->keys[i].kek_id), "%s", kek_id);
+	}
+	if (!names_parse(json_object_get(record, "hashes"), pst_auth_hash_find, &h->hashes) ||
+	    !names_parse(json_object_get(record, "groups"), pst_auth_group_find, &h->groups)) {
+		free(h);
+		return PST_E_FORMAT;
+	}
+	host_insert(c, h);
+	return PST_OK;
+}
+
+static json_t *host_json(struct pst_catalog *c, const struct cat_host *h)
+{
+	json_t *json =
+	    json_pack("{s:s s:b s:o s:o s:s s:b s:o}", "nqn", h->nqn, "two_way", h->keys[1].wrapped_bytes > 0, "hashes",
+		      names_json(h->hashes, pst_auth_hash_name), "groups", names_json(h->groups, pst_auth_group_name),
+		      "kek", h->keys[0].kek_id, "locked", h->locked, "volumes", cat_allowed_volumes(c, h->nqn));
+
+	if (json != NULL && h->locked)
+		json_object_set_new(json, "error", json_string(h->lock_reason));
+	return json;
+}
+
+json_t *cat_read_hosts(struct pst_catalog *c, const struct pst_catalog_op *op)
+{
+	json_t *list = json_array();
+
+	PST_LIST_EACH(n, &c->hosts) {
+		const struct cat_host *h = pst_container_of(n, struct cat_host, node);
+
+		if (op->kind != PST_CATALOG_SHOW || strcmp(op->name, h->nqn) == 0)
+			json_array_append_new(list, host_json(c, h));
+	}
+	return list;
+}
+
+/* ---- The row of steps ---- */
+
+static void work_next(struct pst_catalog *c);
+
+static void work_begin(struct pst_catalog *c, const struct cat_host *h,
+		       void (*done)(struct pst_catalog *c, pst_err err))
+{
+	struct cat_host_work *w = &c->host;
+
+	w->next = *h;
+	w->unwrap[0] = h->keys[0].wrapped_bytes > 0;
+	w->unwrap[1] = h->keys[1].wrapped_bytes > 0;
+	w->wrap[0] = w->wrap[1] = w->record = false;
+	w->detail[0] = '\0';
+	w->done = done;
+}
+
+static bool work_memory(struct pst_catalog *c)
+{
+	if (c->host.plain == NULL)
+		c->host.plain = pst_secret_alloc(c->env, sizeof(*c->host.plain));
+	return c->host.plain != NULL && cat_key_secret(c);
+}
+
+/* Nothing unwrapped stays behind. */
+static void work_end(struct pst_catalog *c, pst_err err)
+{
+	if (c->host.plain != NULL)
+		OPENSSL_cleanse(c->host.plain, sizeof(*c->host.plain));
+	if (c->keys.secret != NULL)
+		OPENSSL_cleanse(c->keys.secret, PST_KEK_SECRET_MAX);
+	c->host.done(c, err);
+}
+
+static bool digest(const char *nqn, uint8_t ret[32])
+{
+	return EVP_Digest(nqn, strlen(nqn), ret, NULL, EVP_sha256(), NULL) == 1;
+}
+
+static void unwrapped(struct pst_kek_op *op)
+{
+	struct pst_catalog *c = pst_container_of(op, struct pst_catalog, keys.op);
+	struct cat_host_work *w = &c->host;
+	struct pst_auth_key *key = &w->plain->keys[w->at];
+	uint8_t sum[32];
+
+	if (op->err != PST_OK) {
+		snprintf(w->detail, sizeof(w->detail), "%s", op->detail);
+		return work_end(c, PST_E_KEY);
+	}
+	if (op->secret_bytes <= SECRET_HEAD || op->secret[0] != (uint8_t)roles[w->at] || !digest(w->next.nqn, sum) ||
+	    CRYPTO_memcmp(op->secret + 4, sum, sizeof(sum)) != 0 || op->secret[2] != op->secret_bytes - SECRET_HEAD ||
+	    !pst_auth_key_ok(op->secret[1], op->secret[2])) {
+		snprintf(w->detail, sizeof(w->detail),
+			 "its record holds the key of another host: was the pool's file patched together?");
+		return work_end(c, PST_E_KEY);
+	}
+	*key = (struct pst_auth_key){ .hash = op->secret[1], .len_bytes = op->secret[2] };
+	memcpy(key->bytes, op->secret + SECRET_HEAD, key->len_bytes);
+	/* In an action over all hosts: one that is wrapped with an old KEK is wrapped anew. */
+	w->wrap[w->at] |= w->current[0] != '\0' && strcmp(w->current, w->next.keys[w->at].kek_id) != 0;
+	w->record |= w->wrap[w->at];
+	work_next(c);
+}
+
+static void wrapped(struct pst_kek_op *op)
+{
+	struct pst_catalog *c = pst_container_of(op, struct pst_catalog, keys.op);
+	struct cat_host_key *key = &c->host.next.keys[c->host.at];
+
+	if (op->err != PST_OK || op->wrapped_bytes > sizeof(key->wrapped)) {
+		snprintf(c->host.detail, sizeof(c->host.detail), "%s", op->detail);
+		return work_end(c, PST_E_KEY);
+	}
+	memcpy(key->wrapped, op->wrapped, op->wrapped_bytes);
+	key->wrapped_bytes = op->wrapped_bytes;
+	memcpy(key->kek_id, op->id, sizeof(key->kek_id));
+	work_next(c);
+}
+
+static void submit_unwrap(struct pst_catalog *c)
+{
+	const struct cat_host_key *key = &c->host.next.keys[c->host.at];
+	struct pst_kek_op *op = &c->keys.op;
+
+	op->kind = PST_KEK_UNWRAP;
+	memcpy(op->id, key->kek_id, sizeof(op->id));
+	memcpy(op->wrapped, key->wrapped, key->wrapped_bytes);
+	op->wrapped_bytes = key->wrapped_bytes;
+	op->secret = c->keys.secret;
+	op->done = unwrapped;
+	c->keys.kek->ops->submit(c->keys.kek, op);
+}
+
+static void submit_wrap(struct pst_catalog *c)
+{
+	const struct pst_auth_key *key = &c->host.plain->keys[c->host.at];
+	struct pst_kek_op *op = &c->keys.op;
+
+	op->kind = PST_KEK_WRAP;
+	op->secret = c->keys.secret;
+	op->secret[0] = (uint8_t)roles[c->host.at];
+	op->secret[1] = key->hash;
+	op->secret[2] = key->len_bytes;
+	op->secret[3] = 0;
+	if (!digest(c->host.next.nqn, op->secret + 4)) {
+		snprintf(c->host.detail, sizeof(c->host.detail), "OpenSSL has no memory");
+		return work_end(c, PST_E_KEY);
+	}
+	memcpy(op->secret + SECRET_HEAD, key->bytes, key->len_bytes);
+	op->secret_bytes = SECRET_HEAD + key->len_bytes;
+	op->done = wrapped;
+	c->keys.kek->ops->submit(c->keys.kek, op);
+}
+
+static pst_err tell_target(struct pst_catalog *c, const struct cat_host *h, const struct cat_host_plain *plain)
+{
+	struct pst_target_host host = {
+		.nqn = h->nqn,
+		.locked = plain == NULL,
+		.host_key = plain != NULL ? &plain->keys[0] : NULL,
+		.ctrl_key = plain != NULL && h->keys[1].wrapped_bytes > 0 ? &plain->keys[1] : NULL,
+		.hashes = h->hashes,
+		.groups = h->groups,
+	};
+
+	return pst_target_host_set(c->target, &host);
+}
+
+static void recorded(struct pst_catalog *c, pst_err err)
+{
+	if (err == PST_OK)
+		return work_next(c);
+	snprintf(c->host.detail, sizeof(c->host.detail), "its record can't be written: %s", pst_err_text(err));
+	work_end(c, err);
+}
+
+static void work_next(struct pst_catalog *c)
+{
+	struct cat_host_work *w = &c->host;
+
+	if ((w->unwrap[0] || w->unwrap[1] || w->wrap[0] || w->wrap[1]) && c->keys.kek == NULL) {
+		snprintf(
+		    w->detail, sizeof(w->detail),
+		    "its key is wrapped with key-encryption key '%s': start penstockd with --kek PATH that holds it",
+		    w->next.keys[0].kek_id);
+		return work_end(c, PST_E_KEY);
+	}
+	for (w->at = 0; w->at < 2; w->at++)
+		if (w->unwrap[w->at]) {
+			w->unwrap[w->at] = false;
+			return submit_unwrap(c);
+		}
+	for (w->at = 0; w->at < 2; w->at++)
+		if (w->wrap[w->at]) {
+			w->wrap[w->at] = false;
+			return submit_wrap(c);
+		}
+	if (w->record) {
+		w->record = false;
+		return cat_record_put(c, w->next.home, "host", w->next.nqn, host_record(&w->next), recorded);
+	}
+	work_end(c, tell_target(c, &w->next, w->plain));
+}
+
+/* ---- At the start, and over all hosts ---- */
+
+static void lock(struct pst_catalog *c, struct cat_host *h)
+{
+	h->locked = true;
+	snprintf(h->lock_reason, sizeof(h->lock_reason), "%s", c->host.detail);
+	pst_env_log(c->env, PST_LOG_WARN, "host_locked host=%s kek=%s: %s", h->nqn, h->keys[0].kek_id, h->lock_reason);
+	if (tell_target(c, h, NULL) != PST_OK)
+		pst_env_log(c->env, PST_LOG_ERROR, "host_lost host=%s reason=\"no memory\" next=restart", h->nqn);
+}
+
+static void all_next(struct pst_post *post);
+
+/* Each on a turn of its own: there may be thousands. */
+static void all_turn(struct pst_catalog *c)
+{
+	c->turn.fn = all_next;
+	pst_env_post(c->env, &c->turn);
+}
+
+static void one_of_all(struct pst_catalog *c, pst_err err)
+{
+	struct cat_host *h = host_find(c, c->host.next.nqn);
+	bool anew = h != NULL && memcmp(h->keys, c->host.next.keys, sizeof(h->keys)) != 0;
+
+	pst_assert(h != NULL);
+	h->unseen = false;
+	if (err == PST_OK) {
+		memcpy(h->keys, c->host.next.keys, sizeof(h->keys));
+		if (h->locked || anew)
+			pst_env_log(c->env, PST_LOG_INFO, "host_key_%s host=%s kek=%s", anew ? "rotated" : "unlocked",
+				    h->nqn, h->keys[0].kek_id);
+		c->keys.rotated += anew;
+		c->keys.already += !anew;
+		h->locked = false;
+		h->lock_reason[0] = '\0';
+	} else if (h->locked || c->host.current[0] == '\0') {
+		lock(c, h);
+	}
+	if (err != PST_OK && c->host.current[0] != '\0') {
+		pst_env_log(c->env, PST_LOG_ERROR, "host_key_rotate_failed host=%s: %s", h->nqn, c->host.detail);
+		json_array_append_new(c->keys.failed, json_pack("{s:s s:s}", "host", h->nqn, "error", c->host.detail));
+	}
+	all_turn(c);
+}
+
+static void all_next(struct pst_post *post)
+{
+	struct pst_catalog *c = pst_container_of(post, struct pst_catalog, turn);
+
+	PST_LIST_EACH(n, &c->hosts) {
+		struct cat_host *h = pst_container_of(n, struct cat_host, node);
+
+		if (!h->unseen)
+			continue;
+		work_begin(c, h, one_of_all);
+		if (work_memory(c))
+			return work_next(c);
+		snprintf(c->host.detail, sizeof(c->host.detail), "there is no memory for its keys");
+		return work_end(c, PST_E_NOMEM);
+	}
+	c->host.current[0] = '\0';
+	c->host.all_done(c);
+}
+
+void cat_hosts_start(struct pst_catalog *c, void (*done)(struct pst_catalog *c))
+{
+	c->host.current[0] = '\0';
+	c->host.all_done = done;
+	all_turn(c);
+}
+
+void cat_hosts_unlock(struct pst_catalog *c, void (*done)(struct pst_catalog *c))
+{
+	PST_LIST_EACH(n, &c->hosts)
+		pst_container_of(n, struct cat_host, node)->unseen = pst_container_of(n, struct cat_host, node)->locked;
+	cat_hosts_start(c, done);
+}
+
+void cat_hosts_rotate(struct pst_catalog *c, const char *current, void (*done)(struct pst_catalog *c))
+{
+	PST_LIST_EACH(n, &c->hosts)
+		pst_container_of(n, struct cat_host, node)->unseen = true;
+	snprintf(c->host.current, sizeof(c->host.current), "%s", current);
+	c->host.all_done = done;
+	all_turn(c);
+}
+
+/* ---- Calls ---- */
+
+/* A key of the body into the work: false after cat_fail. @i: 0 the host's, 1 the controller's, which may be "none". */
+static bool body_key(struct pst_catalog *c, unsigned i)
+{
+	struct cat_host_work *w = &c->host;
+	json_t *json = json_object_get(c->current->body, role_members[i]);
+	const char *why = "is not a string";
+
+	if (json == NULL)
+		return true;
+	if (i == 1 && json_is_string(json) && strcmp(json_string_value(json), "none") == 0) {
+		w->next.keys[1] = (struct cat_host_key){ 0 };
+		w->unwrap[1] = false;
+	} else if (json_is_string(json) && pst_auth_key_parse(json_string_value(json), json_string_length(json),
+							      &w->plain->keys[i], &why) == PST_OK) {
+		w->unwrap[i] = false;
+		w->wrap[i] = true;
+	} else {
+		cat_fail(c, PST_E_INVAL, "penstock host create NQN --generate-key; or: nvme gen-dhchap-key",
+			 "%s of host '%s' %s", i == 0 ? "the key" : "the controller key", w->next.nqn, why);
+		return false;
+	}
+	return true;
+}
+
+static bool body_names(struct pst_catalog *c, const char *member, bool (*find)(const char *name, uint8_t *ret_id),
+		       uint32_t *set)
+{
+	json_t *json = json_object_get(c->current->body, member);
+
+	if (json == NULL || names_parse(json, find, set))
+		return true;
+	cat_fail(c, PST_E_INVAL, NULL, "%s must be a list of at least one of %s", member,
+		 find == pst_auth_hash_find ? "sha256, sha384, sha512"
+					    : "null, ffdhe2048, ffdhe3072, ffdhe4096, ffdhe6144, ffdhe8192");
+	return false;
+}
+
+/* What the request changes, into the work; equal keys would let each side give back what the other has computed. */
+static bool body_host(struct pst_catalog *c)
+{
+	struct cat_host_work *w = &c->host;
+
+	if (!body_key(c, 0) || !body_key(c, 1) || !body_names(c, "hashes", pst_auth_hash_find, &w->next.hashes) ||
+	    !body_names(c, "groups", pst_auth_group_find, &w->next.groups))
+		return false;
+	if (c->keys.kek == NULL && (w->wrap[0] || w->wrap[1])) {
+		cat_fail(c, PST_E_KEY, NO_KEK_HINT,
+			 "the key of host '%s' can't be kept: penstockd was started without a key-encryption key to "
+			 "wrap it with",
+			 w->next.nqn);
+		return false;
+	}
+	if (w->wrap[0] && w->wrap[1] && w->plain->keys[0].len_bytes == w->plain->keys[1].len_bytes &&
+	    CRYPTO_memcmp(w->plain->keys[0].bytes, w->plain->keys[1].bytes, w->plain->keys[0].len_bytes) == 0) {
+		cat_fail(c, PST_E_INVAL, "penstock host create NQN --generate-key --two-way",
+			 "the controller key of host '%s' is its own key: they must differ", w->next.nqn);
+		return false;
+	}
+	w->record = true;
+	return true;
+}
+
+static void changed(struct pst_catalog *c, pst_err err)
+{
+	bool creating = c->current->kind == PST_CATALOG_CREATE;
+	struct cat_host *h = creating ? c->subject : host_find(c, c->host.next.nqn);
+
+	pst_assert(h != NULL);
+	if (err != PST_OK) {
+		cat_fail(c, err, err == PST_E_KEY ? "penstock key status" : "penstock pool list",
+			 "host '%s' was not %s: %s", c->host.next.nqn, creating ? "created" : "changed",
+			 c->host.detail[0] != '\0' ? c->host.detail : pst_err_text(err));
+		if (creating)
+			free(h);
+		return;
+	}
+	memcpy(h->keys, c->host.next.keys, sizeof(h->keys));
+	h->hashes = c->host.next.hashes;
+	h->groups = c->host.next.groups;
+	h->locked = false;
+	if (creating)
+		host_insert(c, h);
+	pst_env_log(c->env, PST_LOG_INFO, "host_%s host=%s two_way=%s", creating ? "created" : "changed", h->nqn,
+		    h->keys[1].wrapped_bytes > 0 ? "yes" : "no");
+	cat_succeed(c, host_json(c, h));
+}
+
+static void host_create(struct pst_catalog *c)
+{
+	static const char *const allowed[] = { "nqn", "key", "ctrl_key", "hashes", "groups", NULL };
+	const char *nqn = NULL;
+	struct cat_host *h;
+
+	if (!cat_body_check(c, allowed) || !cat_body_text(c, "nqn", PST_NQN_MAX, &nqn))
+		return;
+	if (nqn == NULL || !cat_nqn_ok(nqn))
+		return cat_fail(
+		    c, PST_E_INVAL, "cat /etc/nvme/hostnqn, on the host",
+		    "'%.223s' can't be a host's name: it begins with nqn. and has letters, digits, and .:_-",
+		    nqn != NULL ? nqn : "");
+	if (host_find(c, nqn) != NULL)
+		return cat_fail(c, PST_E_EXISTS, "penstock host set NQN --key FILE", "host '%s' exists already", nqn);
+	if (c->host_count >= PST_CATALOG_HOSTS_MAX)
+		return cat_fail(c, PST_E_NOMEM, "penstock host delete NQN", "there are %u hosts, the most allowed",
+				c->host_count);
+	if (!json_is_string(json_object_get(c->current->body, "key")))
+		return cat_fail(c, PST_E_INVAL, "penstock host create NQN --generate-key", "host '%s' needs a key",
+				nqn);
+	h = calloc(1, sizeof(*h));
+	if (h == NULL || !work_memory(c)) {
+		free(h);
+		return cat_fail(c, PST_E_NOMEM, NULL, "no memory for host '%s'", nqn);
+	}
+	snprintf(h->nqn, sizeof(h->nqn), "%s", nqn);
+	h->home = CAT_HOME;
+	h->hashes = PST_AUTH_HASHES;
+	h->groups = GROUPS_DEFAULT;
+	work_begin(c, h, changed);
+	if (!body_host(c)) {
+		OPENSSL_cleanse(c->host.plain, sizeof(*c->host.plain));
+		free(h);
+		return;
+	}
+	c->subject = h;
+	work_next(c);
+}
+
+static void host_set(struct pst_catalog *c, struct cat_host *h)
+{
+	static const char *const allowed[] = { "key", "ctrl_key", "hashes", "groups", NULL };
+
+	if (!cat_body_check(c, allowed))
+		return;
+	if (!work_memory(c))
+		return cat_fail(c, PST_E_NOMEM, NULL, "no memory for host '%s'", h->nqn);
+	work_begin(c, h, changed);
+	if (body_host(c))
+		work_next(c);
+	else
+		OPENSSL_cleanse(c->host.plain, sizeof(*c->host.plain));
+}
+
+static void host_deleted(struct pst_catalog *c, pst_err err)
+{
+	struct cat_host *h = c->subject;
+
+	if (err != PST_OK && err != PST_E_NOTFOUND)
+		return cat_fail(c, err, "penstock pool list", "host '%s' could not be deleted: %s", h->nqn,
+				pst_err_text(err));
+	pst_target_host_remove(c->target, h->nqn);
+	pst_env_log(c->env, PST_LOG_INFO, "host_deleted host=%s", h->nqn);
+	host_free(c, h);
+	cat_succeed(c, NULL);
+}
+
+/* Its name on allow lists would let in anybody who claims it, once there is no key to prove it with. */
+static void host_delete(struct pst_catalog *c, struct cat_host *h)
+{
+	json_t *volumes = cat_allowed_volumes(c, h->nqn);
+	size_t count = json_array_size(volumes);
+	char hint[200];
+
+	if (count > 0 && !c->current->force) {
+		const char *first = json_string_value(json_array_get(volumes, 0));
+
+		snprintf(hint, sizeof(hint), "penstock volume deny %s %.100s; or --force", first, h->nqn);
+		cat_fail(c, PST_E_BUSY, hint,
+			 "host '%s' is on the list of %zu volume%s (%s%s): without its key, whoever claims its name "
+			 "could connect",
+			 h->nqn, count, count == 1 ? "" : "s", first, count > 1 ? ", ..." : "");
+		json_decref(volumes);
+		return;
+	}
+	json_decref(volumes);
+	c->subject = h;
+	cat_record_delete(c, h->home, "host", h->nqn, host_deleted);
+}
+
+void cat_host_change(struct pst_catalog *c)
+{
+	struct pst_catalog_op *op = c->current;
+	struct cat_host *h;
+
+	c->host.current[0] = '\0';
+	if (op->kind == PST_CATALOG_CREATE)
+		return host_create(c);
+	h = host_find(c, op->name);
+	if (h == NULL)
+		cat_fail(c, PST_E_NOTFOUND, "penstock host list", "there is no host '%.223s'", op->name);
+	else if (op->kind == PST_CATALOG_SET)
+		host_set(c, h);
+	else
+		host_delete(c, h);
+}
