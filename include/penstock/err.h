@@ -36,7 +36,7 @@ extern "C" {
 	X(PST_E_LOST, 21, "data of an unclean machine stop may be lost") \
 	X(PST_E_AGAIN, 22, "try again later")                            \
 	X(PST_E_INTERNAL, 23, "internal error")                          \
-	X(PST_E_KEY, 24, "the volume's key is missing or does not fit")
+	X(PST_E_KEY, 24, "a key is missing or does not fit")
 
 typedef enum pst_err {
 #define PST_ERR_ENUM(name, number, text) name = number,

@@ -28,13 +28,26 @@ enum pst_io_backend { PST_IO_BACKEND_AUTO = 0, PST_IO_BACKEND_URING = 1, PST_IO_
 
 struct pst_host_options {
 	size_t struct_bytes; /**< sizeof(struct pst_host_options), so that it can grow */
-	const char *hostnqn; /**< NULL: a generated uuid NQN */
+	const char *hostnqn; /**< NULL: that of PENSTOCK_HOST_NQN, or a generated uuid NQN */
 	int backend;         /**< enum pst_io_backend */
 	bool caller_polls;   /**< true: no thread; the caller drives with pst_host_poll, from one thread */
 	uint32_t spin_us;    /**< longest adaptive spin before sleeping; 0: sleep at once */
+	/**
+	 * Keys for targets that ask for authentication (DH-HMAC-CHAP), as nvme gen-dhchap-key writes them; copied. The
+	 * host's own; NULL: that in the file PENSTOCK_HOST_KEY names, if it is set. Then hostnqn must be given, too.
+	 */
+	const char *host_key;
+	/**
+	 * The controller's: targets have to prove that they know it, and those that don't are not used. NULL: that in
+	 * the file PENSTOCK_CTRL_KEY names, if it is set.
+	 */
+	const char *ctrl_key;
 };
 
-/** Open a context. @options may be NULL. Errors: PST_E_UNSUPPORTED (io_uring asked for and refused), PST_E_NOMEM. */
+/**
+ * Open a context. @options may be NULL. Errors: PST_E_UNSUPPORTED (io_uring asked for and refused), PST_E_NOMEM,
+ * PST_E_KEY (a key that is none or can't be read, one for the controller alone, or one without a name).
+ */
 pst_err pst_host_open(const struct pst_host_options *options, pst_host **ret_host);
 
 /** Close; every namespace must be disconnected. NULL is allowed. */
@@ -66,7 +79,8 @@ struct pst_ns_options {
 
 /**
  * Connect to a namespace; waits. Errors: PST_E_REFUSED, PST_E_TIMEOUT, PST_E_NOTFOUND (no such subsystem or namespace),
- * PST_E_DENIED, PST_E_PROTO. With caller_polls, polls inside.
+ * PST_E_DENIED (this host may not, or one of the keys is wrong or missing), PST_E_PROTO. With caller_polls, polls
+ * inside.
  */
 pst_err pst_ns_connect(pst_host *host, const struct pst_ns_options *options, pst_ns **ret_ns);
 

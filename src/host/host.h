@@ -13,14 +13,22 @@
 #include "base/hist.h"
 #include "env/env.h"
 #include "penstock/penstock.h"
+#include "proto/auth-key.h"
 
 struct pst_session;
+
+/* What a host proves itself with; and what its targets must, if there is one. */
+struct pst_session_keys {
+	struct pst_auth_key host, ctrl;
+	bool has_ctrl;
+};
 
 struct pst_session_config {
 	struct pst_addr addr;
 	char subnqn[224];
 	char hostnqn[224];
 	uint8_t hostid[16];
+	const struct pst_session_keys *keys; /* the caller's, for as long as the session; NULL: none */
 	bool discovery; /* reads the discovery log instead of a namespace; see pst_session_entries */
 	uint32_t nsid, io_queues, queue_entries;
 	bool header_digest, data_digest;

@@ -4,6 +4,7 @@
 #define PST_HOST_IMPL_H
 
 #include "host/host.h"
+#include "proto/auth.h"
 #include "proto/conn.h"
 
 #define IO_QUEUES_MAX 16u
@@ -15,6 +16,13 @@
 
 enum link_state { LINK_DOWN, LINK_CONNECTING, LINK_UP, LINK_CLOSING };
 
+/* A queue that authenticates, in secret memory. The message's bytes are the engine's until the command is over. */
+struct link_auth {
+	struct pst_auth engine;
+	struct iovec iov;
+	uint8_t message[4096];
+};
+
 /* One queue pair: a stream and its engine. DOWN -> CONNECTING -> UP -> CLOSING -> DOWN. */
 struct pst_link {
 	struct pst_session *session;
@@ -23,7 +31,8 @@ struct pst_link {
 	bool doomed;    /* close as soon as that is possible */
 	bool connected; /* the Fabrics Connect of this queue has succeeded */
 	bool sending, receiving;
-	uint32_t depth; /* commands outstanding at most */
+	uint32_t depth;         /* commands outstanding at most */
+	struct link_auth *auth; /* while it authenticates; freed with the engine if it never ends */
 	struct pst_conn *conn;
 	struct pst_stream *stream;
 	struct pst_connect_op connect;
@@ -70,6 +79,7 @@ enum session_step {
 	STEP_DOWN, /* no association: links close, or the reconnect delay runs */
 	STEP_LINK, /* the admin queue's TCP connection and ICReq */
 	STEP_CONNECT,
+	STEP_AUTH, /* the admin queue authenticates, if the target asks for it; I/O queues do so in STEP_IO */
 	STEP_CAP,
 	STEP_ENABLE,
 	STEP_STATUS, /* until CSTS.RDY */
@@ -166,6 +176,14 @@ void steps_response(struct pst_session *s, struct pst_link *link, const struct p
 void steps_keep_alive(struct pst_session *s);
 void steps_shutdown(struct pst_session *s);
 void steps_poll_status(struct pst_session *s);
+
+void steps_admin_ready(struct pst_session *s);
+void steps_io_ready(struct pst_session *s, struct pst_link *link);
+
+/* auth.c: after a Connect that succeeded */
+void auth_begin(struct pst_link *link, bool required);
+void auth_response(struct pst_link *link, const struct pst_conn_event *ev);
+void auth_end(struct pst_link *link);
 
 /* requests.c */
 pst_err requests_init(struct pst_session *s);

@@ -145,6 +145,7 @@ void link_events(struct pst_link *link)
 	if (link->state == LINK_DOWN && pst_conn_state(link->conn) == PST_CONN_STATE_DEAD) {
 		pst_conn_free(link->conn);
 		link->conn = NULL;
+		auth_end(link);
 	}
 }
 

@@ -11,10 +11,12 @@
 #include "host/host.h"
 #include "host/impl.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 struct pst_host {
 	struct pst_env *env;
@@ -23,6 +25,7 @@ struct pst_host {
 	_Atomic(pthread_t) loop; /* the thread that runs the loop */
 	char nqn[224];
 	uint8_t hostid[16];
+	struct pst_session_keys *keys; /* secret memory; NULL: none */
 	_Atomic(struct pst_request *) mailbox;
 	struct pst_post mailbox_post;
 	struct pst_list namespaces; /* the loop's */
@@ -145,6 +148,8 @@ static pst_err host_identity(struct pst_host *host, const char *nqn)
 	pst_env_random(host->env, uuid, sizeof(uuid));
 	uuid[6] = (uint8_t)((uuid[6] & 0x0f) | 0x40); /* RFC 4122, version 4 */
 	uuid[8] = (uint8_t)((uuid[8] & 0x3f) | 0x80);
+	if (nqn == NULL)
+		nqn = secure_getenv("PENSTOCK_HOST_NQN");
 	if (nqn != NULL && (strlen(nqn) == 0 || strlen(nqn) >= sizeof(host->nqn)))
 		return PST_E_INVAL;
 	if (nqn == NULL) {
@@ -155,6 +160,69 @@ static pst_err host_identity(struct pst_host *host, const char *nqn)
 	}
 	memcpy(host->hostid, uuid, sizeof(uuid));
 	return PST_OK;
+}
+
+/* ---- Keys ---- */
+
+#define KEY_FILE_MAX 512u /* bytes: a key and white space around it */
+
+static pst_err key_parse(const char *text, struct pst_auth_key *ret_key)
+{
+	static const char space[] = " \t\r\n";
+	const char *why;
+	size_t len;
+
+	text += strspn(text, space);
+	len = strlen(text);
+	while (len > 0 && strchr(space, text[len - 1]) != NULL)
+		len--;
+	return pst_auth_key_parse(text, len, ret_key, &why) == PST_OK ? PST_OK : PST_E_KEY;
+}
+
+/* @text, or else what the file holds that the variable names. PST_E_NOTFOUND: neither is there. */
+static pst_err key_get(const char *text, const char *variable, struct pst_auth_key *ret_key)
+{
+	const char *path = text == NULL ? secure_getenv(variable) : NULL;
+	char buf[KEY_FILE_MAX + 1];
+	size_t len = 0;
+	ssize_t got;
+	pst_err err;
+	int fd;
+
+	if (text != NULL)
+		return key_parse(text, ret_key);
+	if (path == NULL || path[0] == '\0')
+		return PST_E_NOTFOUND;
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return PST_E_KEY;
+	while (len < KEY_FILE_MAX && (got = read(fd, buf + len, KEY_FILE_MAX - len)) > 0)
+		len += (size_t)got;
+	close(fd);
+	buf[len] = '\0';
+	err = key_parse(buf, ret_key);
+	explicit_bzero(buf, sizeof(buf));
+	return err;
+}
+
+/* A controller that proves itself to a host that does not is of no use: the exchange begins with the host's key. */
+static pst_err host_keys(struct pst_host *host, const struct pst_host_options *o, bool named)
+{
+	struct pst_session_keys *keys = pst_secret_alloc(host->env, sizeof(*keys));
+	pst_err err, ctrl_err;
+
+	if (keys == NULL)
+		return PST_E_NOMEM;
+	host->keys = keys;
+	err = key_get(o->host_key, "PENSTOCK_HOST_KEY", &keys->host);
+	ctrl_err = key_get(o->ctrl_key, "PENSTOCK_CTRL_KEY", &keys->ctrl);
+	keys->has_ctrl = ctrl_err == PST_OK;
+	if (err == PST_E_NOTFOUND && ctrl_err == PST_E_NOTFOUND) {
+		pst_secret_free(host->env, keys, sizeof(*keys));
+		host->keys = NULL;
+		return PST_OK;
+	}
+	return err == PST_OK && (ctrl_err == PST_OK || ctrl_err == PST_E_NOTFOUND) && named ? PST_OK : PST_E_KEY;
 }
 
 static pst_err host_start(struct pst_host *host, const struct pst_host_options *o)
@@ -175,6 +243,8 @@ static pst_err host_start(struct pst_host *host, const struct pst_host_options *
 	if (err != PST_OK)
 		return err;
 	err = host_identity(host, o->hostnqn);
+	if (err == PST_OK)
+		err = host_keys(host, o, o->hostnqn != NULL || secure_getenv("PENSTOCK_HOST_NQN") != NULL);
 	if (err != PST_OK)
 		return err;
 	atomic_store(&host->loop, pthread_self());
@@ -203,6 +273,7 @@ pst_err pst_host_open(const struct pst_host_options *options, pst_host **ret_hos
 	pst_list_init(&host->namespaces);
 	err = host_start(host, &o);
 	if (err != PST_OK) {
+		pst_secret_free(host->env, host->keys, sizeof(*host->keys));
 		pst_env_free(host->env);
 		free(host);
 		return err;
@@ -222,6 +293,7 @@ void pst_host_close(pst_host *host)
 		pst_env_stop(host->env);
 		pthread_join(host->thread, NULL);
 	}
+	pst_secret_free(host->env, host->keys, sizeof(*host->keys));
 	pst_env_free(host->env);
 	free(host);
 }
@@ -288,6 +360,7 @@ static pst_err connect_config(struct pst_host *host, const char *traddr, uint16_
 	memcpy(c->subnqn, subnqn, strlen(subnqn));
 	memcpy(c->hostnqn, host->nqn, sizeof(c->hostnqn));
 	memcpy(c->hostid, host->hostid, sizeof(c->hostid));
+	c->keys = host->keys;
 	c->addr.port = port != 0 ? port : 4420;
 	c->connect_timeout_ns = 10000000000u;
 	return PST_OK;

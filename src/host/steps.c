@@ -378,7 +378,7 @@ static void background_response(struct pst_session *s, const struct pst_conn_eve
 	}
 }
 
-static void io_connected(struct pst_session *s, struct pst_link *link)
+void steps_io_ready(struct pst_session *s, struct pst_link *link)
 {
 	bool all = true;
 
@@ -394,6 +394,12 @@ static void io_connected(struct pst_session *s, struct pst_link *link)
 
 /* ---- The sequence ---- */
 
+void steps_admin_ready(struct pst_session *s)
+{
+	step_to(s, STEP_CAP);
+	send_property(s, false, NVME_PROP_CAP, true, 0);
+}
+
 /* What does not wait for an answer: queues whose ICResp has come. */
 void steps_next(struct pst_session *s)
 {
@@ -404,7 +410,7 @@ void steps_next(struct pst_session *s)
 	for (uint32_t i = 0; s->step == STEP_IO && i < s->io_count; i++) {
 		struct pst_link *link = &s->io[i];
 
-		if (!link->connected && link_ready(link) && pst_conn_busy(link->conn) == 0)
+		if (!link->connected && link->auth == NULL && link_ready(link) && pst_conn_busy(link->conn) == 0)
 			send_connect(s, link);
 	}
 }
@@ -438,8 +444,8 @@ static void step_response(struct pst_session *s, const struct nvme_cqe *cqe, uin
 	switch (s->step) {
 	case STEP_CONNECT:
 		s->cntlid = (uint16_t)value;
-		step_to(s, STEP_CAP);
-		send_property(s, false, NVME_PROP_CAP, true, 0);
+		step_to(s, STEP_AUTH);
+		auth_begin(&s->admin, (value & NVMF_CONNECT_ATR) != 0);
 		break;
 	case STEP_CAP:
 		got_cap(s, value);
@@ -490,8 +496,10 @@ void steps_response(struct pst_session *s, struct pst_link *link, const struct p
 	}
 	if (ev->cmd->owner != NULL)
 		background_response(s, ev, status);
+	else if (link->auth != NULL)
+		auth_response(link, ev);
 	else if (link->qid > 0 && status == 0)
-		io_connected(s, link);
+		auth_begin(link, (nvme_get32(ev->cqe.dw0) & NVMF_CONNECT_ATR) != 0);
 	else if (link->qid > 0)
 		session_lose(s, connect_error(status));
 	else

@@ -259,7 +259,10 @@ static pst_err connect_volume(struct pst_keeper *k, struct pst_attach_shared *sh
 	pst_err err = pst_nsio_open(spec, shared, &k->io);
 
 	if (err != PST_OK)
-		return pst_keeper_fail(k, err, "penstock volume show VOLUME, for its addresses",
+		return pst_keeper_fail(k, err,
+				       err == PST_E_DENIED || err == PST_E_KEY
+					   ? "export PENSTOCK_HOST_NQN=NQN PENSTOCK_HOST_KEY=FILE; see penstock-host(1)"
+					   : "penstock volume show VOLUME, for its addresses",
 				       "volume '%s' can't be reached at %s port %u: %s", spec->volume, spec->traddr,
 				       spec->trsvcid, pst_err_text(err));
 	return PST_OK;

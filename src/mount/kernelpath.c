@@ -43,6 +43,30 @@ static bool find_device(struct pst_keeper *k, struct kernel_state *s)
 	return false;
 }
 
+/* The first word of the file that @variable names, as the library reads it; false: there is none. */
+static bool key_text(const char *variable, char text[128])
+{
+	const char *path = getenv(variable);
+	FILE *f = path != NULL ? fopen(path, "re") : NULL;
+	bool ok = f != NULL && fscanf(f, "%127s", text) == 1;
+
+	if (f != NULL)
+		fclose(f);
+	return ok;
+}
+
+/* The kernel has the keys that the library has had. */
+static void kernel_keys(nvme_ctrl_t ctrl)
+{
+	char text[128];
+
+	if (key_text("PENSTOCK_HOST_KEY", text))
+		nvme_ctrl_set_dhchap_host_key(ctrl, text);
+	if (key_text("PENSTOCK_CTRL_KEY", text))
+		nvme_ctrl_set_dhchap_key(ctrl, text);
+	explicit_bzero(text, sizeof(text));
+}
+
 static pst_err kernel_connect(struct pst_keeper *k, struct kernel_state *s)
 {
 	const struct pst_attach_spec *spec = k->spec;
@@ -51,11 +75,16 @@ static pst_err kernel_connect(struct pst_keeper *k, struct kernel_state *s)
 
 	snprintf(port, sizeof(port), "%u", spec->trsvcid);
 	s->root = nvme_create_root(NULL, LOG_ERR);
-	nvme_host_t host = s->root != NULL ? nvme_default_host(s->root) : NULL;
+	const char *nqn = getenv("PENSTOCK_HOST_NQN");
+	nvme_host_t host = s->root == NULL ? NULL
+			   : nqn != NULL   ? nvme_lookup_host(s->root, nqn, NULL)
+					   : nvme_default_host(s->root);
 	if (host == NULL)
 		return pst_keeper_fail(k, PST_E_UNSUPPORTED, NULL, "libnvme: %s", strerror(errno));
 	s->ctrl = nvme_create_ctrl(s->root, spec->nqn, "tcp", spec->traddr, NULL, NULL, port);
 	nvmf_default_config(&config);
+	if (s->ctrl != NULL)
+		kernel_keys(s->ctrl);
 	config.ctrl_loss_tmo = -1; /* wait for a lost target, as the library does */
 	if (s->ctrl == NULL || nvmf_add_ctrl(host, s->ctrl, &config) != 0)
 		return pst_keeper_fail(k, PST_E_IO, "PENSTOCK_MOUNT=fuse-loop",

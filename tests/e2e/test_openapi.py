@@ -84,6 +84,14 @@ def test_every_path_and_method(penstockd, document):
     call("POST", "/v1/pools/{name}/check", "ram", {"data": False}, 201)
     call("GET", "/v1/pools/{name}/check", "ram", expect=200)
     call("GET", "/v1/events", expect=200)
+    host = {"nqn": "nqn.2026-01.example:h", "key": "DHHC-1:01:fkr22gpnkLfYT7jHyzW2gPFe/+SSFNumCVq5NkmR5dSMV7Yw:"}
+    request_is_valid(document, "/v1/hosts", "post", host)  # success is test_hosts.py's
+    call("POST", "/v1/hosts", body=host, expect=423)  # no --kek
+    call("POST", "/v1/hosts", body={}, expect=400)
+    call("GET", "/v1/hosts", expect=200)
+    call("GET", "/v1/hosts/{name}", host["nqn"], expect=404)
+    call("PATCH", "/v1/hosts/{name}", host["nqn"], {"groups": ["null"]}, expect=404)
+    call("DELETE", "/v1/hosts/{name}", host["nqn"], expect=404)
     call("POST", "/v1/keys", body={"action": "reload"}, expect=423)  # no --kek
     call("POST", "/v1/keys", body={"action": "dance"}, expect=400)
     call("GET", "/v1/keys", expect=200)

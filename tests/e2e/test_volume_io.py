@@ -25,14 +25,14 @@ class NsOptions(ctypes.Structure):
 class Host:
     """One namespace of one volume; every call waits, and raises or returns the library's error code."""
 
-    def __init__(self):
+    def __init__(self, options=None, expected=0):
         self.lib = ctypes.CDLL(BUILD / "src/host/libpenstock.so")
         for name in ("pst_ns_write", "pst_ns_read"):
             getattr(self.lib, name).argtypes = [ctypes.c_void_p, ctypes.c_uint64, ctypes.c_void_p, ctypes.c_size_t]
         self.lib.pst_ns_discard.argtypes = [ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint64]
         self.lib.pst_ns_disconnect.argtypes = self.lib.pst_host_close.argtypes = [ctypes.c_void_p]
         self.host, self.ns = ctypes.c_void_p(), ctypes.c_void_p()
-        assert self.lib.pst_host_open(None, ctypes.byref(self.host)) == 0
+        assert self.lib.pst_host_open(options, ctypes.byref(self.host)) == expected
 
     def connect(self, volume, loss_timeout_ms=1000):
         address, port = volume["addresses"][0].rsplit(":", 1)

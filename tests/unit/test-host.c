@@ -37,7 +37,8 @@ struct world {
 	struct pst_volume *volume;
 	struct pst_target_config target_config;
 	bool pool_done;
-	const struct pst_fault_rule *fault; /* of the volume, in the next target; NULL: none */
+	const struct pst_fault_rule *fault;  /* of the volume, in the next target; NULL: none */
+	const struct pst_target_host *known; /* host of the next target; NULL: none */
 
 	struct pst_session_config config;
 	struct pst_session_open_op open;
@@ -115,6 +116,8 @@ static void target_start(struct world *w)
 	}
 	config.volume = w->volume;
 	assert_int_equal(pst_target_new(&w->target_env, 1, &w->target_config, &w->target), PST_OK);
+	if (w->known != NULL)
+		assert_int_equal(pst_target_host_set(w->target, w->known), PST_OK);
 	snprintf(addr.host, sizeof(addr.host), "%s", pst_sim_node_ip(w->target_node));
 	assert_int_equal(pst_target_listen(w->target, &addr, &bound), PST_OK);
 	assert_int_equal(pst_subsystem_add(w->target, &config, &w->subsystem), PST_OK);
@@ -604,6 +607,105 @@ static void host_identity(void **state)
 	assert_false(pst_host_nqn_uuid("nqn.2014-08.org.nvmexpress:uuid:1122", back));
 }
 
+/* ---- Authentication ---- */
+
+#define HOSTNQN "nqn.2014-08.org.nvmexpress:uuid:99999999-2222-3333-4444-555555555555"
+
+static const struct pst_session_keys keys = {
+	.host = { .hash = 1, .len_bytes = 32, .bytes = "the host's" },
+	.ctrl = { .hash = 0, .len_bytes = 48, .bytes = "the controller's" },
+	.has_ctrl = true,
+};
+static const struct pst_target_host two_way = { .nqn = HOSTNQN, .host_key = &keys.host, .ctrl_key = &keys.ctrl };
+static const struct pst_target_host one_way = { .nqn = HOSTNQN, .host_key = &keys.host };
+
+/* Every queue authenticates, in both ways, and again after the target was killed: requests survive that, too. */
+static void queues_authenticate_and_again_after_a_restart(void **state)
+{
+	struct world *w = world_new(21);
+	struct pst_ns_stats stats;
+	uint8_t out[BLOCK], in[BLOCK];
+
+	(void)state;
+	w->known = &two_way;
+	w->config.keys = &keys;
+	w->config.io_queues = 3;
+	target_start(w);
+	assert_int_equal(session_open(w), PST_OK);
+	fill(out, BLOCK, 5);
+	assert_int_equal(do_one(w, PST_REQUEST_WRITE, 0, out, BLOCK), PST_OK);
+	pst_sim_kill(w->target_node);
+	target_start(w); /* in memory: what was written is gone */
+	w->done = 0;
+	submit(w, 0, PST_REQUEST_WRITE, BLOCK, out, BLOCK);
+	run_until_done(w, 1, 60 * SECOND);
+	assert_int_equal(w->requests[0].err, PST_OK);
+	assert_int_equal(do_one(w, PST_REQUEST_READ, BLOCK, in, BLOCK), PST_OK);
+	assert_memory_equal(in, out, BLOCK);
+	pst_session_stats(w->session, &stats);
+	assert_int_equal(stats.reconnects, 1);
+	world_free(w);
+}
+
+/* Wrong or missing keys on either side, and a target that lets the proof drop, are "denied". */
+static void wrong_keys_are_denied(void **state)
+{
+	static const struct pst_session_keys wrong_host = { .host = { .hash = 1, .len_bytes = 32, .bytes = "wrong" } };
+	static const struct pst_session_keys wrong_ctrl = {
+		.host = { .hash = 1, .len_bytes = 32, .bytes = "the host's" },
+		.ctrl = { .hash = 0, .len_bytes = 48, .bytes = "wrong" },
+		.has_ctrl = true
+	};
+	static const struct pst_session_keys alone = { .host = { .hash = 1, .len_bytes = 32, .bytes = "the host's" } };
+	static const struct {
+		const struct pst_target_host *known;
+		const struct pst_session_keys *keys;
+		pst_err err;
+	} cases[] = {
+		{ &one_way, NULL, PST_E_DENIED },  { &one_way, &wrong_host, PST_E_DENIED },
+		{ &one_way, &keys, PST_E_DENIED }, { &two_way, &wrong_ctrl, PST_E_DENIED },
+		{ NULL, &keys, PST_E_DENIED },     { NULL, &alone, PST_OK },
+		{ &one_way, &alone, PST_OK },      { &two_way, &alone, PST_OK },
+		{ &two_way, &keys, PST_OK },
+	};
+
+	(void)state;
+	for (unsigned i = 0; i < PST_ARRAY_COUNT(cases); i++) {
+		struct world *w = world_new(22 + i);
+
+		w->known = cases[i].known;
+		w->config.keys = cases[i].keys;
+		target_start(w);
+		assert_int_equal(session_open(w), cases[i].err);
+		world_free(w);
+	}
+}
+
+/* A host that is taken off the list is disconnected; its requests wait, and go on when it is let in again. */
+static void a_denied_host_waits(void **state)
+{
+	static const char *const nobody[] = { "nqn.2026-01.example:nobody" };
+	struct world *w = world_new(40);
+	struct pst_ns_stats stats;
+	uint8_t buf[BLOCK] = { 0 };
+
+	(void)state;
+	target_start(w);
+	assert_int_equal(session_open(w), PST_OK);
+	assert_int_equal(pst_subsystem_allow(w->subsystem, &(struct pst_allow_list){ true, nobody, 1 }), PST_OK);
+	pst_sim_run_for(w->sim, 5 * SECOND);
+	pst_session_stats(w->session, &stats);
+	assert_false(stats.connected);
+	w->done = 0;
+	submit(w, 0, PST_REQUEST_WRITE, 0, buf, BLOCK);
+	pst_sim_run_for(w->sim, 5 * SECOND);
+	assert_int_equal(w->done, 0);
+	assert_int_equal(pst_subsystem_allow(w->subsystem, &(struct pst_allow_list){ 0 }), PST_OK);
+	run_until_done(w, 1, 10 * SECOND);
+	assert_int_equal(w->requests[0].err, PST_OK);
+	world_free(w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -621,6 +723,9 @@ int main(void)
 		cmocka_unit_test(network_faults_lose_nothing),
 		cmocka_unit_test(discovery_lists_subsystems),
 		cmocka_unit_test(host_identity),
+		cmocka_unit_test(queues_authenticate_and_again_after_a_restart),
+		cmocka_unit_test(wrong_keys_are_denied),
+		cmocka_unit_test(a_denied_host_waits),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
