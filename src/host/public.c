@@ -208,9 +208,13 @@ static pst_err key_get(const char *text, const char *variable, struct pst_auth_k
 /* A controller that proves itself to a host that does not is of no use: the exchange begins with the host's key. */
 static pst_err host_keys(struct pst_host *host, const struct pst_host_options *o, bool named)
 {
-	struct pst_session_keys *keys = pst_secret_alloc(host->env, sizeof(*keys));
+	struct pst_session_keys *keys;
 	pst_err err, ctrl_err;
 
+	if (o->host_key == NULL && o->ctrl_key == NULL && secure_getenv("PENSTOCK_HOST_KEY") == NULL &&
+	    secure_getenv("PENSTOCK_CTRL_KEY") == NULL)
+		return PST_OK;
+	keys = pst_secret_alloc(host->env, sizeof(*keys));
 	if (keys == NULL)
 		return PST_E_NOMEM;
 	host->keys = keys;

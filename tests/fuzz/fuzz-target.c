@@ -117,12 +117,19 @@ static size_t pdu_capsule(uint8_t *out, const void *sqe, const void *payload, ui
 	return plen;
 }
 
-static void raw_connect(struct rig *rig, struct raw *r, const char *nqn, uint16_t qid, uint16_t cntlid)
+/* A host that has to authenticate. */
+#define KEYED_NQN "nqn.2026-01.example:keyed"
+
+static void raw_connect(struct rig *rig, struct raw *r, const char *nqn, uint16_t qid, uint16_t cntlid, bool keyed)
 {
 	struct nvmf_connect_cmd cmd;
 	struct nvmf_connect_data data;
 
 	connect_fill(&cmd, &data, nqn, qid, qid == 0 ? 0xffff : cntlid, 1000);
+	if (keyed) {
+		memset(data.hostnqn, 0, sizeof(data.hostnqn));
+		memcpy(data.hostnqn, KEYED_NQN, sizeof(KEYED_NQN));
+	}
 	cmd.flags = 0x40;
 	cmd.sgl.length = nvme_le32_of(sizeof(data));
 	cmd.sgl.type = NVME_SGL_IN_CAPSULE;
@@ -173,6 +180,21 @@ static void step_command(struct play *p, struct script *s, uint8_t which)
 	link_run(l);
 }
 
+/* The list of hosts comes and goes; the good host is always on it. What is authenticating is looked at again. */
+static void access_changes(struct play *p, uint8_t which)
+{
+	static const char *const nqns[] = { RIG_HOSTNQN, KEYED_NQN };
+	struct pst_allow_list list = { (which & 1) != 0, nqns, which & 2 ? 2 : 1 };
+	struct pst_auth_key key = { .hash = 1, .len_bytes = 32, .bytes = { which } };
+	struct pst_target_host host = { .nqn = KEYED_NQN, .host_key = &key, .groups = 1u << PST_AUTH_NULL_GROUP };
+
+	if (pst_subsystem_allow(p->rig.subsystem, &list) != PST_OK ||
+	    pst_target_host_set(p->rig.target, &host) != PST_OK)
+		abort();
+	if (which & 4)
+		pst_target_host_remove(p->rig.target, KEYED_NQN);
+}
+
 static void step(struct play *p, struct script *s)
 {
 	uint8_t what = next(s), which = what >> 3;
@@ -196,7 +218,8 @@ static void step(struct play *p, struct script *s)
 		break;
 	case STEP_CONNECT:
 		raw_open(&p->rig, raw);
-		raw_connect(&p->rig, raw, which & 4 ? NVMF_DISCOVERY_NQN : RIG_NQN, next(s) % 5, p->bad.cntlid);
+		raw_connect(&p->rig, raw, which & 4 ? NVMF_DISCOVERY_NQN : RIG_NQN, next(s) % 5, p->bad.cntlid,
+			    (which & 8) != 0);
 		break;
 	case STEP_COMMAND:
 		step_command(p, s, which);
@@ -209,6 +232,7 @@ static void step(struct play *p, struct script *s)
 		break;
 	case STEP_EVENT:
 		pst_subsystem_resized(p->rig.subsystem);
+		access_changes(p, which);
 		break;
 	default:
 		bystander_is_served(p);
@@ -232,6 +256,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len_bytes)
 			 });
 	host_connect_sized(&p->rig, &p->good, false, 0, 31);
 	host_connect_sized(&p->rig, &p->bad, (kind & 16) != 0, 0, 31);
+	access_changes(p, 0);
 	for (unsigned i = 0; i < STEPS_MAX && s.at < s.end; i++)
 		step(p, &s);
 	bystander_is_served(p);

@@ -4,7 +4,8 @@
 
 The host is a user-mode Linux kernel in a network namespace of its own, joined by a tap device to the target in the same
 namespace. It discovers, connects with and without digests, makes XFS and ext4, verifies after remounts, trims, and (with
-penstockd) lives through two SIGKILLs of the target in mid-write: guest-job says what is checked.
+penstockd) authenticates in both ways and lives through two SIGKILLs of the target in mid-write: guest-job says what is
+checked.
 
 The kernel: $PENSTOCK_UML_KERNEL, or ~/.cache/penstock/uml-linux-6.12* (made by build-uml-kernel). Without it, without
 root or without /dev/net/tun: exit 77, which means skipped.
@@ -13,6 +14,7 @@ import argparse, ctypes, glob, json, os, select, shutil, signal, subprocess, sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TARGET, GUEST, PORT = "192.168.78.1", "192.168.78.2", 4420
+PROVING = "nqn.2014-08.org.nvmexpress:uuid:5ec0de00-0000-4000-8000-000000000002"  # guest-job's
 
 
 def skip(reason):
@@ -46,6 +48,7 @@ def check_machine():
 class RamTarget:
     """The target alone, on memory: its data dies with it, so it is not killed."""
     survives_kill = False
+    keys = ""
 
     def __init__(self, build, netns, scratch):
         self.command = ["ip", "netns", "exec", netns, f"{build}/tests/interop/ram-target", f"{TARGET}:{PORT}", "700Mi", "2"]
@@ -72,22 +75,29 @@ class Daemon(RamTarget):
         self.build, self.netns, self.scratch = build, netns, scratch
         self.api = f"unix:{scratch}/api.sock"
         self.nqn = None
+        with open(f"{scratch}/kek", "wb") as kek:
+            kek.write(os.urandom(32))
+
+    def cli(self, *words):
+        return json.loads(subprocess.run([f"{self.build}/bin/penstock", *words, "--json"], check=True, text=True,
+                                         stdout=subprocess.PIPE, env={**os.environ, "PENSTOCK_URL": self.api}).stdout)
 
     def start(self):
         ready, ready_out = os.pipe()
         command = ["ip", "netns", "exec", self.netns, f"{self.build}/bin/penstockd", "--pool", f"{self.scratch}/pool",
                    "--pool-size", "3Gi", "--listen", f"{TARGET}:{PORT}", "--api", self.api, "--insecure",
-                   "--ready-fd", str(ready_out)]
+                   "--kek", f"{self.scratch}/kek", "--ready-fd", str(ready_out)]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(command, pass_fds=[ready_out], stderr=log)
         os.close(ready_out)
         with os.fdopen(ready) as lines:
             json.loads(first_line(lines))
         if self.nqn is None:
-            created = subprocess.run([f"{self.build}/bin/penstock", "volume", "create", "guest", "--size", "700Mi",
-                                      "--json"], check=True, text=True, stdout=subprocess.PIPE,
-                                     env={**os.environ, "PENSTOCK_URL": self.api}).stdout
-            self.nqn = json.loads(created)["nqn"]
+            self.nqn = self.cli("volume", "create", "guest", "--size", "700Mi")["nqn"]
+            made = self.cli("host", "create", PROVING, "--generate-key", "--two-way")
+            private = self.cli("volume", "create", "private", "--size", "64Mi", "--allow", PROVING)
+            # Keys have '=' at their end at most; the guest takes words apart at the first one.
+            self.keys = f"hostkey={made['key']} ctrlkey={made['ctrl_key']} private={private['nqn']}"
         return self.nqn
 
 
@@ -125,7 +135,7 @@ def has_amx():
         return "amx_tile" in cpuinfo.read()
 
 
-def guest_command(kernel, nqn, seconds, scratch, kill):
+def guest_command(kernel, nqn, seconds, scratch, kill, keys):
     # A PID namespace of its own: user-mode Linux leaves helpers behind when it is killed. Without AVX in libc, because
     # the older register set does not carry it.
     return ["unshare", "--fork", "--pid", "--mount-proc", "--kill-child", "timeout", "-s", "KILL", str(seconds), kernel,
@@ -133,7 +143,7 @@ def guest_command(kernel, nqn, seconds, scratch, kill):
             f"init={HERE}/guest-init", "con0=fd:0,fd:1", "con=null", "ssl=null", "quiet", "panic=-1",
             "random.trust_cpu=on", "GLIBC_TUNABLES=glibc.cpu.hwcaps=-AVX,-AVX2,-AVX512F,-AVX512VL,-AVX_Fast_Unaligned_Load",
             "vec0:transport=tap,ifname=tap0,depth=64,gro=1", f"job={HERE}/guest-job", f"addr={GUEST}/24",
-            f"target={TARGET}", f"port={PORT}", f"nqn={nqn}", f"kill={int(kill)}"]
+            f"target={TARGET}", f"port={PORT}", f"nqn={nqn}", f"kill={int(kill)}", *keys.split()]
 
 
 def console_lines(terminal):
@@ -153,7 +163,7 @@ def console_lines(terminal):
 def run_guest(netns, target, nqn, kernel, seconds, scratch):
     """Returns what went wrong; nothing is good."""
     code, oks, fails = None, 0, 0
-    command = guest_command(kernel, nqn, seconds, scratch, target.survives_kill)
+    command = guest_command(kernel, nqn, seconds, scratch, target.survives_kill, target.keys)
     # TMPDIR on tmpfs: the guest's memory is a mapped file there.
     # The console is a terminal: into a pipe user-mode Linux loses some of what is written in bursts.
     ours, theirs = os.openpty()
