@@ -151,6 +151,7 @@ static bool rollback(struct world *w, struct vol *v, struct vol *s)
 	pool_prepare(w, PST_POOL_ROLLBACK, v, 0);
 	memcpy(w->pool_op.other, s->uuid, 16);
 	pst_pool_submit(w->pool, &w->pool_op);
+	v->lost = PST_MIN(v->lost, MAYBE); /* what was lost counts no more, whether it is told that it is done or not */
 	if (maybe_cut(w) || !wait_busily(w, "rollback")) {
 		oracle_rollback(v->oracle, s->oracle, false);
 		return false;
@@ -162,7 +163,6 @@ static bool rollback(struct world *w, struct vol *v, struct vol *s)
 		v->blocks = v->blocks_pending;
 	else if (!is_unsure(w, err))
 		v->blocks_pending = v->blocks;
-	v->lost = PST_MIN(v->lost, MAYBE); /* what was lost counts no more */
 	if (err != PST_OK && err != PST_E_NOSPACE && !is_unsure(w, err))
 		fail(w, "rollback of %x to %x: %s", v->id, s->id, pst_err_name(err));
 	w->result->counters[C_ROLLBACKS] += err == PST_OK;
