@@ -24,16 +24,17 @@ def main():
     artifact = step.volume("artifact")
     manifest = latest(artifact)[1]
     predicted = numpy.fromfile(artifact / f"predictions-{manifest['version']}.bin", dtype=numpy.uint8)
-    registered, scores, images = manifest["metrics"]["test_accuracy"], [], None
+    registered, scores, images, before = manifest["metrics"]["test_accuracy"], [], None, None
     for name in ("train-data", "new-data"):
         labels, pixels = test_set(step.volume(name))
         if images is not None and not numpy.array_equal(images, pixels):
             raise SystemExit(f"recheck: the images of {name} are others: the predictions say nothing about them")
-        images = pixels
+        differ = 0 if before is None else int((labels != before).sum())
+        images, before = pixels, labels
         accuracy = round(float((predicted == labels).mean()), 4)
         version = step.version(name)
         scores.append({"volume": name, "version": version[0] if version else name, "accuracy": accuracy,
-                       "as_registered": accuracy == registered})
+                       "as_registered": accuracy == registered, "labels_that_differ": differ})
     if not scores[0]["as_registered"]:
         raise SystemExit(f"recheck: {scores[0]['version']} gives {scores[0]['accuracy']}, but {registered} is registered: "
                          "the pinned version is not what the model was evaluated on")

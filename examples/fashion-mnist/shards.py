@@ -4,7 +4,8 @@
 A shard is a header block of 4096 bytes and then chunks of 65536 bytes. Little-endian; every part is checked on read:
 
     header  magic "PSTFMS01", u32 record bytes (785), u32 records, u32 chunk bytes, u32 records a chunk (83),
-            u32 CRC-32 of all chunks, u32 CRC-32 of the header up to here; zeros
+            u32 CRC-32 of what is in all chunks (without their own: with it, it would be the same for any contents),
+            u32 CRC-32 of the header up to here; zeros
     chunk   83 records (the last chunk may hold fewer), zeros, u32 CRC-32 of the 65532 bytes before
     record  u8 label, 784 x u8 pixels
 
@@ -41,7 +42,7 @@ def write_shard(path, images, labels):
         records = numpy.concatenate([labels[part, None], images[part]], axis=1).tobytes()
         body = records.ljust(CHUNK_BYTES - 4, b"\0")
         chunk = body + struct.pack("<I", zlib.crc32(body))
-        crc = zlib.crc32(chunk, crc)
+        crc = zlib.crc32(body, crc)
         chunks.append(chunk)
     header = HEADER.pack(MAGIC, RECORD_BYTES, len(labels), CHUNK_BYTES, PER_CHUNK, crc)
     header = (header + struct.pack("<I", zlib.crc32(header))).ljust(BLOCK, b"\0")
