@@ -112,6 +112,10 @@ enum {
 	NVME_CMD_READ = 0x02,
 	NVME_CMD_WRITE_ZEROES = 0x08,
 	NVME_CMD_DSM = 0x09,
+	NVME_CMD_RESV_REGISTER = 0x0d,
+	NVME_CMD_RESV_REPORT = 0x0e,
+	NVME_CMD_RESV_ACQUIRE = 0x11,
+	NVME_CMD_RESV_RELEASE = 0x15,
 };
 
 enum {
@@ -155,12 +159,14 @@ enum nvme_status {
 	NVME_SGL_LENGTH_INVALID = 0x00f,
 	NVME_SGL_TYPE_INVALID = 0x011,
 	NVME_SGL_OFFSET_INVALID = 0x016,
+	NVME_HOST_ID_INCONSISTENT = 0x018,
 	NVME_KEEP_ALIVE_EXPIRED = 0x019,
 	NVME_KEEP_ALIVE_INVALID = 0x01a,
 	NVME_TRANSIENT_TRANSPORT_ERROR = 0x022,
 	NVME_LBA_OUT_OF_RANGE = 0x080,
 	NVME_CAPACITY_EXCEEDED = 0x081,
 	NVME_NAMESPACE_NOT_READY = 0x082,
+	NVME_RESERVATION_CONFLICT = 0x083,
 	NVME_ABORT_LIMIT_EXCEEDED = 0x103,
 	NVME_AER_LIMIT_EXCEEDED = 0x105,
 	NVME_INVALID_LOG_PAGE = 0x109,
@@ -443,6 +449,36 @@ struct nvme_id_ctrl_nvm {
 	uint8_t reserved[4080];
 } __attribute__((packed));
 
+/* ---- Reservations (Base 2.0, Reservation Report) ---- */
+
+struct nvme_registrant {
+	nvme_le16 cntlid;
+	uint8_t rcsts; /* bit 0: holds the reservation */
+	uint8_t reserved3[5];
+	nvme_le64 rkey;
+	uint8_t hostid[16];
+	uint8_t reserved32[32];
+} __attribute__((packed));
+
+struct nvme_reservation_status {
+	nvme_le32 gen;
+	uint8_t rtype;
+	nvme_le16 regctl;
+	uint8_t reserved7[2];
+	uint8_t ptpls;
+	uint8_t reserved10[54];
+	struct nvme_registrant registrants[];
+} __attribute__((packed));
+
+struct nvme_reservation_log {
+	nvme_le64 count;
+	uint8_t type; /* 1 registration preempted, 2 reservation released, 3 reservation preempted */
+	uint8_t available;
+	uint8_t reserved10[2];
+	nvme_le32 nsid;
+	uint8_t reserved16[48];
+} __attribute__((packed));
+
 /* ---- Log pages ---- */
 
 enum {
@@ -454,6 +490,7 @@ enum {
 	NVME_LOG_EFFECTS = 0x05,
 	NVME_LOG_FEATURES = 0x12,
 	NVME_LOG_DISCOVERY = 0x70,
+	NVME_LOG_RESERVATION = 0x80,
 };
 
 #define NVME_LOG_CHANGED_NS_BYTES 4096u
@@ -509,11 +546,14 @@ enum {
 	NVME_FEAT_ASYNC_EVENT = 0x0b,
 	NVME_FEAT_KATO = 0x0f,
 	NVME_FEAT_HOST_ID = 0x81,
+	NVME_FEAT_RESV_MASK = 0x82,
+	NVME_FEAT_RESV_PERSIST = 0x83,
 };
 
 /* Asynchronous events: CDW0 of the completion is type | info << 8 | log page << 16 */
 enum {
 	NVME_AER_TYPE_NOTICE = 2,
+	NVME_AER_TYPE_COMMAND_SET = 6,
 	NVME_AER_NS_CHANGED = 0x00,
 	NVME_AER_DISCOVERY_CHANGED = 0xf0,
 };
@@ -535,6 +575,9 @@ _Static_assert(sizeof(struct nvmf_auth_descriptor) == 64 && sizeof(struct nvmf_a
 _Static_assert(sizeof(struct nvme_id_ctrl) == 4096, "Identify is 4096 bytes");
 _Static_assert(sizeof(struct nvme_id_ns) == 4096, "Identify is 4096 bytes");
 _Static_assert(sizeof(struct nvme_id_ctrl_nvm) == 4096, "Identify is 4096 bytes");
+_Static_assert(sizeof(struct nvme_registrant) == 64, "an entry of the report is 64 bytes");
+_Static_assert(sizeof(struct nvme_reservation_status) == 64, "the report's header is 64 bytes");
+_Static_assert(sizeof(struct nvme_reservation_log) == 64, "reservation notification log is 64 bytes");
 _Static_assert(sizeof(struct nvme_smart_log) == 512, "SMART log is 512 bytes");
 _Static_assert(sizeof(struct nvmf_discovery_entry) == 1024, "discovery entry is 1024 bytes");
 _Static_assert(sizeof(struct nvmf_discovery_log) == 1024, "discovery header is 1024 bytes");

@@ -27,7 +27,9 @@ extern const struct layout layout_of_libnvme[];
 	X(nvme_lbaf, nvme_lbaf) \
 	X(nvme_dsm_range, nvme_dsm_range) \
 	X(nvme_power_state, nvme_id_psd) \
-	X(nvme_ns_descriptor, nvme_ns_id_desc)
+	X(nvme_ns_descriptor, nvme_ns_id_desc) \
+	X(nvme_registrant, nvme_registered_ctrl_ext) \
+	X(nvme_reservation_log, nvme_resv_notification_log)
 
 #define LAYOUT_FIELDS(X) \
 	X(nvme_id_ctrl, vid, nvme_id_ctrl, vid) \
@@ -201,7 +203,19 @@ extern const struct layout layout_of_libnvme[];
 	X(nvme_dsm_range, lba, nvme_dsm_range, slba) \
 	X(nvme_power_state, max_power, nvme_id_psd, mp) \
 	X(nvme_ns_descriptor, type, nvme_ns_id_desc, nidt) \
-	X(nvme_ns_descriptor, length, nvme_ns_id_desc, nidl)
+	X(nvme_ns_descriptor, length, nvme_ns_id_desc, nidl) \
+	X(nvme_registrant, cntlid, nvme_registered_ctrl_ext, cntlid) \
+	X(nvme_registrant, rcsts, nvme_registered_ctrl_ext, rcsts) \
+	X(nvme_registrant, rkey, nvme_registered_ctrl_ext, rkey) \
+	X(nvme_registrant, hostid, nvme_registered_ctrl_ext, hostid) \
+	X(nvme_reservation_status, gen, nvme_resv_status, gen) \
+	X(nvme_reservation_status, rtype, nvme_resv_status, rtype) \
+	X(nvme_reservation_status, regctl, nvme_resv_status, regctl) \
+	X(nvme_reservation_status, ptpls, nvme_resv_status, ptpls) \
+	X(nvme_reservation_log, count, nvme_resv_notification_log, lpc) \
+	X(nvme_reservation_log, type, nvme_resv_notification_log, rnlpt) \
+	X(nvme_reservation_log, available, nvme_resv_notification_log, nalp) \
+	X(nvme_reservation_log, nsid, nvme_resv_notification_log, nsid)
 /* clang-format on */
 
 #endif
