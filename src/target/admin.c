@@ -120,6 +120,7 @@ static void describe(const struct pst_subsystem *subsystem, struct pst_identify_
 	*ret = (struct pst_identify_ns){
 		.nsid = subsystem->nsid,
 		.block_count = __atomic_load_n(&subsystem->volume->block_count, __ATOMIC_RELAXED),
+		.keeps_reservations = subsystem->reservations.save != NULL,
 	};
 	memcpy(ret->uuid, subsystem->uuid, sizeof(ret->uuid));
 }
@@ -359,11 +360,16 @@ static uint16_t log_page(struct pst_cmd *cmd)
 	case NVME_LOG_DISCOVERY:
 		log_discovery(cmd->queue, &w);
 		break;
+	case NVME_LOG_RESERVATION:
+		pst_log_notices_take(&ctrl->notices, ctrl->subsystem->nsid, &w);
+		break;
 	default:
 		pst_assert(false);
 	}
 	if ((cdw10 & 1u << 15) == 0) /* RAE 0: the event may be reported again */
 		pst_events_log_read(&ctrl->events, lid);
+	if (lid == NVME_LOG_RESERVATION && ctrl->notices.waiting > 0)
+		pst_ctrl_raise(ctrl, PST_EVENT_RESERVATION); /* there is more to read */
 	return NVME_SUCCESS;
 }
 
@@ -453,27 +459,53 @@ static void event_request(struct pst_cmd *cmd)
 	pst_ctrl_deliver_events(ctrl);
 }
 
+/* Base 2.0, Get and Set Features: a feature of a namespace names it; only Set takes all of them. */
+static bool names_our_namespace(const struct pst_cmd *cmd, bool set)
+{
+	const struct pst_subsystem *subsystem = cmd->queue->ctrl->subsystem;
+	uint32_t nsid = nvme_get32(cmd->wire->sqe.nsid);
+
+	return subsystem == NULL || !pst_features_of_namespace(nvme_get32(cmd->wire->sqe.cdw10) & 0xff) ||
+	       nsid == subsystem->nsid || (set && nsid == PST_NSID_ALL);
+}
+
 static uint16_t get_features(struct pst_cmd *cmd)
 {
 	const struct pst_ctrl *ctrl = cmd->queue->ctrl;
 	bool host_id = false;
-	uint16_t status = pst_features_get(&ctrl->features, nvme_get32(cmd->wire->sqe.cdw10),
-					   nvme_get32(cmd->wire->sqe.cdw11), &cmd->dw0, &host_id);
+	uint32_t cdw10 = nvme_get32(cmd->wire->sqe.cdw10);
+	uint16_t status =
+	    pst_features_get(&ctrl->features, cdw10, nvme_get32(cmd->wire->sqe.cdw11), &cmd->dw0, &host_id);
 
-	if (status == NVME_SUCCESS && host_id)
+	if (status != NVME_SUCCESS)
+		return status;
+	if (!names_our_namespace(cmd, false))
+		return BAD_NAMESPACE;
+	if (host_id)
 		memcpy(cmd->iov.iov_base, ctrl->hostid, sizeof(ctrl->hostid));
-	return status;
+	if ((cdw10 & 0x7ff) == NVME_FEAT_RESV_PERSIST) /* select 0: current */
+		cmd->dw0 = ctrl->subsystem->reservations.state.persist;
+	return NVME_SUCCESS;
 }
 
-static uint16_t set_features(struct pst_cmd *cmd)
+static void set_features(struct pst_cmd *cmd)
 {
 	struct pst_ctrl *ctrl = cmd->queue->ctrl;
-	uint16_t status = pst_features_set(&ctrl->features, nvme_get32(cmd->wire->sqe.cdw10),
-					   nvme_get32(cmd->wire->sqe.cdw11), &cmd->dw0);
+	uint8_t fid = nvme_get32(cmd->wire->sqe.cdw10) & 0xff;
+	uint16_t status;
 
-	if (status == NVME_SUCCESS && (nvme_get32(cmd->wire->sqe.cdw10) & 0xff) == NVME_FEAT_KATO)
+	if (!names_our_namespace(cmd, true)) {
+		pst_admin_finish(cmd, BAD_NAMESPACE);
+		return;
+	}
+	status = pst_features_set(&ctrl->features, nvme_get32(cmd->wire->sqe.cdw10), nvme_get32(cmd->wire->sqe.cdw11),
+				  &cmd->dw0);
+	if (status == NVME_SUCCESS && fid == NVME_FEAT_RESV_PERSIST)
+		pst_reservation_command(cmd);
+	else
+		pst_admin_finish(cmd, status);
+	if (status == NVME_SUCCESS && fid == NVME_FEAT_KATO)
 		pst_ctrl_alive(ctrl);
-	return status;
 }
 
 static void execute(struct pst_cmd *cmd, struct pst_ctrl *ctrl)
@@ -489,7 +521,7 @@ static void execute(struct pst_cmd *cmd, struct pst_ctrl *ctrl)
 		pst_admin_finish(cmd, get_features(cmd));
 		break;
 	case NVME_ADMIN_SET_FEATURES:
-		pst_admin_finish(cmd, set_features(cmd));
+		set_features(cmd);
 		break;
 	case NVME_ADMIN_ABORT:
 		abort_command(cmd);

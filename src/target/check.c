@@ -2,6 +2,7 @@
 #include "target/check.h"
 #include "base/le.h"
 #include "target/identify.h"
+#include "target/reservation.h"
 
 #define BAD_FIELD (NVME_INVALID_FIELD | NVME_STATUS_DNR)
 
@@ -11,14 +12,19 @@ static const struct io_opcode {
 	bool any_nsid;  /* FFFFFFFFh means all namespaces */
 	bool has_range; /* SLBA and NLB */
 	bool fua;
+	uint8_t access; /* Base 2.0, 8.19: Flush is of the commands that write */
 	enum pst_io_kind kind;
 	enum pst_data_direction direction;
 } opcodes[] = {
-	{ 0x00, true, false, false, PST_IO_FLUSH, PST_DATA_NONE },
-	{ 0x01, false, true, true, PST_IO_WRITE, PST_DATA_FROM_HOST },
-	{ 0x02, false, true, false, PST_IO_READ, PST_DATA_TO_HOST },
-	{ 0x08, false, true, true, PST_IO_WRITE_ZEROES, PST_DATA_NONE },
-	{ 0x09, false, false, false, PST_IO_DISCARD, PST_DATA_FROM_HOST },
+	{ NVME_CMD_FLUSH, true, false, false, PST_ACCESS_WRITE, PST_IO_FLUSH, PST_DATA_NONE },
+	{ NVME_CMD_WRITE, false, true, true, PST_ACCESS_WRITE, PST_IO_WRITE, PST_DATA_FROM_HOST },
+	{ NVME_CMD_READ, false, true, false, PST_ACCESS_READ, PST_IO_READ, PST_DATA_TO_HOST },
+	{ NVME_CMD_WRITE_ZEROES, false, true, true, PST_ACCESS_WRITE, PST_IO_WRITE_ZEROES, PST_DATA_NONE },
+	{ NVME_CMD_DSM, false, false, false, PST_ACCESS_WRITE, PST_IO_DISCARD, PST_DATA_FROM_HOST },
+	{ NVME_CMD_RESV_REGISTER, false, false, false, 0, PST_IO_FLUSH, PST_DATA_FROM_HOST },
+	{ NVME_CMD_RESV_REPORT, false, false, false, 0, PST_IO_FLUSH, PST_DATA_TO_HOST },
+	{ NVME_CMD_RESV_ACQUIRE, false, false, false, 0, PST_IO_FLUSH, PST_DATA_FROM_HOST },
+	{ NVME_CMD_RESV_RELEASE, false, false, false, 0, PST_IO_FLUSH, PST_DATA_FROM_HOST },
 };
 
 uint32_t pst_sgl_length(const void *entry)
@@ -53,6 +59,24 @@ uint16_t pst_check_sgl(const void *entry, enum pst_data_direction direction, uin
 	return NVME_SUCCESS;
 }
 
+/* Hosts may send more than the keys (Linux always sent 16 bytes); what is behind them is not looked at. */
+static uint16_t check_reservation(const uint8_t *sqe, uint32_t incapsule_bytes, const struct pst_check_limits *limits,
+				  struct pst_checked_io *io)
+{
+	struct pst_reservation_request request;
+	uint16_t status = pst_reservation_parse(sqe, &request);
+
+	if (status != NVME_SUCCESS)
+		return status;
+	if (request.data_bytes > limits->transfer_bytes_max) /* MDTS: of the report */
+		return BAD_FIELD;
+	io->reservation = true;
+	io->data_bytes = request.data_bytes;
+	if (io->direction == PST_DATA_FROM_HOST)
+		io->data_bytes = PST_MAX(request.data_bytes, PST_MIN(pst_sgl_length(sqe), PST_BLOCK_BYTES));
+	return pst_check_sgl(sqe, io->direction, io->data_bytes, false, incapsule_bytes);
+}
+
 uint16_t pst_check_io(const void *entry, uint32_t incapsule_bytes, const struct pst_check_limits *limits,
 		      struct pst_checked_io *ret)
 {
@@ -72,12 +96,17 @@ uint16_t pst_check_io(const void *entry, uint32_t incapsule_bytes, const struct 
 		return NVME_INVALID_NAMESPACE | NVME_STATUS_DNR;
 	io.kind = op->kind;
 	io.direction = op->direction;
+	io.access = op->access;
 	if (op->has_range) {
 		io.lba = pst_get_le64(sqe + 40);
 		io.block_count = (uint64_t)(cdw12 & 0xffff) + 1;
 	}
 	if (op->fua && (cdw12 & 1u << 30) != 0)
 		io.flags |= PST_IO_FUA;
+	if (op->access == 0) {
+		*ret = io;
+		return check_reservation(sqe, incapsule_bytes, limits, ret);
+	}
 	if (op->kind == PST_IO_DISCARD) {
 		uint32_t offered = PST_MIN(pst_sgl_length(sqe), PST_TARGET_DSM_RANGES_MAX * 16);
 

@@ -15,6 +15,8 @@ enum pst_data_direction { PST_DATA_NONE, PST_DATA_TO_HOST, PST_DATA_FROM_HOST };
 
 /* An I/O command, understood. Ranges of Dataset Management come later, with its data. */
 struct pst_checked_io {
+	bool reservation; /* one of the reservation commands: kind and range mean nothing */
+	uint8_t access;   /* bits of PST_ACCESS_*: what a reservation may forbid */
 	enum pst_io_kind kind;
 	enum pst_data_direction direction;
 	uint32_t flags; /* PST_IO_FUA */

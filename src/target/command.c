@@ -53,6 +53,7 @@ void pst_cmd_prepare(struct pst_queue *queue, struct pst_cmd *cmd)
 	cmd->state = PST_CMD_FREE;
 	pst_list_init(&cmd->node);
 	pst_list_init(&cmd->aer_node);
+	pst_list_init(&cmd->gate_node);
 }
 
 static bool queue_alive(const struct pst_queue *queue)
@@ -245,51 +246,16 @@ void pst_cmd_complete(struct pst_cmd *cmd, uint16_t status)
 
 /* ---- Dispatch ---- */
 
-static void volume_gets_it(struct pst_remote *remote)
+void pst_cmd_volume_done(struct pst_cmd *cmd)
 {
-	struct pst_cmd *cmd = pst_container_of(remote, struct pst_cmd, remote);
-
-	if (cmd->admitted)
-		pst_qos_started(&cmd->waiter);
-}
-
-static void volume_done_there(struct pst_remote *remote)
-{
-	struct pst_cmd *cmd = pst_container_of(remote, struct pst_cmd, remote);
-
-	if (!cmd->admitted)
-		return;
-	cmd->admitted = false;
-	pst_qos_leave(&cmd->waiter);
-}
-
-static void range_submit(struct pst_cmd *cmd)
-{
-	const struct pst_block_range *range = &cmd->ranges[cmd->range_index++];
-
-	cmd->remote.io.lba = range->lba;
-	cmd->remote.io.block_count = range->block_count;
-	pst_remote_submit(&cmd->remote);
-}
-
-static void volume_done(struct pst_remote *remote)
-{
-	struct pst_cmd *cmd = pst_container_of(remote, struct pst_cmd, remote);
 	struct pst_queue *queue = cmd->queue;
 	struct pst_shard_stats *stats = &queue->subsystem->shard_stats[queue->shard->index];
-	pst_err err = remote->io.err;
-	uint16_t status;
 
-	if (err == PST_OK && cmd->range_index < cmd->range_count) {
-		range_submit(cmd);
-		return;
-	}
 	pst_hist_add(&stats->wait_device, pst_queue_now_ns(queue) - cmd->dispatched_ns);
-	status = pst_status_of_err(err, cmd->io.kind != PST_IO_READ);
-	if ((status & STATUS_TYPE) == STATUS_TYPE_MEDIA)
-		media_error(cmd, status);
+	if ((cmd->status & STATUS_TYPE) == STATUS_TYPE_MEDIA)
+		media_error(cmd, cmd->status);
 	else
-		pst_cmd_complete(cmd, status);
+		pst_cmd_complete(cmd, cmd->status);
 }
 
 static uint64_t volume_blocks(const struct pst_volume *volume)
@@ -301,7 +267,6 @@ static uint64_t volume_blocks(const struct pst_volume *volume)
 static void dispatch(struct pst_cmd *cmd)
 {
 	struct pst_queue *queue = cmd->queue;
-	struct pst_io *io = &cmd->remote.io;
 	uint16_t status;
 
 	if (cmd->abort || !queue_alive(queue)) {
@@ -320,27 +285,18 @@ static void dispatch(struct pst_cmd *cmd)
 	pst_cmd_move(cmd, PST_CMD_DISPATCHED);
 	uncharge(cmd);
 	cmd->dispatched_ns = pst_queue_now_ns(queue);
-	io->kind = cmd->io.kind;
-	io->flags = cmd->io.flags;
-	io->lba = cmd->io.lba;
-	io->block_count = cmd->io.block_count;
-	io->iov = &cmd->iov;
-	io->iov_count = io->kind == PST_IO_READ || io->kind == PST_IO_WRITE ? 1 : 0;
-	cmd->remote.volume = queue->subsystem->volume;
-	cmd->remote.from = queue->shard->env;
-	cmd->remote.done = volume_done;
-	cmd->remote.arrived = volume_gets_it;
-	cmd->remote.there = volume_done_there;
-	if (cmd->io.kind == PST_IO_DISCARD)
-		range_submit(cmd);
-	else
-		pst_remote_submit(&cmd->remote);
+	pst_gate_enter(cmd);
 }
 
 static void go_home(struct pst_cmd *cmd)
 {
+	if (cmd->io.reservation && (cmd->abort || !queue_alive(cmd->queue))) {
+		pst_cmd_complete(cmd, NVME_ABORT_REQUESTED);
+		return;
+	}
 	pst_cmd_move(cmd, PST_CMD_DISPATCHED);
-	cmd->post.fn = pst_admin_at_home;
+	uncharge(cmd);
+	cmd->post.fn = cmd->io.reservation ? pst_reservation_at_home : pst_admin_at_home;
 	pst_env_post(pst_target_home(cmd->queue->shard->target), &cmd->post);
 }
 
@@ -607,6 +563,17 @@ void pst_cmd_abandon(struct pst_cmd *cmd)
 
 /* ---- Arrival ---- */
 
+/* Past admission: they move no blocks, and a host that fences another must not wait behind its writes. */
+static void reservation_start(struct pst_cmd *cmd)
+{
+	cmd->to_home = true;
+	pst_cmd_move(cmd, PST_CMD_ADMITTED);
+	if (cmd->wire->data_bytes > 0)
+		go_home(cmd);
+	else
+		buffer_want(cmd);
+}
+
 static void io_start(struct pst_cmd *cmd)
 {
 	struct pst_queue *queue = cmd->queue;
@@ -621,6 +588,9 @@ static void io_start(struct pst_cmd *cmd)
 	if (status == NVME_SUCCESS && cmd->wire->data_bytes > config->incapsule_bytes)
 		status = NVME_SGL_LENGTH_INVALID |
 			 NVME_STATUS_DNR; /* above IOCCSZ; the engine takes what admin queues may */
+	/* A first look, so that no data is moved for nothing. The gate to the volume judges it for good. */
+	if (status == NVME_SUCCESS && (atomic_load(&queue->denies) & cmd->io.access) != 0)
+		status = NVME_RESERVATION_CONFLICT | NVME_STATUS_DNR;
 	if (status == NVME_SUCCESS && cmd->io.kind != PST_IO_FLUSH &&
 	    !pst_range_ok(cmd->io.lba, cmd->io.block_count, volume_blocks(subsystem->volume)))
 		status = NVME_LBA_OUT_OF_RANGE | NVME_STATUS_DNR;
@@ -633,7 +603,10 @@ static void io_start(struct pst_cmd *cmd)
 		cmd->incapsule_bytes = cmd->wire->data_bytes;
 		queue->incapsule_waiting_bytes += cmd->incapsule_bytes;
 	}
-	admit(cmd);
+	if (cmd->io.reservation)
+		reservation_start(cmd);
+	else
+		admit(cmd);
 }
 
 static void admin_start(struct pst_cmd *cmd)

@@ -110,10 +110,12 @@ void pst_ctrl_attach(struct pst_ctrl *ctrl, struct pst_queue *queue)
 
 	queue->ctrl = ctrl;
 	queue->subsystem = ctrl->subsystem;
+	memcpy(queue->hostid, ctrl->hostid, sizeof(queue->hostid));
 	pst_list_push_back(&ctrl->queues, &queue->ctrl_node);
 	if (ctrl->subsystem != NULL) {
 		pst_list_push_back(&ctrl->subsystem->queues, &queue->subsystem_node);
 		ctrl->subsystem->queue_count++;
+		pst_reservation_look(queue);
 	}
 	if (queue->home_qid != 0) {
 		ctrl->features.queues_in_use = true;
@@ -245,4 +247,14 @@ void pst_ctrl_raise(struct pst_ctrl *ctrl, enum pst_event_kind kind)
 		ctrl->changed_nsid = ctrl->subsystem->nsid;
 	pst_events_raise(&ctrl->events, kind, pst_features_value(&ctrl->features, NVME_FEAT_ASYNC_EVENT));
 	pst_ctrl_deliver_events(ctrl);
+}
+
+void pst_ctrl_notice(struct pst_ctrl *ctrl, enum pst_reservation_notice notice)
+{
+	uint32_t mask = pst_features_value(&ctrl->features, NVME_FEAT_RESV_MASK);
+
+	if ((mask >> notice & 1) != 0) /* REGPRE, RESREL, RESPRE are the bits 1 to 3, in the order of the types */
+		return;
+	pst_log_notices_add(&ctrl->notices, (uint8_t)notice);
+	pst_ctrl_raise(ctrl, PST_EVENT_RESERVATION);
 }

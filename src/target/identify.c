@@ -62,9 +62,10 @@ static void controller_nvm_part(const struct pst_identify_ctrl *c, uint8_t *p)
 	pst_put_le16(p + 514, (uint16_t)c->queue_entries_max); /* MAXCMD */
 	pst_put_le32(p + 516, c->nsid_max);                    /* NN */
 	if (!c->discovery) {
-		pst_put_le16(p + 520, 1u << 4 | 1u << 3 | 1u << 2); /* ONCS: features' select, write zeroes, DSM */
-		p[525] = 3u << 1 | 1u;                              /* VWC: present; flush takes one or all NSIDs */
-		pst_put_le32(p + 540, c->nsid_max);                 /* MNAN */
+		/* ONCS: reservations, features' select, write zeroes, DSM */
+		pst_put_le16(p + 520, 1u << 5 | 1u << 4 | 1u << 3 | 1u << 2);
+		p[525] = 3u << 1 | 1u;              /* VWC: present; flush takes one or all NSIDs */
+		pst_put_le32(p + 540, c->nsid_max); /* MNAN */
 	}
 	/* SGLS: supported, no alignment wanted (bits 1:0 = 01b), transport data block (bit 21), address field of a data
 	 * block is an offset into the capsule (bit 20). */
@@ -85,6 +86,12 @@ void pst_identify_controller(const struct pst_identify_ctrl *c, uint8_t ret[PST_
 	pst_put_le16(ret + 2048, 2500); /* power state 0: 25 W, the only one; hosts want to see one */
 }
 
+/* RESCAP: IEKEY as in revision 1.3 and later (bit 7), all six types (6:1), persist through power loss (0). */
+static uint8_t reservation_capabilities(const struct pst_identify_ns *ns)
+{
+	return 0xfe | (ns->keeps_reservations ? 1 : 0);
+}
+
 void pst_identify_namespace(const struct pst_identify_ns *ns, uint8_t ret[PST_IDENTIFY_BYTES])
 {
 	memset(ret, 0, PST_IDENTIFY_BYTES);
@@ -94,6 +101,7 @@ void pst_identify_namespace(const struct pst_identify_ns *ns, uint8_t ret[PST_ID
 	ret[24] = 1u << 3 | 1u << 0;                                       /* NSFEAT: ids not reused, thin */
 	ret[25] = 0;                                                       /* NLBAF: one format */
 	ret[30] = 1;                                                       /* NMIC: shared */
+	ret[31] = reservation_capabilities(ns);                            /* RESCAP */
 	ret[33] = 1u << 3 | 1u;                  /* DLFEAT: write zeroes may deallocate; freed blocks read as zeros */
 	pst_identify_nguid(ns->uuid, ret + 104); /* NGUID; EUI64 stays 0: we have no OUI */
 	ret[130] = BLOCK_SHIFT;                  /* LBAF0: LBADS; no metadata, best performance */
@@ -101,11 +109,11 @@ void pst_identify_namespace(const struct pst_identify_ns *ns, uint8_t ret[PST_ID
 
 void pst_identify_namespace_independent(const struct pst_identify_ns *ns, uint8_t ret[PST_IDENTIFY_BYTES])
 {
-	(void)ns;
 	memset(ret, 0, PST_IDENTIFY_BYTES);
 	ret[0] = 1u << 3; /* NSFEAT: ids not reused */
 	ret[1] = 1;       /* NMIC: shared */
-	ret[14] = 1;      /* NSTAT: ready */
+	ret[2] = reservation_capabilities(ns);
+	ret[14] = 1; /* NSTAT: ready */
 }
 
 void pst_identify_controller_nvm(uint8_t ret[PST_IDENTIFY_BYTES])

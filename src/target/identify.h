@@ -33,6 +33,7 @@ struct pst_identify_ns {
 	uint32_t nsid;
 	uint64_t block_count;
 	uint64_t used_blocks;
+	bool keeps_reservations; /* through power loss */
 	uint8_t uuid[16];
 };
 

@@ -13,11 +13,12 @@
 #include "proto/conn.h"
 #include "target/buffers.h"
 #include "target/check.h"
+#include "target/reservation.h"
 #include "target/state.h"
 #include "target/target.h"
-#include "volume/remote.h"
 
 #include <stdatomic.h>
+#include <string.h>
 
 #define PST_TARGET_MODEL "Penstock volume"
 #define PST_TARGET_FIRMWARE "0.1.0"
@@ -64,20 +65,24 @@ struct pst_cmd {
 	uint32_t incapsule_bytes; /* of data with the capsule, charged to the budget until dispatch */
 	bool abort;               /* answer with Command Abort Requested as soon as possible */
 	bool admitted;            /* counted in by the flow: leave exactly once */
-	bool to_home;             /* an admin or Fabrics command */
+	bool to_home;             /* an admin, Fabrics or reservation command */
 
 	/* Dataset Management */
 	struct pst_block_range *ranges; /* in the payload's memory */
 	uint32_t range_count, range_index;
 
 	/* Crossing shards: one crossing at a time, but cancelling may overtake waiting. */
-	struct pst_remote remote;
 	struct pst_qos_waiter waiter;
 	bool waiting_there; /* volume's shard */
 	bool cancelling, leaving;
 	struct pst_post post, cancel_post;
 
-	/* Admin commands: what the home shard answers. */
+	/* Volume's shard, from the gate to the volume's answer; reservation commands: home shard. */
+	struct pst_io volume_io;
+	struct pst_list gate_node; /* gate->inside; reservations->waiting */
+	bool fenced;               /* a change of the reservation waits until it has left */
+
+	/* What the home or the volume's shard answers. */
 	uint16_t status;
 	uint32_t dw0, dw1;
 	struct pst_list aer_node; /* ctrl->aers, or target->auth_line */
@@ -136,7 +141,13 @@ struct pst_queue {
 	uint16_t home_qid;
 	struct pst_auth *auth;           /* secret memory; while it is authenticating */
 	struct pst_subsystem *subsystem; /* NULL: discovery */
+	uint8_t hostid[16];              /* constant from Connect on, as the subsystem */
 	struct pst_list subsystem_node;
+	_Atomic uint8_t denies;     /* home, read on the connection's shard: bits of PST_ACCESS_*, by the reservation */
+	struct pst_post visit_post; /* to abort its commands, for a Preempt and Abort */
+	/* Volume's shard: the same, by the reservation that the gate has as its gate_version. */
+	uint32_t gate_version;
+	uint8_t gate_denies;
 	struct pst_qos_source source; /* volume's shard: this connection's turns among those of its volume */
 	bool kill_posted;
 	struct pst_post kill_post;
@@ -176,6 +187,7 @@ struct pst_ctrl {
 	struct pst_events events;
 	struct pst_log_errors errors;
 	uint32_t changed_nsid;
+	struct pst_log_notices notices;
 	uint32_t abort_count; /* on their way to another queue and back */
 	struct pst_list queues;
 	struct pst_list aers; /* commands that wait for events */
@@ -185,6 +197,33 @@ struct pst_ctrl {
 	bool admitted; /* its admin queue is authenticated, or need not be */
 	bool proved;   /* it is authenticated */
 	bool dead;
+};
+
+/* The reservation commands of a subsystem: reservation-command.c. */
+struct pst_reservations {
+	struct pst_reservation state; /* in force */
+	pst_reservation_save_fn *save;
+	void *save_ctx;
+	struct pst_list waiting;
+	/* Of the command in work. */
+	struct pst_cmd *current; /* NULL: none */
+	struct pst_reservation_request
+	    request; /* also read at the gate, while the change is there; as next and effect */
+	struct pst_reservation next;
+	struct pst_reservation_effect effect;
+	uint32_t parts; /* that it waits for */
+	struct pst_post post;
+	struct pst_reservation_save_op save_op;
+	uint8_t saved[PST_RESERVATION_SAVED_MAX];
+};
+
+/* Volume's shard: gate.c. */
+struct pst_gate {
+	struct pst_list inside; /* commands that the volume has */
+	struct pst_reservation reservation;
+	uint32_t version;                /* of the reservation: counts its changes */
+	struct pst_reservations *change; /* waits until the fenced have left; NULL: none */
+	uint32_t fenced;
 };
 
 struct pst_shard_stats {
@@ -214,6 +253,8 @@ struct pst_subsystem {
 	struct pst_post remove_post;
 	uint64_t socket_received, socket_sent, retransmits; /* of closed connections */
 	struct pst_shard_stats *shard_stats;                /* one per shard, written there */
+	struct pst_reservations reservations;
+	struct pst_gate gate; /* volume's shard */
 };
 
 struct pst_target {
@@ -262,6 +303,8 @@ void pst_cmd_released(struct pst_cmd *cmd);
 void pst_cmd_buffer_granted(struct pst_cmd *cmd);
 /* Answer; what can't be sent any more only comes back as released. */
 void pst_cmd_complete(struct pst_cmd *cmd, uint16_t status);
+/* The volume, or the gate to it, has answered with cmd->status. */
+void pst_cmd_volume_done(struct pst_cmd *cmd);
 /* True: it will be aborted; false: too late. */
 bool pst_cmd_abort(struct pst_cmd *cmd);
 /* The connection is closing: stop waiting. */
@@ -308,6 +351,25 @@ enum pst_access pst_access_of(const struct pst_target *target, const struct pst_
 bool pst_access_listed(const struct pst_subsystem *subsystem, const char *hostnqn);
 pst_err pst_access_list_set(struct pst_subsystem *subsystem, const struct pst_allow_list *allow);
 void pst_access_done(struct pst_target *target); /* forgets all hosts */
+/* ---- gate.c: volume's shard, but for enter ---- */
+
+void pst_gate_init(struct pst_gate *gate, const struct pst_reservation *reservation);
+/* On the connection's shard: hands the command over until pst_cmd_volume_done, which never runs inside the call. */
+void pst_gate_enter(struct pst_cmd *cmd);
+/* Puts change->next in force; pst_reservation_gate_done when nothing of what it forbids is with the volume any more. */
+void pst_gate_change(struct pst_gate *gate, struct pst_reservations *change);
+
+/* ---- reservation-command.c: home shard, but for gate_done ---- */
+
+/* PST_E_FORMAT; PST_E_INVAL: persistent, but with no place to keep changes. */
+pst_err PST_MUST_USE pst_reservations_init(struct pst_reservations *reservations,
+					   const struct pst_subsystem_config *config);
+/* Answers through pst_admin_finish. Set Features of the persistence comes here too. */
+void pst_reservation_command(struct pst_cmd *cmd);
+void pst_reservation_at_home(struct pst_post *post);
+void pst_reservation_gate_done(struct pst_reservations *reservations); /* volume's shard */
+/* A new queue learns what its host may not do. */
+void pst_reservation_look(struct pst_queue *queue);
 
 /* ---- controller.c: home shard ---- */
 
@@ -320,6 +382,7 @@ void pst_ctrl_kill(struct pst_ctrl *ctrl, const char *why);
 void pst_ctrl_kill_io_queues(struct pst_ctrl *ctrl);
 void pst_ctrl_alive(struct pst_ctrl *ctrl);
 void pst_ctrl_raise(struct pst_ctrl *ctrl, enum pst_event_kind kind);
+void pst_ctrl_notice(struct pst_ctrl *ctrl, enum pst_reservation_notice notice);
 void pst_ctrl_deliver_events(struct pst_ctrl *ctrl);
 void pst_queue_lost(struct pst_queue *queue); /* the connection is closing: let go of it */
 void pst_queue_gone(struct pst_post *post);   /* all its commands are home: freed here */

@@ -18,6 +18,7 @@ static const struct page {
 	{ NVME_LOG_SMART, true, false, 512 },       { NVME_LOG_FIRMWARE, true, false, 512 },
 	{ NVME_LOG_CHANGED_NS, true, false, 4096 }, { NVME_LOG_EFFECTS, true, false, 4096 },
 	{ NVME_LOG_FEATURES, true, true, 1024 },    { NVME_LOG_DISCOVERY, false, true, 0 },
+	{ NVME_LOG_RESERVATION, true, false, 64 },
 };
 
 static const struct page *page_find(bool discovery, uint8_t lid)
@@ -62,7 +63,15 @@ void pst_log_effects(bool discovery, const struct pst_log_window *w)
 	static const uint8_t admin[] = { 0x02, 0x06, 0x08, 0x09, 0x0a, 0x0c, 0x18 };
 	static const struct {
 		uint8_t opcode, changes;
-	} nvm[] = { { 0x00, 0 }, { 0x01, 2 }, { 0x02, 0 }, { 0x08, 2 }, { 0x09, 2 } };
+	} nvm[] = { { 0x00, 0 },
+		    { 0x01, 2 },
+		    { 0x02, 0 },
+		    { 0x08, 2 },
+		    { 0x09, 2 },
+		    { NVME_CMD_RESV_REGISTER, 0 },
+		    { NVME_CMD_RESV_REPORT, 0 },
+		    { NVME_CMD_RESV_ACQUIRE, 0 },
+		    { NVME_CMD_RESV_RELEASE, 0 } };
 	uint8_t page[4096] = { 0 };
 
 	for (size_t i = 0; i < PST_ARRAY_COUNT(admin); i++)
@@ -123,6 +132,27 @@ void pst_log_errors(const struct pst_log_errors *log, const struct pst_log_windo
 		entry[29] = 3; /* TRTYPE: TCP */
 		pst_log_window_put(w, i * 64, entry, sizeof(entry));
 	}
+}
+
+void pst_log_notices_add(struct pst_log_notices *log, uint8_t type)
+{
+	log->types[log->count++ % PST_LOG_NOTICES_MAX] = type;
+	log->waiting = PST_MIN(log->waiting + 1, PST_LOG_NOTICES_MAX);
+}
+
+void pst_log_notices_take(struct pst_log_notices *log, uint32_t nsid, const struct pst_log_window *w)
+{
+	uint8_t page[64] = { 0 };
+
+	if (log->waiting > 0) {
+		uint64_t number = log->count - --log->waiting; /* from 1 */
+
+		pst_put_le64(page, number);                               /* LPC */
+		page[8] = log->types[(number - 1) % PST_LOG_NOTICES_MAX]; /* RNLPT */
+		page[9] = (uint8_t)log->waiting;                          /* NALP: more are there */
+		pst_put_le32(page + 12, nsid);
+	}
+	pst_log_window_put(w, 0, page, sizeof(page));
 }
 
 void pst_log_changed_ns(uint32_t nsid, const struct pst_log_window *w)

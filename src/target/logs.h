@@ -49,6 +49,20 @@ void pst_log_errors(const struct pst_log_errors *log, const struct pst_log_windo
 /* @nsid: the namespace that changed since the page was last read; 0: none. */
 void pst_log_changed_ns(uint32_t nsid, const struct pst_log_window *w);
 
+/* Reservation notifications of a controller that its host has not read yet: the oldest is shown, and goes when read. */
+#define PST_LOG_NOTICES_MAX 32u
+
+struct pst_log_notices {
+	uint64_t count; /* ever; hosts see by the numbers that some were lost */
+	uint32_t waiting;
+	uint8_t types[PST_LOG_NOTICES_MAX]; /* a ring by number */
+};
+
+/* When the ring is full the oldest is lost. */
+void pst_log_notices_add(struct pst_log_notices *log, uint8_t type);
+/* Without one: an empty page. */
+void pst_log_notices_take(struct pst_log_notices *log, uint32_t nsid, const struct pst_log_window *w);
+
 #define PST_DISCOVERY_ENTRY_BYTES 1024u
 
 struct pst_discovery_entry {

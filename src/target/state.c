@@ -19,18 +19,22 @@ static const struct feature {
 	uint8_t id;
 	bool discovery; /* on discovery controllers too */
 	bool changes;
+	bool of_namespace;
 	uint32_t preset, settable; /* bits of dword 11 that Set Features takes over */
 } features[PST_FEATURE_COUNT] = {
-	{ NVME_FEAT_ARBITRATION, false, true, 0, 0xffffff07 },
-	{ NVME_FEAT_POWER, false, true, 0, 0 }, /* one power state: only 0 can be set */
-	{ NVME_FEAT_TEMPERATURE, false, true, 343, 0x003fffff },
-	{ NVME_FEAT_ERROR_RECOVERY, false, true, 0, 0x0000ffff },
-	{ NVME_FEAT_WRITE_CACHE, false, false, 1, 0 }, /* always on: engines complete writes before they are durable */
-	{ NVME_FEAT_QUEUES, false, true, 0, 0 },
-	{ NVME_FEAT_ATOMICITY, false, true, 0, 1 },
-	{ NVME_FEAT_ASYNC_EVENT, true, true, 0, EVENTS_IO | EVENTS_DISCOVERY },
-	{ NVME_FEAT_KATO, true, true, 0, 0xffffffff },
-	{ NVME_FEAT_HOST_ID, false, false, 0, 0 },
+	{ NVME_FEAT_ARBITRATION, false, true, false, 0, 0xffffff07 },
+	{ NVME_FEAT_POWER, false, true, false, 0, 0 }, /* one power state: only 0 can be set */
+	{ NVME_FEAT_TEMPERATURE, false, true, false, 343, 0x003fffff },
+	{ NVME_FEAT_ERROR_RECOVERY, false, true, false, 0, 0x0000ffff },
+	{ NVME_FEAT_WRITE_CACHE, false, false, false, 1,
+	  0 }, /* always on: engines complete writes before they are durable */
+	{ NVME_FEAT_QUEUES, false, true, false, 0, 0 },
+	{ NVME_FEAT_ATOMICITY, false, true, false, 0, 1 },
+	{ NVME_FEAT_ASYNC_EVENT, true, true, false, 0, EVENTS_IO | EVENTS_DISCOVERY },
+	{ NVME_FEAT_KATO, true, true, false, 0, 0xffffffff },
+	{ NVME_FEAT_HOST_ID, false, false, false, 0, 0 },
+	{ NVME_FEAT_RESV_MASK, false, true, true, 0, 0x0000000e },
+	{ NVME_FEAT_RESV_PERSIST, false, true, true, 0, 0 },
 };
 
 static const struct feature *feature_find(bool discovery, uint8_t id)
@@ -92,8 +96,8 @@ uint16_t pst_features_get(const struct pst_features *f, uint32_t cdw10, uint32_t
 		*ret_dw0 = feature->id == NVME_FEAT_QUEUES ? f->values[feature - features] : feature->preset;
 		*ret_host_id = false;
 		return NVME_SUCCESS;
-	case 3: /* capabilities: changeable (2), not per namespace (1), not saveable (0) */
-		*ret_dw0 = feature->changes ? 1u << 2 : 0;
+	case 3: /* capabilities: changeable (2), per namespace (1), not saveable (0) */
+		*ret_dw0 = (feature->changes ? 1u << 2 : 0) | (feature->of_namespace ? 1u << 1 : 0);
 		*ret_host_id = false;
 		return NVME_SUCCESS;
 	default:
@@ -151,13 +155,20 @@ uint16_t pst_features_set(struct pst_features *f, uint32_t cdw10, uint32_t cdw11
 	return NVME_SUCCESS;
 }
 
+bool pst_features_of_namespace(uint8_t fid)
+{
+	const struct feature *feature = feature_find(false, fid);
+
+	return feature != NULL && feature->of_namespace;
+}
+
 void pst_log_features(bool discovery, const struct pst_log_window *w)
 {
 	uint8_t page[1024] = { 0 };
 
-	for (size_t i = 0; i < PST_FEATURE_COUNT; i++) /* FSUPP, and scope "controller" (bit 21) */
+	for (size_t i = 0; i < PST_FEATURE_COUNT; i++) /* FSUPP, and the scope: namespace (bit 20) or controller (21) */
 		if (!discovery || features[i].discovery)
-			pst_put_le32(page + 4u * features[i].id, 1u << 21 | 1u);
+			pst_put_le32(page + 4u * features[i].id, (features[i].of_namespace ? 1u << 20 : 1u << 21) | 1u);
 	pst_log_window_put(w, 0, page, sizeof(page));
 }
 
@@ -250,12 +261,15 @@ uint16_t pst_registers_set(struct pst_registers *r, uint8_t size_code, uint32_t 
 
 /* ---- Asynchronous events ---- */
 
+#define EVENT_ALWAYS 0xff
+
 static const struct {
 	uint8_t type, info, lid;
-	uint8_t config_bit;
+	uint8_t config_bit; /* of Asynchronous Event Configuration; EVENT_ALWAYS: hosts can't turn it off there */
 } events[PST_EVENT_KINDS] = {
 	[PST_EVENT_NS_CHANGED] = { 2, 0x00, NVME_LOG_CHANGED_NS, 8 },
 	[PST_EVENT_DISCOVERY_CHANGED] = { 2, 0xf0, NVME_LOG_DISCOVERY, 31 },
+	[PST_EVENT_RESERVATION] = { NVME_AER_TYPE_COMMAND_SET, 0x00, NVME_LOG_RESERVATION, EVENT_ALWAYS },
 };
 
 uint16_t pst_events_request(struct pst_events *e, uint16_t cid)
@@ -285,7 +299,7 @@ bool pst_events_abort(struct pst_events *e, uint16_t cid)
 
 void pst_events_raise(struct pst_events *e, enum pst_event_kind kind, uint32_t config)
 {
-	if ((config >> events[kind].config_bit & 1) != 0)
+	if (events[kind].config_bit == EVENT_ALWAYS || (config >> events[kind].config_bit & 1) != 0)
 		e->pending |= 1u << kind;
 }
 

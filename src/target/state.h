@@ -8,7 +8,7 @@
 
 #include "target/logs.h"
 
-#define PST_FEATURE_COUNT 10u
+#define PST_FEATURE_COUNT 12u
 
 struct pst_features {
 	bool discovery;
@@ -24,11 +24,15 @@ uint32_t pst_features_value(const struct pst_features *f, uint8_t fid);
 
 /*
  * The two commands, by their dwords 10 and 11. Return the NVMe status. @ret_dw0: the completion's dword 0.
- * @ret_host_id: Get Features of the host identifier wants the 16 bytes transferred.
+ * @ret_host_id: Get Features of the host identifier wants the 16 bytes transferred. Reservation Persistence belongs to
+ * the namespace: its current value and its change are the caller's.
  */
 uint16_t pst_features_get(const struct pst_features *f, uint32_t cdw10, uint32_t cdw11, uint32_t *ret_dw0,
 			  bool *ret_host_id);
 uint16_t pst_features_set(struct pst_features *f, uint32_t cdw10, uint32_t cdw11, uint32_t *ret_dw0);
+
+/* Features that are set for a namespace: the command's NSID names it. */
+bool pst_features_of_namespace(uint8_t fid);
 
 /* Log page 12h. */
 void pst_log_features(bool discovery, const struct pst_log_window *w);
@@ -60,6 +64,7 @@ uint16_t pst_registers_set(struct pst_registers *r, uint8_t size_code, uint32_t 
 enum pst_event_kind {
 	PST_EVENT_NS_CHANGED,        /* notice 00h, log page 04h */
 	PST_EVENT_DISCOVERY_CHANGED, /* notice F0h, log page 70h */
+	PST_EVENT_RESERVATION,       /* command set specific, log page 80h */
 	PST_EVENT_KINDS,
 };
 

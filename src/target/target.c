@@ -24,6 +24,8 @@ static void config_defaults(struct pst_target_config *config)
 		config->connections_max = 1024;
 	if (config->buffer_bytes_max == 0)
 		config->buffer_bytes_max = 64u << 20;
+	if (config->registrants_max == 0)
+		config->registrants_max = 32;
 	if (config->keep_alive_ms_default == 0)
 		config->keep_alive_ms_default = 120000;
 	if (config->auth_max == 0)
@@ -37,7 +39,8 @@ static bool config_ok(const struct pst_target_config *config)
 	       config->transfer_bytes_max >= 8192 &&
 	       config->transfer_bytes_max <= PST_IO_BLOCKS_MAX * PST_BLOCK_BYTES &&
 	       config->incapsule_bytes % PST_BLOCK_BYTES == 0 && config->incapsule_bytes <= 8192 &&
-	       config->buffer_bytes_max / 4 >= config->transfer_bytes_max;
+	       config->buffer_bytes_max / 4 >= config->transfer_bytes_max &&
+	       config->registrants_max <= PST_REGISTRANTS_MAX;
 }
 
 static pst_err shard_init(struct pst_shard *shard, struct pst_target *target, struct pst_env *env, uint32_t index)
@@ -247,6 +250,7 @@ pst_err pst_subsystem_add(struct pst_target *target, const struct pst_subsystem_
 			  struct pst_subsystem **ret_subsystem)
 {
 	struct pst_subsystem *subsystem;
+	pst_err err;
 
 	if (strlen(config->nqn) > PST_NQN_MAX || strlen(config->serial) > 20 || strlen(config->model) > 40 ||
 	    config->nsid == 0 || config->nsid >= 0xfffffffe)
@@ -257,15 +261,18 @@ pst_err pst_subsystem_add(struct pst_target *target, const struct pst_subsystem_
 	if (subsystem == NULL)
 		return PST_E_NOMEM;
 	subsystem->shard_stats = calloc(target->shard_count, sizeof(*subsystem->shard_stats));
-	if (subsystem->shard_stats == NULL) {
+	err = subsystem->shard_stats != NULL ? pst_reservations_init(&subsystem->reservations, config) : PST_E_NOMEM;
+	if (err != PST_OK) {
+		free(subsystem->shard_stats);
 		free(subsystem);
-		return PST_E_NOMEM;
+		return err;
 	}
 	if (pst_access_list_set(subsystem, &config->allow) != PST_OK) {
 		free(subsystem->shard_stats);
 		free(subsystem);
 		return PST_E_NOMEM;
 	}
+	pst_gate_init(&subsystem->gate, &subsystem->reservations.state);
 	subsystem->target = target;
 	memcpy(subsystem->nqn, config->nqn, strlen(config->nqn)); /* zeroed, and checked above */
 	memcpy(subsystem->serial, config->serial, strlen(config->serial));

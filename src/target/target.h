@@ -23,6 +23,7 @@ struct pst_target_config {
 	uint32_t incapsule_bytes;       /* for I/O queues; 0: 8192 */
 	uint32_t connections_max;       /* 0: 1024 */
 	uint64_t buffer_bytes_max;      /* data buffers per shard; 0: 64 MiB. Exhausted: commands wait */
+	uint32_t registrants_max;       /* hosts that reservations know, per subsystem; 0: 32, at most 56 */
 	uint32_t keep_alive_ms_default; /* for hosts that ask for none on a discovery controller's reaper; 0: 120000 */
 	uint32_t auth_max;              /* queues that are authenticating at a time; further ones: busy. 0: 256 */
 	bool authenticate_remote;       /* hosts without a key may come over loopback addresses only */
@@ -79,6 +80,19 @@ struct pst_allow_list {
 	const char *const *nqns;
 	uint32_t count;
 };
+/*
+ * Keeps what must survive a loss of power of a subsystem's reservation (persist through power loss), in place of what
+ * was kept before; durable when done. Everything is the target's until @done, which runs on the home shard, never
+ * inside the call, with @err set. One at a time per subsystem; none is under way when the subsystem's removal is done.
+ */
+struct pst_reservation_save_op {
+	const void *bytes;
+	uint32_t len_bytes; /* 0: nothing is to be kept any more */
+	void (*done)(struct pst_reservation_save_op *op);
+	pst_err err;
+};
+
+typedef void pst_reservation_save_fn(void *ctx, struct pst_reservation_save_op *op);
 
 struct pst_subsystem_config {
 	const char *nqn;
@@ -86,12 +100,17 @@ struct pst_subsystem_config {
 	const char *model;  /* at most 40 */
 	uint32_t nsid;
 	uint8_t uuid[16];
-	struct pst_volume *volume; /* the caller closes it, after removal is done */
-	struct pst_qos_flow *flow; /* NULL: no admission control */
 	struct pst_allow_list allow;
+	struct pst_volume *volume;                 /* the caller closes it, after removal is done */
+	struct pst_qos_flow *flow;                 /* NULL: no admission control */
+	pst_reservation_save_fn *reservation_save; /* NULL: reservations don't persist, and hosts are told so */
+	void *reservation_save_ctx;
+	const void *reservation;    /* what was kept last; copied */
+	uint32_t reservation_bytes; /* 0: nothing */
 };
 
-/* One volume, one subsystem. PST_E_EXISTS. Appears in discovery at once, with an event to discovery hosts. */
+/* One volume, one subsystem. PST_E_EXISTS; PST_E_FORMAT: what was kept of its reservation makes no sense. Appears in
+ * discovery at once, with an event to discovery hosts. */
 pst_err PST_MUST_USE pst_subsystem_add(struct pst_target *target, const struct pst_subsystem_config *config,
 				       struct pst_subsystem **ret_subsystem);
 

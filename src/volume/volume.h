@@ -3,8 +3,7 @@
  * The volume interface: one table of asynchronous calls, stacked all the way down. Engines (store, ram, fault)
  * implement it; layers wrap it. pst_volume_submit asserts the contract once for everybody.
  *
- * A volume belongs to one shard (volume->env); submit on that shard. From other shards use src/volume/remote.h, which
- * posts there and back. Everything here speaks blocks of PST_BLOCK_BYTES.
+ * A volume belongs to one shard (volume->env); submit on that shard. Everything here speaks blocks of PST_BLOCK_BYTES.
  */
 #ifndef PST_VOLUME_VOLUME_H
 #define PST_VOLUME_VOLUME_H

@@ -31,6 +31,7 @@ struct rig_options {
 	struct pst_target_config target;
 	bool qos;
 	struct pst_qos_policy policy;
+	bool keeps; /* reservations through power loss */
 };
 
 struct rig {
@@ -46,6 +47,12 @@ struct rig {
 	struct pst_target *target;
 	struct pst_subsystem *subsystem;
 	struct pst_addr addr;
+	bool keeps;
+	uint8_t kept[2048]; /* of a reservation */
+	uint32_t kept_bytes, save_count;
+	pst_err save_err; /* to fail saving with */
+	struct pst_reservation_save_op *save_op;
+	struct pst_timer save_timer;
 };
 
 /* One connection of a host. */
@@ -317,19 +324,30 @@ struct host {
 	uint16_t cntlid;
 };
 
-/* @sqsize: 0-based, of the I/O queue. */
-static inline void host_connect_sized(struct rig *rig, struct host *h, bool digests, uint32_t kato_ms, uint16_t sqsize)
+/* @sqsize: 0-based, of the I/O queue; @id: each byte of the host identifier. */
+static inline void host_connect_as(struct rig *rig, struct host *h, bool digests, uint32_t kato_ms, uint16_t sqsize,
+				   uint8_t id)
 {
 	struct nvmf_connect_cmd cmd;
 	struct nvmf_connect_data data;
+	uint32_t cntlid = 0;
 
 	link_open(rig, &h->admin, digests);
-	assert_int_equal(link_connect(&h->admin, RIG_NQN, 0, 0xffff, kato_ms, &h->cntlid), 0);
+	connect_fill(&cmd, &data, RIG_NQN, 0, 0xffff, kato_ms);
+	memset(data.hostid, id, sizeof(data.hostid));
+	assert_int_equal(command(&h->admin, (void *)&cmd, PST_CONN_DATA_OUT, &data, sizeof(data), &cntlid), 0);
+	h->cntlid = (uint16_t)cntlid;
 	assert_int_equal(property_set_cc(&h->admin, 0x00460001), 0);
 	link_open(rig, &h->io, digests);
 	connect_fill(&cmd, &data, RIG_NQN, 1, h->cntlid, 0);
+	memset(data.hostid, id, sizeof(data.hostid));
 	cmd.sqsize = nvme_le16_of(sqsize);
 	assert_int_equal(command(&h->io, (void *)&cmd, PST_CONN_DATA_OUT, &data, sizeof(data), NULL), 0);
+}
+
+static inline void host_connect_sized(struct rig *rig, struct host *h, bool digests, uint32_t kato_ms, uint16_t sqsize)
+{
+	host_connect_as(rig, h, digests, kato_ms, sqsize, 7);
 }
 
 static inline void host_connect(struct rig *rig, struct host *h, bool digests, uint32_t kato_ms)
@@ -384,6 +402,31 @@ static inline struct pst_volume *rig_pool_op(struct rig *rig, enum pst_pool_op_k
 	return op.pool.volume;
 }
 
+/* Saving takes a millisecond, as on a disk. */
+static inline void rig_saved(struct pst_timer *timer)
+{
+	struct rig *rig = pst_container_of(timer, struct rig, save_timer);
+	struct pst_reservation_save_op *op = rig->save_op;
+
+	op->err = rig->save_err;
+	if (op->err == PST_OK) {
+		assert_true(op->len_bytes <= sizeof(rig->kept));
+		if (op->len_bytes > 0)
+			memcpy(rig->kept, op->bytes, op->len_bytes);
+		rig->kept_bytes = op->len_bytes;
+		rig->save_count++;
+	}
+	op->done(op);
+}
+
+static inline void rig_save(void *ctx, struct pst_reservation_save_op *op)
+{
+	struct rig *rig = ctx;
+
+	rig->save_op = op;
+	pst_timer_arm(rig->envs[0], &rig->save_timer, pst_env_now_ns(rig->envs[0]) + RIG_SECOND / 1000);
+}
+
 static inline void rig_subsystem_add(struct rig *rig, const char *nqn, struct pst_subsystem **ret)
 {
 	struct pst_subsystem_config config = { .nqn = nqn,
@@ -392,7 +435,11 @@ static inline void rig_subsystem_add(struct rig *rig, const char *nqn, struct ps
 					       .nsid = 1,
 					       .uuid = { 1 },
 					       .volume = rig->volume,
-					       .flow = rig->flow };
+					       .flow = rig->flow,
+					       .reservation_save = rig->keeps ? rig_save : NULL,
+					       .reservation_save_ctx = rig,
+					       .reservation = rig->kept,
+					       .reservation_bytes = rig->kept_bytes };
 
 	assert_int_equal(pst_subsystem_add(rig->target, &config, ret), PST_OK);
 }
@@ -410,7 +457,10 @@ static inline void rig_new(struct rig *rig, const struct rig_options *options)
 	struct pst_volume *ram;
 	struct pst_env *home;
 
-	*rig = (struct rig){ .sim = pst_sim_new(1), .shards = options->shards > 0 ? options->shards : 1 };
+	*rig = (struct rig){ .sim = pst_sim_new(1),
+			     .shards = options->shards > 0 ? options->shards : 1,
+			     .keeps = options->keeps };
+	pst_timer_init(&rig->save_timer, rig_saved);
 	rig->machine = pst_sim_node_new(rig->sim, "target");
 	rig->client = pst_sim_node_new(rig->sim, "host");
 	for (unsigned i = 0; i < rig->shards; i++)

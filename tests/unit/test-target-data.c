@@ -51,8 +51,8 @@ static void controller_says_what_hosts_need(void **state)
 	assert_int_equal(le16toh(id.icdoff), 0);
 	assert_true((le32toh(id.sgls) & 3) == 1 && (le32toh(id.sgls) & 1 << 20) != 0);
 	assert_true((le32toh(id.oaes) & NVME_CTRL_OAES_NA) != 0);
-	assert_int_equal(le16toh(id.oncs),
-			 NVME_CTRL_ONCS_DSM | NVME_CTRL_ONCS_WRITE_ZEROES | NVME_CTRL_ONCS_SAVE_FEATURES);
+	assert_int_equal(le16toh(id.oncs), NVME_CTRL_ONCS_RESERVATIONS | NVME_CTRL_ONCS_DSM |
+					       NVME_CTRL_ONCS_WRITE_ZEROES | NVME_CTRL_ONCS_SAVE_FEATURES);
 	assert_int_equal(id.vwc, 7);
 	assert_int_equal(id.cmic & 2, 2);
 	assert_string_equal(id.subnqn, NQN);
@@ -94,6 +94,7 @@ static void namespace_says_size_and_identity(void **state)
 	assert_int_equal(id.nsfeat & NVME_NS_FEAT_THIN, NVME_NS_FEAT_THIN);
 	assert_int_equal(id.dlfeat, 9);
 	assert_int_equal(id.nmic, 1);
+	assert_int_equal(id.rescap, 0xfe);
 	assert_int_equal(id.lbaf[0].ds, 12);
 	pst_identify_nguid(ns.uuid, nguid);
 	assert_memory_equal(id.nguid, nguid, 16);
@@ -109,6 +110,11 @@ static void namespace_says_size_and_identity(void **state)
 
 	pst_identify_namespace_independent(&ns, (uint8_t *)&independent);
 	assert_int_equal(independent.nstat & 1, 1);
+	ns.keeps_reservations = true;
+	pst_identify_namespace_independent(&ns, (uint8_t *)&independent);
+	assert_int_equal(independent.rescap, 0xff);
+	pst_identify_namespace(&ns, (uint8_t *)&id);
+	assert_int_equal(id.rescap & NVME_NS_RESCAP_PTPL, NVME_NS_RESCAP_PTPL);
 	pst_identify_controller_nvm((uint8_t *)&nvm);
 	assert_int_equal(nvm.dmrl, 255);
 	assert_int_equal(nvm.wzsl, 16);
@@ -170,6 +176,32 @@ static void error_log_is_newest_first(void **state)
 	assert_int_equal(le64toh(page[PST_TARGET_ERROR_LOG_MAX - 1].error_count), 4);
 }
 
+/* Notifications are read one by one, oldest first; when too many waited, the numbers tell that some are lost. */
+static void notices_are_read_in_order(void **state)
+{
+	struct pst_log_notices log = { 0 };
+	struct nvme_resv_notification_log page;
+	struct pst_log_window w = { 0, sizeof(page), (uint8_t *)&page };
+
+	(void)state;
+	memset(&page, 0, sizeof(page));
+	pst_log_notices_take(&log, 1, &w);
+	assert_int_equal(page.rnlpt, NVME_RESV_NOTIFY_RNLPT_EMPTY);
+	for (unsigned i = 0; i < PST_LOG_NOTICES_MAX + 2; i++)
+		pst_log_notices_add(&log, i % 2 ? NVME_RESV_NOTIFY_RNLPT_RESERVATION_RELEASED
+						: NVME_RESV_NOTIFY_RNLPT_REGISTRATION_PREEMPTED);
+	for (unsigned i = 0; i < PST_LOG_NOTICES_MAX; i++) {
+		pst_log_notices_take(&log, 7, &w);
+		assert_int_equal(le64toh(page.lpc), i + 3);
+		assert_int_equal(page.rnlpt, i % 2 ? NVME_RESV_NOTIFY_RNLPT_RESERVATION_RELEASED
+						   : NVME_RESV_NOTIFY_RNLPT_REGISTRATION_PREEMPTED);
+		assert_int_equal(page.nalp, PST_LOG_NOTICES_MAX - 1 - i);
+		assert_int_equal(le32toh(page.nsid), 7);
+	}
+	pst_log_notices_take(&log, 7, &w);
+	assert_int_equal(page.rnlpt, NVME_RESV_NOTIFY_RNLPT_EMPTY);
+}
+
 /* Units are thousands of 512 bytes, rounded up. */
 static void smart_counts_data_units(void **state)
 {
@@ -216,7 +248,8 @@ int main(void)
 		cmocka_unit_test(controller_says_what_hosts_need),  cmocka_unit_test(discovery_controller_differs),
 		cmocka_unit_test(namespace_says_size_and_identity), cmocka_unit_test(windows_compose),
 		cmocka_unit_test(supported_pages_match_lengths),    cmocka_unit_test(error_log_is_newest_first),
-		cmocka_unit_test(smart_counts_data_units),          cmocka_unit_test(discovery_entry_is_padded),
+		cmocka_unit_test(notices_are_read_in_order),        cmocka_unit_test(smart_counts_data_units),
+		cmocka_unit_test(discovery_entry_is_padded),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

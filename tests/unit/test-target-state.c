@@ -178,7 +178,13 @@ static void commands_are_refused(void **state)
 		uint32_t nsid, cdw12, length, incapsule;
 		uint16_t want;
 	} bad[] = {
-		{ 0x0d, 0x5a, 1, 0, 0, 0, NVME_INVALID_OPCODE },
+		{ 0x0c, 0x5a, 1, 0, 0, 0, NVME_INVALID_OPCODE },
+		{ 0x0d, 0x5a, 1, 0, 15, 0, NVME_SGL_LENGTH_INVALID },
+		{ 0x0d, 0x5a, 2, 0, 16, 0, NVME_INVALID_NAMESPACE },
+		{ 0x0d, 0x5a, PST_NSID_ALL, 0, 16, 0, NVME_INVALID_NAMESPACE },
+		{ 0x0e, 0x5a, 1, 0, 4096, 0, NVME_HOST_ID_INCONSISTENT },
+		{ 0x11, 0x5a, 1, 0, 16, 0, NVME_INVALID_FIELD }, /* no type */
+		{ 0x15, 0x5a, 1, 0, 8, 0, NVME_INVALID_FIELD },
 		{ 0x02, 0x5a, 2, 0, 4096, 0, NVME_INVALID_NAMESPACE },
 		{ 0x02, 0x5a, PST_NSID_ALL, 0, 4096, 0, NVME_INVALID_NAMESPACE },
 		{ 0x02, 0x5a, 1, 256, 257 * 4096, 0, NVME_INVALID_FIELD },
