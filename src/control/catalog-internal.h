@@ -13,7 +13,8 @@
 #define CAT_SNAPSHOT_NAME_MAX (2 * PST_NAME_MAX + 1) /* VOLUME@NAME */
 #define CAT_HOME 0u /* index of the pool that new tenants and profiles are recorded in */
 
-struct cat_check; /* catalog-pool.c */
+struct cat_check;       /* catalog-pool.c */
+struct cat_reservation; /* catalog-reservation.c */
 
 struct cat_pool {
 	char name[PST_NAME_MAX + 1];
@@ -85,6 +86,7 @@ struct cat_volume {
 	struct pst_volume *volume;
 	struct pst_qos_flow *flow;
 	struct pst_subsystem *subsystem;
+	struct cat_reservation *reservation; /* NULL until it is served first */
 };
 
 /* States as for volumes; but a crash leaves a CREATING one that the pool has taken, and only forgets others. */
@@ -380,6 +382,16 @@ void cat_key_json(const struct cat_volume *v, json_t *json);
 json_t *cat_read_keys(struct pst_catalog *c, const struct pst_catalog_op *op);
 void cat_key_change(struct pst_catalog *c);
 void cat_keys_done(struct pst_catalog *c);
+
+/* ---- catalog-reservation.c ---- */
+
+/* Fills in what was kept of the volume's reservation, and where to keep it. PST_E_FORMAT: that makes no sense. */
+pst_err PST_MUST_USE cat_reservation_serve(struct pst_catalog *c, struct cat_volume *v,
+					   struct pst_subsystem_config *config);
+/* A step, as those of catalog-key.c: what was kept goes. */
+bool cat_reservation_forget(struct pst_catalog *c, struct cat_volume *v, pst_err *ret_err,
+			    void (*done)(struct pst_catalog *c, pst_err err));
+void cat_reservation_free(struct cat_volume *v); /* out of service */
 
 /* ---- catalog-volume.c ---- */
 

@@ -6,7 +6,7 @@
  *
  *   create    intent* list* make* key* grow* settings* open serve commit* ask
  *                                                 record "creating" until commit: a crash undoes it
- *   undo      unserve close drop* remove* unlist* forget*
+ *   undo      unserve close drop* remove* unlist* unreserve* forget*
  *                                                 also what a failed create runs
  *   delete    mark* undo                          record "deleting" from mark on: a crash completes it
  *   start     open serve                          record "ready"
@@ -18,7 +18,7 @@
  *
  * What is "not found" while undoing or deleting is what was wanted. Make is CLONE for a clone, which grows if it is to
  * be larger than its snapshot. Drop: its snapshots. List: of the hosts that may connect, if there is one; it is there
- * before the volume can be served. Ask: what is mapped, for the answer; its failure is none.
+ * before the volume can be served. Unreserve: what is kept of its reservation, if anything. Ask: what is mapped, for the answer; its failure is none.
  */
 /* clang-format on */
 #include "control/catalog-internal.h"
@@ -75,6 +75,7 @@ void cat_volume_free(struct pst_catalog *c, struct cat_volume *v)
 		cat_snapshot_free(c, pst_container_of(n, struct cat_snapshot, node));
 	cat_read_forget_volume(c, v);
 	json_decref(v->allowed);
+	cat_reservation_free(v);
 	pst_list_remove(&v->node);
 	c->volume_count--;
 	free(v);
@@ -393,7 +394,9 @@ static bool step_serve(struct pst_catalog *c, struct cat_volume *v, pst_err *ret
 	memcpy(config.uuid, v->uuid, sizeof(v->uuid));
 	config.volume = v->volume;
 	config.flow = v->flow;
-	*ret_err = cat_allow_of(v, &config.allow);
+	*ret_err = cat_reservation_serve(c, v, &config);
+	if (*ret_err == PST_OK)
+		*ret_err = cat_allow_of(v, &config.allow);
 	if (*ret_err != PST_OK)
 		return true;
 	*ret_err = pst_subsystem_add(c->target, &config, &v->subsystem);
@@ -440,6 +443,11 @@ static bool step_close(struct pst_catalog *c, struct cat_volume *v, pst_err *ret
 	return false;
 }
 
+static bool step_unreserve(struct pst_catalog *c, struct cat_volume *v, pst_err *ret_err)
+{
+	return cat_reservation_forget(c, v, ret_err, step_done);
+}
+
 /* ---- Keys: nothing to do for volumes that are not encrypted ---- */
 
 static bool step_key(struct pst_catalog *c, struct cat_volume *v, pst_err *ret_err)
@@ -459,11 +467,11 @@ static const struct cat_step create_steps[] = { { step_intent }, { step_list }, 
 						{ step_serve },  { step_commit },   { step_ask },  { NULL } };
 static const struct cat_step delete_steps[] = { { step_mark },         { step_unserve },
 						{ step_close },        { step_drop },
-						{ step_remove, true }, { step_unlist, true },
+						{ step_remove, true }, { step_unlist, true }, { step_unreserve, true },
 						{ step_forget, true }, { NULL } };
 static const struct cat_step undo_steps[] = {
 	{ step_unserve },      { step_close },        { step_drop }, { step_remove, true },
-	{ step_unlist, true }, { step_forget, true }, { NULL }
+	{ step_unlist, true }, { step_unreserve, true }, { step_forget, true }, { NULL }
 };
 static const struct cat_step start_steps[] = { { step_open }, { step_unlock }, { step_serve }, { NULL } };
 static const struct cat_step stop_steps[] = { { step_unserve }, { step_close }, { NULL } };

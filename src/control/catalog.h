@@ -5,9 +5,9 @@
  * system call. Changes run one after the other; each leaves the records such that a crash at any point is completed or
  * undone at the next start. Reading never waits for a change.
  *
- * Records: "tenant/NAME", "profile/NAME" and "host/NQN" (in the first pool), "volume/NAME", "allow/VOLUME" and
- * "snapshot/VOLUME@NAME" (in the volume's pool): JSON objects with a member "format" (1). docs/catalog.md describes
- * them.
+ * Records: "tenant/NAME", "profile/NAME" and "host/NQN" (in the first pool), "volume/NAME", "allow/VOLUME",
+ * "snapshot/VOLUME@NAME" and "reservation/VOLUME" (in the volume's pool): JSON objects with a member "format" (1).
+ * docs/catalog.md describes them.
  */
 #ifndef PST_CONTROL_CATALOG_H
 #define PST_CONTROL_CATALOG_H

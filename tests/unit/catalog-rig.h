@@ -43,6 +43,8 @@ static struct {
 	struct pst_auth_key host_key, ctrl_key;
 	bool has_ctrl_key;
 	uint32_t groups;
+	struct pst_subsystem_config config; /* of the last */
+	uint8_t reservation[2048];
 } target;
 
 static void allow_told(struct pst_subsystem *s, const struct pst_allow_list *allow)
@@ -88,6 +90,10 @@ pst_err pst_subsystem_add(struct pst_target *t, const struct pst_subsystem_confi
 	assert_non_null(config->volume);
 	assert_non_null(config->flow);
 	assert_int_equal(strlen(config->serial), 20);
+	assert_non_null(config->reservation_save);
+	assert_true(config->reservation_bytes <= sizeof(target.reservation));
+	memcpy(target.reservation, config->reservation, config->reservation_bytes);
+	target.config = *config;
 	*ret = calloc(1, sizeof(**ret));
 	target.subsystems++;
 	target.last = *ret;

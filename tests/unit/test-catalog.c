@@ -57,6 +57,93 @@ static void failed_step_leaves_the_catalog_usable(void **state)
 	}
 }
 
+/* ---- Reservations ---- */
+
+static void reservation_saved(struct pst_reservation_save_op *op)
+{
+	(void)op;
+	w.done++;
+}
+
+static pst_err save_reservation(const void *bytes, uint32_t len_bytes)
+{
+	struct pst_reservation_save_op op = { .bytes = bytes, .len_bytes = len_bytes, .done = reservation_saved };
+
+	target.config.reservation_save(target.config.reservation_save_ctx, &op);
+	while (w.done == 0)
+		pst_env_poll(w.env, 1000000);
+	w.done = 0;
+	return op.err;
+}
+
+/* What the target saves comes back at the next start, for its own volume only, until it or its volume is deleted. */
+static void reservations_are_kept_with_their_volume(void **state)
+{
+	static const uint8_t bytes[] = { 1, 2, 0xff, 0, 5 };
+	static uint8_t many[1376];
+
+	(void)state;
+	boot(DOOM_NONE, 0);
+	assert_int_equal(err_of(PST_CATALOG_CREATE, PST_CATALOG_VOLUME, NULL, scenario[0].body), PST_OK);
+	assert_int_equal(target.config.reservation_bytes, 0);
+	assert_int_equal(save_reservation(NULL, 0), PST_OK); /* nothing to forget */
+	for (size_t i = 0; i < sizeof(many); i++)
+		many[i] = (uint8_t)(i * 7);
+	assert_int_equal(save_reservation(many, sizeof(many)), PST_OK); /* the most there can be fits a record */
+	crash();
+	boot(DOOM_NONE, 0);
+	assert_int_equal(target.config.reservation_bytes, sizeof(many));
+	assert_memory_equal(target.reservation, many, sizeof(many));
+	assert_int_equal(save_reservation(bytes, sizeof(bytes)), PST_OK);
+	assert_int_equal(err_of(PST_CATALOG_CREATE, PST_CATALOG_VOLUME, NULL, "{\"name\":\"ab\",\"size_bytes\":4096}"),
+			 PST_OK);
+	assert_int_equal(target.config.reservation_bytes, 0);
+	assert_int_equal(err_of(PST_CATALOG_DELETE, PST_CATALOG_VOLUME, "ab", NULL), PST_OK);
+	crash();
+	boot(DOOM_NONE, 0);
+	assert_int_equal(target.config.reservation_bytes, sizeof(bytes));
+	assert_memory_equal(target.reservation, bytes, sizeof(bytes));
+	assert_int_equal(err_of(PST_CATALOG_DELETE, PST_CATALOG_VOLUME, "a", NULL), PST_OK);
+	assert_int_equal(err_of(PST_CATALOG_CREATE, PST_CATALOG_VOLUME, NULL, scenario[0].body), PST_OK);
+	assert_int_equal(target.config.reservation_bytes, 0);
+	assert_int_equal(save_reservation(bytes, sizeof(bytes)), PST_OK);
+	assert_int_equal(save_reservation(NULL, 0), PST_OK);
+	crash();
+	boot(DOOM_NONE, 0);
+	assert_int_equal(target.config.reservation_bytes, 0);
+	shut_down();
+}
+
+/* A record that makes no sense keeps its volume out of service, and it alone: who is fenced off is not known. */
+static void a_damaged_reservation_is_not_served(void **state)
+{
+	static const char *const bad[] = { "",
+					   "{}",
+					   "{\"format\":1}",
+					   "{\"format\":1,\"state\":\"0\"}",
+					   "{\"format\":1,\"state\":\"0g\"}",
+					   "{\"format\":2,\"state\":\"00\"}" };
+
+	(void)state;
+	boot(DOOM_NONE, 0);
+	assert_int_equal(err_of(PST_CATALOG_CREATE, PST_CATALOG_VOLUME, NULL, scenario[0].body), PST_OK);
+	assert_int_equal(err_of(PST_CATALOG_CREATE, PST_CATALOG_VOLUME, NULL, "{\"name\":\"ab\",\"size_bytes\":4096}"),
+			 PST_OK);
+	crash();
+	for (size_t i = 0; i < PST_ARRAY_COUNT(bad); i++) {
+		put_record("reservation/a", bad[i]);
+		boot(DOOM_NONE, 0);
+		assert_int_equal(target.subsystems, 1);
+		if (i + 1 == PST_ARRAY_COUNT(bad)) /* it can be deleted, and its record with it */
+			assert_int_equal(err_of(PST_CATALOG_DELETE, PST_CATALOG_VOLUME, "a", NULL), PST_OK);
+		crash();
+	}
+	boot(DOOM_NONE, 0);
+	assert_int_equal(err_of(PST_CATALOG_CREATE, PST_CATALOG_VOLUME, NULL, scenario[0].body), PST_OK);
+	assert_int_equal(target.subsystems, 2);
+	shut_down();
+}
+
 /* ---- Refusals ---- */
 
 /* A volume with hosts is deleted or shrunk only by force; the message counts them. */
@@ -167,6 +254,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(crash_at_every_step_is_completed_or_undone, setup, teardown),
 		cmocka_unit_test_setup_teardown(failed_step_leaves_the_catalog_usable, setup, teardown),
+		cmocka_unit_test_setup_teardown(reservations_are_kept_with_their_volume, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_damaged_reservation_is_not_served, setup, teardown),
 		cmocka_unit_test_setup_teardown(volume_in_use, setup, teardown),
 		cmocka_unit_test_setup_teardown(shrink_below_used_data, setup, teardown),
 		cmocka_unit_test_setup_teardown(bad_records_stop_the_start, setup, teardown),
