@@ -110,12 +110,15 @@ enum {
 	NVME_CMD_FLUSH = 0x00,
 	NVME_CMD_WRITE = 0x01,
 	NVME_CMD_READ = 0x02,
+	NVME_CMD_COMPARE = 0x05,
 	NVME_CMD_WRITE_ZEROES = 0x08,
 	NVME_CMD_DSM = 0x09,
+	NVME_CMD_VERIFY = 0x0c,
 	NVME_CMD_RESV_REGISTER = 0x0d,
 	NVME_CMD_RESV_REPORT = 0x0e,
 	NVME_CMD_RESV_ACQUIRE = 0x11,
 	NVME_CMD_RESV_RELEASE = 0x15,
+	NVME_CMD_COPY = 0x19,
 };
 
 enum {
@@ -139,6 +142,16 @@ struct nvme_dsm_range {
 	nvme_le64 lba;
 } __attribute__((packed));
 
+/* Copy, descriptor format 0 */
+struct nvme_copy_source {
+	uint8_t reserved0[8];
+	nvme_le64 lba;
+	nvme_le16 block_count; /* 0-based */
+	uint8_t reserved18[6];
+	nvme_le32 eilbrt;
+	nvme_le16 elbatm, elbat;
+} __attribute__((packed));
+
 /* ---- Status: SCT << 8 | SC ---- */
 
 #define NVME_STATUS_DNR 0x4000u /* do not retry, in our 16-bit form (status field bit 15, without the phase bit) */
@@ -152,12 +165,15 @@ enum nvme_status {
 	NVME_INTERNAL_ERROR = 0x006,
 	NVME_ABORT_REQUESTED = 0x007,
 	NVME_ABORT_SQ_DELETED = 0x008,
+	NVME_FUSED_FAILED = 0x009,
+	NVME_FUSED_MISSING = 0x00a,
 	NVME_INVALID_NAMESPACE = 0x00b,
 	NVME_COMMAND_SEQUENCE_ERROR = 0x00c,
 	NVME_INVALID_SGL_DESCRIPTOR = 0x00d,
 	NVME_INVALID_SGL_COUNT = 0x00e,
 	NVME_SGL_LENGTH_INVALID = 0x00f,
 	NVME_SGL_TYPE_INVALID = 0x011,
+	NVME_ATOMIC_UNIT_EXCEEDED = 0x014,
 	NVME_SGL_OFFSET_INVALID = 0x016,
 	NVME_HOST_ID_INCONSISTENT = 0x018,
 	NVME_KEEP_ALIVE_EXPIRED = 0x019,
@@ -174,11 +190,13 @@ enum nvme_status {
 	NVME_FEATURE_NOT_CHANGEABLE = 0x10e,
 	NVMF_INCOMPATIBLE_FORMAT = 0x180,
 	NVMF_CONTROLLER_BUSY = 0x181,
+	NVME_COMMAND_SIZE_LIMIT = 0x183, /* of an NVM command */
 	NVMF_INVALID_PARAM = 0x182,
 	NVMF_INVALID_HOST = 0x184,
 	NVMF_AUTH_REQUIRED = 0x191,
 	NVME_WRITE_FAULT = 0x280,
 	NVME_UNRECOVERED_READ_ERROR = 0x281,
+	NVME_COMPARE_FAILURE = 0x285,
 };
 
 /* ---- Connect (Base 2.0, 6.3) ---- */

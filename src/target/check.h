@@ -13,17 +13,26 @@
 
 enum pst_data_direction { PST_DATA_NONE, PST_DATA_TO_HOST, PST_DATA_FROM_HOST };
 
+enum pst_op {
+	PST_OP_PLAIN, /* one request to the volume, or one for each range */
+	PST_OP_RESERVATION,
+	PST_OP_COMPARE, /* these are several requests: compound.c */
+	PST_OP_VERIFY,
+	PST_OP_COPY,
+	PST_OP_COMPARE_WRITE, /* the second of two fused commands */
+};
+
 /* An I/O command, understood. Ranges of Dataset Management come later, with its data. */
 struct pst_checked_io {
-	bool reservation; /* one of the reservation commands: kind and range mean nothing */
-	uint8_t access;   /* bits of PST_ACCESS_*: what a reservation may forbid */
-	enum pst_io_kind kind;
+	enum pst_op op;
+	uint8_t access;        /* bits of PST_ACCESS_*: what a reservation may forbid */
+	enum pst_io_kind kind; /* of other than plain ones: what it costs */
 	enum pst_data_direction direction;
-	uint32_t flags; /* PST_IO_FUA */
-	uint64_t lba, block_count;
-	uint32_t data_bytes;  /* to be transferred */
-	uint32_t range_count; /* Dataset Management: as the host says; the data holds at least so many */
-	bool nothing_to_do;   /* Dataset Management without the deallocate attribute */
+	uint32_t flags;            /* PST_IO_FUA */
+	uint64_t lba, block_count; /* Copy: of the destination, its count is known with the data */
+	uint32_t data_bytes;       /* to be transferred */
+	uint32_t range_count;      /* Dataset Management, Copy: as the host says; the data holds at least so many */
+	bool nothing_to_do;        /* Dataset Management without the deallocate attribute */
 };
 
 struct pst_check_limits {
@@ -56,6 +65,14 @@ uint32_t pst_sgl_length(const void *entry);
 struct pst_block_range {
 	uint64_t lba, block_count;
 };
+
+/*
+ * Copy: the @count source ranges in @data (format 0), into @ranges; *ret_blocks: how many in all, for the destination
+ * at
+ * @lba. Sources may not overlap the destination, whose content would depend on the order. Returns the status.
+ */
+uint16_t pst_check_copy(const uint8_t *data, uint32_t count, uint64_t lba, uint64_t block_count,
+			struct pst_block_range *ranges, uint64_t *ret_blocks);
 
 uint16_t pst_check_ranges(const uint8_t *data, uint32_t count, uint64_t block_count, struct pst_block_range *ranges,
 			  uint32_t *ret_count);

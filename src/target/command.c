@@ -116,6 +116,8 @@ static void uncharge(struct pst_cmd *cmd)
 
 static unsigned stats_index(const struct pst_cmd *cmd)
 {
+	if (cmd->io.op != PST_OP_PLAIN)
+		return 3;
 	switch (cmd->io.kind) {
 	case PST_IO_READ:
 		return 0;
@@ -126,6 +128,12 @@ static unsigned stats_index(const struct pst_cmd *cmd)
 	default:
 		return 3;
 	}
+}
+
+/* Compare Failure has the type of media errors, and is none. */
+static bool media_status(uint16_t status)
+{
+	return (status & STATUS_TYPE) == STATUS_TYPE_MEDIA && (status & ~NVME_STATUS_DNR) != NVME_COMPARE_FAILURE;
 }
 
 static void count(struct pst_cmd *cmd)
@@ -139,14 +147,14 @@ static void count(struct pst_cmd *cmd)
 	stats = &queue->subsystem->shard_stats[queue->shard->index];
 	if (cmd->status != NVME_SUCCESS) {
 		stats->errors[index]++;
-		stats->media_errors += (cmd->status & STATUS_TYPE) == STATUS_TYPE_MEDIA;
+		stats->media_errors += media_status(cmd->status);
 		return;
 	}
 	stats->ops[index]++;
 	pst_hist_add(&stats->latency[index], pst_queue_now_ns(queue) - cmd->arrived_ns);
-	if (cmd->io.kind == PST_IO_READ)
+	if (index == 0)
 		stats->bytes_read += cmd->io.data_bytes;
-	if (cmd->io.kind == PST_IO_WRITE)
+	if (index == 1)
 		stats->bytes_written += cmd->io.data_bytes;
 }
 
@@ -252,7 +260,7 @@ void pst_cmd_volume_done(struct pst_cmd *cmd)
 	struct pst_shard_stats *stats = &queue->subsystem->shard_stats[queue->shard->index];
 
 	pst_hist_add(&stats->wait_device, pst_queue_now_ns(queue) - cmd->dispatched_ns);
-	if ((cmd->status & STATUS_TYPE) == STATUS_TYPE_MEDIA)
+	if (media_status(cmd->status))
 		media_error(cmd, cmd->status);
 	else
 		pst_cmd_complete(cmd, cmd->status);
@@ -273,7 +281,7 @@ static void dispatch(struct pst_cmd *cmd)
 		pst_cmd_complete(cmd, NVME_ABORT_REQUESTED);
 		return;
 	}
-	if (cmd->io.kind == PST_IO_DISCARD) {
+	if (cmd->io.op == PST_OP_PLAIN && cmd->io.kind == PST_IO_DISCARD) {
 		cmd->ranges = (struct pst_block_range *)cmd->iov.iov_base;
 		status = pst_check_ranges(cmd->iov.iov_base, cmd->io.range_count,
 					  volume_blocks(queue->subsystem->volume), cmd->ranges, &cmd->range_count);
@@ -281,6 +289,16 @@ static void dispatch(struct pst_cmd *cmd)
 			pst_cmd_complete(cmd, status);
 			return;
 		}
+	}
+	if (cmd->io.op == PST_OP_COPY) {
+		cmd->ranges = (struct pst_block_range *)cmd->iov.iov_base;
+		status = pst_check_copy(cmd->iov.iov_base, cmd->io.range_count, cmd->io.lba,
+					volume_blocks(queue->subsystem->volume), cmd->ranges, &cmd->io.block_count);
+		if (status != NVME_SUCCESS) {
+			pst_cmd_complete(cmd, status);
+			return;
+		}
+		cmd->range_count = cmd->io.range_count;
 	}
 	pst_cmd_move(cmd, PST_CMD_DISPATCHED);
 	uncharge(cmd);
@@ -290,13 +308,13 @@ static void dispatch(struct pst_cmd *cmd)
 
 static void go_home(struct pst_cmd *cmd)
 {
-	if (cmd->io.reservation && (cmd->abort || !queue_alive(cmd->queue))) {
+	if (cmd->io.op == PST_OP_RESERVATION && (cmd->abort || !queue_alive(cmd->queue))) {
 		pst_cmd_complete(cmd, NVME_ABORT_REQUESTED);
 		return;
 	}
 	pst_cmd_move(cmd, PST_CMD_DISPATCHED);
 	uncharge(cmd);
-	cmd->post.fn = cmd->io.reservation ? pst_reservation_at_home : pst_admin_at_home;
+	cmd->post.fn = cmd->io.op == PST_OP_RESERVATION ? pst_reservation_at_home : pst_admin_at_home;
 	pst_env_post(pst_target_home(cmd->queue->shard->target), &cmd->post);
 }
 
@@ -464,6 +482,16 @@ static void enter_there(struct pst_post *post)
 		cmd->waiting_there = true;
 }
 
+/* What it moves on the volume. How much a Copy will is known with its ranges: until then, the most that it may. */
+static uint64_t cost_bytes(const struct pst_cmd *cmd)
+{
+	if (cmd->io.op == PST_OP_COPY)
+		return (uint64_t)PST_TARGET_COPY_BLOCKS_MAX * PST_BLOCK_BYTES;
+	if (cmd->io.op == PST_OP_VERIFY)
+		return cmd->io.block_count * PST_BLOCK_BYTES;
+	return cmd->io.data_bytes;
+}
+
 static void admit(struct pst_cmd *cmd)
 {
 	struct pst_subsystem *subsystem = cmd->queue->subsystem;
@@ -478,7 +506,7 @@ static void admit(struct pst_cmd *cmd)
 	switch (cmd->io.kind) {
 	case PST_IO_READ:
 	case PST_IO_WRITE:
-		cmd->waiter.bytes = cmd->io.data_bytes;
+		cmd->waiter.bytes = cost_bytes(cmd);
 		break;
 	case PST_IO_FLUSH:
 		cmd->waiter.bytes = 0;
@@ -603,7 +631,7 @@ static void io_start(struct pst_cmd *cmd)
 		cmd->incapsule_bytes = cmd->wire->data_bytes;
 		queue->incapsule_waiting_bytes += cmd->incapsule_bytes;
 	}
-	if (cmd->io.reservation)
+	if (cmd->io.op == PST_OP_RESERVATION)
 		reservation_start(cmd);
 	else
 		admit(cmd);

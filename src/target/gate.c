@@ -27,9 +27,13 @@ static struct pst_volume *volume_of(const struct pst_cmd *cmd)
 void pst_gate_init(struct pst_gate *gate, const struct pst_reservation *reservation)
 {
 	pst_list_init(&gate->inside);
+	pst_list_init(&gate->held_back);
+	pst_list_init(&gate->compounds);
 	gate->reservation = *reservation;
 	gate->version = 1; /* queues begin with 0: they know nothing */
 }
+
+static void submit(struct pst_cmd *cmd, bool inside_enter);
 
 /* ---- Out ---- */
 
@@ -46,14 +50,31 @@ static void change_complete(struct pst_gate *gate)
 	pst_reservation_gate_done(change);
 }
 
+/* Those that were held back by it go on, and so do those that wait for their turn. */
+static void compound_left(struct pst_gate *gate, struct pst_cmd *cmd)
+{
+	struct pst_list freed, *node;
+
+	pst_list_init(&freed);
+	if (gate->compound == cmd) {
+		gate->compound = NULL;
+		pst_list_splice(&freed, &gate->held_back);
+	}
+	while ((node = pst_list_pop_front(&freed)) != NULL)
+		submit(pst_container_of(node, struct pst_cmd, gate_node), true);
+	pst_compound_next(gate);
+}
+
 /* @inside_enter: completions never run inside the call that began the command. */
-static void leave(struct pst_cmd *cmd, uint16_t status, bool inside_enter)
+void pst_gate_leave(struct pst_cmd *cmd, uint16_t status, bool inside_enter)
 {
 	struct pst_gate *gate = &subsystem_of(cmd)->gate;
 	struct pst_env *from = cmd->queue->shard->env;
 
 	cmd->status = status;
 	pst_list_remove(&cmd->gate_node);
+	if (gate->compound != NULL)
+		compound_left(gate, cmd);
 	if (cmd->admitted) {
 		cmd->admitted = false;
 		pst_qos_leave(&cmd->waiter);
@@ -73,7 +94,7 @@ static void leave(struct pst_cmd *cmd, uint16_t status, bool inside_enter)
 /* ---- In ---- */
 
 /* What the reservation denies the queue's host, looked up once per change of the reservation. */
-static bool denied(struct pst_cmd *cmd)
+bool pst_gate_denies(struct pst_cmd *cmd)
 {
 	struct pst_queue *queue = cmd->queue;
 	struct pst_gate *gate = &subsystem_of(cmd)->gate;
@@ -85,8 +106,6 @@ static bool denied(struct pst_cmd *cmd)
 	return (queue->gate_denies & cmd->io.access) != 0;
 }
 
-static void submit(struct pst_cmd *cmd, bool inside_enter);
-
 static void volume_done(struct pst_io *io)
 {
 	struct pst_cmd *cmd = pst_container_of(io, struct pst_cmd, volume_io);
@@ -94,7 +113,7 @@ static void volume_done(struct pst_io *io)
 	if (io->err == PST_OK && cmd->range_index < cmd->range_count)
 		submit(cmd, false);
 	else
-		leave(cmd, pst_status_of_err(io->err, io->kind != PST_IO_READ), false);
+		pst_gate_leave(cmd, pst_status_of_err(io->err, io->kind != PST_IO_READ), false);
 }
 
 /* The command's next request to the volume: its only one, or the next range of Dataset Management. */
@@ -102,6 +121,8 @@ static void submit(struct pst_cmd *cmd, bool inside_enter)
 {
 	struct pst_io *io = &cmd->volume_io;
 
+	if (pst_list_empty(&cmd->gate_node))
+		pst_list_push_back(&subsystem_of(cmd)->gate.inside, &cmd->gate_node);
 	*io = (struct pst_io){ .kind = cmd->io.kind,
 			       .flags = cmd->io.flags,
 			       .lba = cmd->io.lba,
@@ -113,21 +134,29 @@ static void submit(struct pst_cmd *cmd, bool inside_enter)
 		io->lba = cmd->ranges[cmd->range_index].lba;
 		io->block_count = cmd->ranges[cmd->range_index++].block_count;
 	}
-	if (denied(cmd)) /* Base 2.0, 8.19: checked here, and before each further part of what has begun */
-		leave(cmd, CONFLICT, inside_enter);
+	if (pst_gate_denies(cmd)) /* Base 2.0, 8.19: checked here, and before each further part of what has begun */
+		pst_gate_leave(cmd, CONFLICT, inside_enter);
 	else if (io->kind != PST_IO_FLUSH && !pst_range_ok(io->lba, io->block_count, volume_of(cmd)->block_count))
-		leave(cmd, NVME_LBA_OUT_OF_RANGE | NVME_STATUS_DNR, inside_enter);
+		pst_gate_leave(cmd, NVME_LBA_OUT_OF_RANGE | NVME_STATUS_DNR, inside_enter);
 	else
 		pst_volume_submit(volume_of(cmd), io);
 }
 
 static void enter(struct pst_cmd *cmd, bool inside_enter)
 {
+	struct pst_gate *gate = &subsystem_of(cmd)->gate;
+
 	if (cmd->admitted)
 		pst_qos_started(&cmd->waiter);
 	cmd->fenced = false;
-	pst_list_push_back(&subsystem_of(cmd)->gate.inside, &cmd->gate_node);
-	submit(cmd, inside_enter);
+	if (cmd->io.op != PST_OP_PLAIN) {
+		pst_list_push_back(&gate->compounds, &cmd->gate_node);
+		pst_compound_next(gate);
+	} else if (pst_compound_holds_back(gate, cmd)) {
+		pst_list_push_back(&gate->held_back, &cmd->gate_node);
+	} else {
+		submit(cmd, inside_enter);
+	}
 }
 
 static void entered_there(struct pst_post *post)
@@ -149,6 +178,17 @@ void pst_gate_enter(struct pst_cmd *cmd)
 
 /* ---- Changes of the reservation ---- */
 
+/* Who waits here has not begun: Preempt and Abort takes it away. Others are judged when their turn comes. */
+static void abort_waiting(struct pst_list *waiting, const struct pst_reservation_effect *effect)
+{
+	PST_LIST_EACH(node, waiting) {
+		struct pst_cmd *cmd = pst_container_of(node, struct pst_cmd, gate_node);
+
+		if (pst_reservation_preempted(effect, cmd->queue->hostid))
+			pst_gate_leave(cmd, NVME_ABORT_REQUESTED, true);
+	}
+}
+
 void pst_gate_change(struct pst_gate *gate, struct pst_reservations *change)
 {
 	bool abort = change->request.action == PST_RESERVATION_PREEMPT_ABORT;
@@ -157,10 +197,14 @@ void pst_gate_change(struct pst_gate *gate, struct pst_reservations *change)
 	gate->change = change;
 	gate->reservation = change->next;
 	gate->version++;
+	if (abort) {
+		abort_waiting(&gate->held_back, &change->effect);
+		abort_waiting(&gate->compounds, &change->effect);
+	}
 	PST_LIST_EACH(node, &gate->inside) {
 		struct pst_cmd *cmd = pst_container_of(node, struct pst_cmd, gate_node);
 
-		if (!denied(cmd) && !(abort && pst_reservation_preempted(&change->effect, cmd->queue->hostid)))
+		if (!pst_gate_denies(cmd) && !(abort && pst_reservation_preempted(&change->effect, cmd->queue->hostid)))
 			continue;
 		cmd->fenced = true;
 		gate->fenced++;

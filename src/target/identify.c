@@ -62,8 +62,11 @@ static void controller_nvm_part(const struct pst_identify_ctrl *c, uint8_t *p)
 	pst_put_le16(p + 514, (uint16_t)c->queue_entries_max); /* MAXCMD */
 	pst_put_le32(p + 516, c->nsid_max);                    /* NN */
 	if (!c->discovery) {
-		/* ONCS: reservations, features' select, write zeroes, DSM */
-		pst_put_le16(p + 520, 1u << 5 | 1u << 4 | 1u << 3 | 1u << 2);
+		/* ONCS: copy, verify, reservations, features' select, write zeroes, DSM, compare */
+		pst_put_le16(p + 520, 1u << 8 | 1u << 7 | 1u << 5 | 1u << 4 | 1u << 3 | 1u << 2 | 1u);
+		pst_put_le16(p + 522, 0);           /* FUSES */
+		pst_put_le16(p + 532, 0);           /* ACWU, 0-based: of one block */
+		pst_put_le16(p + 534, 1u);          /* copy descriptor formats: 0 */
 		p[525] = 3u << 1 | 1u;              /* VWC: present; flush takes one or all NSIDs */
 		pst_put_le32(p + 540, c->nsid_max); /* MNAN */
 	}
@@ -102,9 +105,12 @@ void pst_identify_namespace(const struct pst_identify_ns *ns, uint8_t ret[PST_ID
 	ret[25] = 0;                                                       /* NLBAF: one format */
 	ret[30] = 1;                                                       /* NMIC: shared */
 	ret[31] = reservation_capabilities(ns);                            /* RESCAP */
-	ret[33] = 1u << 3 | 1u;                  /* DLFEAT: write zeroes may deallocate; freed blocks read as zeros */
-	pst_identify_nguid(ns->uuid, ret + 104); /* NGUID; EUI64 stays 0: we have no OUI */
-	ret[130] = BLOCK_SHIFT;                  /* LBAF0: LBADS; no metadata, best performance */
+	ret[33] = 1u << 3 | 1u; /* DLFEAT: write zeroes may deallocate; freed blocks read as zeros */
+	pst_put_le16(ret + 74, PST_TARGET_COPY_BLOCKS_MAX); /* MSSRL */
+	pst_put_le32(ret + 76, PST_TARGET_COPY_BLOCKS_MAX); /* MCL */
+	ret[80] = PST_TARGET_COPY_RANGES_MAX - 1;           /* MSRC, 0-based */
+	pst_identify_nguid(ns->uuid, ret + 104);            /* NGUID; EUI64 stays 0: we have no OUI */
+	ret[130] = BLOCK_SHIFT;                             /* LBAF0: LBADS; no metadata, best performance */
 }
 
 void pst_identify_namespace_independent(const struct pst_identify_ns *ns, uint8_t ret[PST_IDENTIFY_BYTES])
@@ -121,6 +127,7 @@ void pst_identify_controller_nvm(uint8_t ret[PST_IDENTIFY_BYTES])
 	memset(ret, 0, PST_IDENTIFY_BYTES);
 	/* Linux takes MDTS for WZSL where it is 0; this is the most that the 16 bits of NLB can ask for (256 MiB).
 	 * DMRSL and DMSL stay 0: no limit, a whole volume may be freed by one command. */
+	ret[0] = PST_TARGET_VERIFY_SHIFT;       /* VSL */
 	ret[1] = 16;                            /* WZSL: 2^16 units of 4096 bytes */
 	ret[3] = PST_TARGET_DSM_RANGES_MAX - 1; /* DMRL, 255 at most */
 }

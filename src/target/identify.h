@@ -16,6 +16,9 @@
 #define PST_TARGET_ERROR_LOG_MAX 16u   /* entries of the Error Information log */
 #define PST_TARGET_KAS_MS 100u         /* granularity of the keep alive timer */
 #define PST_TARGET_DSM_RANGES_MAX 256u
+#define PST_TARGET_COPY_BLOCKS_MAX 256u /* MSSRL, MCL: of a source range, and of all */
+#define PST_TARGET_COPY_RANGES_MAX 16u  /* MSRC + 1 */
+#define PST_TARGET_VERIFY_SHIFT 10u     /* VSL: 2^10 units of 4096 bytes */
 
 struct pst_identify_ctrl {
 	bool discovery;

@@ -79,8 +79,11 @@ struct pst_cmd {
 
 	/* Volume's shard, from the gate to the volume's answer; reservation commands: home shard. */
 	struct pst_io volume_io;
-	struct pst_list gate_node; /* gate->inside; reservations->waiting */
-	bool fenced;               /* a change of the reservation waits until it has left */
+	struct pst_list gate_node; /* gate->inside, held_back, compounds; reservations->waiting */
+	struct iovec part_iov;
+	uint64_t done_blocks, range_done; /* of a compound command */
+	struct pst_cmd *fused;            /* of Compare and Write, the second: the first */
+	bool fenced;                      /* a change of the reservation waits until it has left */
 
 	/* What the home or the volume's shard answers. */
 	uint16_t status;
@@ -217,9 +220,17 @@ struct pst_reservations {
 	uint8_t saved[PST_RESERVATION_SAVED_MAX];
 };
 
-/* Volume's shard: gate.c. */
+#define PST_GATE_SCRATCH_BYTES 131072u
+
+/* Volume's shard: gate.c, compound.c. */
 struct pst_gate {
-	struct pst_list inside; /* commands that the volume has */
+	struct pst_list inside;    /* commands that the volume has */
+	struct pst_list held_back; /* writes of blocks that a Compare and Write is at work on */
+	struct pst_list compounds; /* compound commands that wait for their turn */
+	struct pst_cmd *compound;  /* the one at work, also inside; NULL: none */
+	bool compound_waits;       /* for writes of its blocks that came before */
+	bool choosing;
+	uint8_t *scratch; /* its memory */
 	struct pst_reservation reservation;
 	uint32_t version;                /* of the reservation: counts its changes */
 	struct pst_reservations *change; /* waits until the fenced have left; NULL: none */
@@ -358,6 +369,16 @@ void pst_gate_init(struct pst_gate *gate, const struct pst_reservation *reservat
 void pst_gate_enter(struct pst_cmd *cmd);
 /* Puts change->next in force; pst_reservation_gate_done when nothing of what it forbids is with the volume any more. */
 void pst_gate_change(struct pst_gate *gate, struct pst_reservations *change);
+
+bool pst_gate_denies(struct pst_cmd *cmd);
+/* @inside_enter: the answer may not run inside the call. */
+void pst_gate_leave(struct pst_cmd *cmd, uint16_t status, bool inside_enter);
+
+/* ---- compound.c: volume's shard ---- */
+
+bool pst_compound_holds_back(const struct pst_gate *gate, const struct pst_cmd *cmd);
+/* Something has left: who waits may begin. */
+void pst_compound_next(struct pst_gate *gate);
 
 /* ---- reservation-command.c: home shard, but for gate_done ---- */
 

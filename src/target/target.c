@@ -261,8 +261,12 @@ pst_err pst_subsystem_add(struct pst_target *target, const struct pst_subsystem_
 	if (subsystem == NULL)
 		return PST_E_NOMEM;
 	subsystem->shard_stats = calloc(target->shard_count, sizeof(*subsystem->shard_stats));
-	err = subsystem->shard_stats != NULL ? pst_reservations_init(&subsystem->reservations, config) : PST_E_NOMEM;
+	subsystem->gate.scratch = aligned_alloc(PST_BLOCK_BYTES, PST_GATE_SCRATCH_BYTES); /* resident when it is used */
+	err = subsystem->shard_stats != NULL && subsystem->gate.scratch != NULL
+		  ? pst_reservations_init(&subsystem->reservations, config)
+		  : PST_E_NOMEM;
 	if (err != PST_OK) {
+		free(subsystem->gate.scratch);
 		free(subsystem->shard_stats);
 		free(subsystem);
 		return err;
@@ -295,6 +299,7 @@ static void removed(struct pst_post *post)
 	struct pst_subsystem_remove_op *op = subsystem->remove;
 
 	free(subsystem->allowed);
+	free(subsystem->gate.scratch);
 	free(subsystem->shard_stats);
 	free(subsystem);
 	op->done(op);

@@ -4,6 +4,9 @@
  * commands through a protocol engine, time, sudden ends. Whatever comes, a second host is served all the while, and in
  * the end every connection, command and buffer has come back (the target asserts it when it stops).
  *
+ * Steps of their own make sound reservation commands with one arbitrary field, from two hosts: they get further than
+ * arbitrary bytes would. Hosts that are fenced off by them may be refused, which is all that may happen to a bystander.
+ *
  * A script is a sequence of steps, each a byte (low 3 bits: what, others: which connection) and its arguments.
  */
 #include "../unit/target-rig.h"
@@ -155,7 +158,9 @@ static void bystander_is_served(struct play *p)
 	static uint8_t block[4096];
 	struct nvme_sqe sqe = sqe_io(NVME_CMD_READ, 0, 1);
 
-	if (command(&p->good.io, &sqe, PST_CONN_DATA_IN, block, sizeof(block), NULL) != 0)
+	uint16_t status = command(&p->good.io, &sqe, PST_CONN_DATA_IN, block, sizeof(block), NULL);
+
+	if (status != 0 && status != (NVME_RESERVATION_CONFLICT | NVME_STATUS_DNR))
 		abort();
 }
 
@@ -195,6 +200,39 @@ static void access_changes(struct play *p, uint8_t which)
 		pst_target_host_remove(p->rig.target, KEYED_NQN);
 }
 
+/* Mostly sound: few keys, so that they match; every action and type. */
+static void step_reservation(struct play *p, struct script *s, uint8_t which)
+{
+	static const uint8_t opcodes[] = { NVME_CMD_RESV_REGISTER, NVME_CMD_RESV_ACQUIRE, NVME_CMD_RESV_RELEASE,
+					   NVME_CMD_RESV_REPORT };
+	struct link *l = which & 1 ? &p->bad.io : &p->good.io;
+	uint8_t opcode = opcodes[next(s) % PST_ARRAY_COUNT(opcodes)], keys = next(s), type = next(s);
+	uint32_t bytes = opcode == NVME_CMD_RESV_RELEASE ? 8 : 16;
+	struct nvme_sqe sqe = sqe_admin(opcode, (uint32_t)type << 8 | next(s) | (uint32_t)(keys >> 6) << 30, 1);
+	struct call *call = &p->calls[p->call_count];
+
+	if (l->closed || l->conn == NULL || p->call_count == STEPS_MAX)
+		return;
+	if (opcode == NVME_CMD_RESV_REPORT) {
+		sqe.cdw10 = nvme_le32_of(type % 128);
+		bytes = (type % 128 + 1) * 4;
+	}
+	sqe.nsid = nvme_le32_of(1);
+	p->buffers[p->call_count] = calloc(1, 512);
+	p->buffers[p->call_count][0] = keys & 3;
+	p->buffers[p->call_count][8] = keys >> 2 & 3;
+	*call = (struct call){ .iov = { p->buffers[p->call_count], bytes } };
+	p->call_count++;
+	call->cmd = pst_conn_submit(
+	    l->conn, &sqe,
+	    &(struct pst_conn_xfer){ .dir = opcode == NVME_CMD_RESV_REPORT ? PST_CONN_DATA_IN : PST_CONN_DATA_OUT,
+				     .bytes = bytes,
+				     .iov = &call->iov,
+				     .iov_count = 1 },
+	    call);
+	link_run(l);
+}
+
 static void step(struct play *p, struct script *s)
 {
 	uint8_t what = next(s), which = what >> 3;
@@ -231,6 +269,10 @@ static void step(struct play *p, struct script *s)
 		raw_close(raw);
 		break;
 	case STEP_EVENT:
+		if (which & 1) {
+			step_reservation(p, s, which >> 1);
+			break;
+		}
 		pst_subsystem_resized(p->rig.subsystem);
 		access_changes(p, which);
 		break;
@@ -249,13 +291,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len_bytes)
 			     .shards = 1 + (kind & 1),
 			     .volume_shard = kind & 1,
 			     .qos = (kind & 2) != 0,
+			     .keeps = (kind & 32) != 0,
 			     .policy = { .limit_iops = kind & 4 ? 50 : 0 },
 			     .target = { .transfer_bytes_max = 65536,
 					 .buffer_bytes_max = 4 * 65536,
+					 .registrants_max = 2,
 					 .queue_entries_max = 32 + (kind & 8) },
 			 });
 	host_connect_sized(&p->rig, &p->good, false, 0, 31);
-	host_connect_sized(&p->rig, &p->bad, (kind & 16) != 0, 0, 31);
+	host_connect_as(&p->rig, &p->bad, (kind & 16) != 0, 0, 31, 8);
 	access_changes(p, 0);
 	for (unsigned i = 0; i < STEPS_MAX && s.at < s.end; i++)
 		step(p, &s);

@@ -29,7 +29,8 @@ extern const struct layout layout_of_libnvme[];
 	X(nvme_power_state, nvme_id_psd) \
 	X(nvme_ns_descriptor, nvme_ns_id_desc) \
 	X(nvme_registrant, nvme_registered_ctrl_ext) \
-	X(nvme_reservation_log, nvme_resv_notification_log)
+	X(nvme_reservation_log, nvme_resv_notification_log) \
+	X(nvme_copy_source, nvme_copy_range)
 
 #define LAYOUT_FIELDS(X) \
 	X(nvme_id_ctrl, vid, nvme_id_ctrl, vid) \
@@ -215,7 +216,9 @@ extern const struct layout layout_of_libnvme[];
 	X(nvme_reservation_log, count, nvme_resv_notification_log, lpc) \
 	X(nvme_reservation_log, type, nvme_resv_notification_log, rnlpt) \
 	X(nvme_reservation_log, available, nvme_resv_notification_log, nalp) \
-	X(nvme_reservation_log, nsid, nvme_resv_notification_log, nsid)
+	X(nvme_reservation_log, nsid, nvme_resv_notification_log, nsid) \
+	X(nvme_copy_source, lba, nvme_copy_range, slba) \
+	X(nvme_copy_source, block_count, nvme_copy_range, nlb)
 /* clang-format on */
 
 #endif

@@ -51,8 +51,12 @@ static void controller_says_what_hosts_need(void **state)
 	assert_int_equal(le16toh(id.icdoff), 0);
 	assert_true((le32toh(id.sgls) & 3) == 1 && (le32toh(id.sgls) & 1 << 20) != 0);
 	assert_true((le32toh(id.oaes) & NVME_CTRL_OAES_NA) != 0);
-	assert_int_equal(le16toh(id.oncs), NVME_CTRL_ONCS_RESERVATIONS | NVME_CTRL_ONCS_DSM |
+	assert_int_equal(le16toh(id.oncs), NVME_CTRL_ONCS_COMPARE | NVME_CTRL_ONCS_VERIFY | NVME_CTRL_ONCS_COPY |
+					       NVME_CTRL_ONCS_RESERVATIONS | NVME_CTRL_ONCS_DSM |
 					       NVME_CTRL_ONCS_WRITE_ZEROES | NVME_CTRL_ONCS_SAVE_FEATURES);
+	assert_int_equal(le16toh(id.fuses), 0);
+	assert_int_equal(le16toh(id.acwu), 0);
+	assert_int_equal(le16toh(id.ocfs), 1);
 	assert_int_equal(id.vwc, 7);
 	assert_int_equal(id.cmic & 2, 2);
 	assert_string_equal(id.subnqn, NQN);
@@ -95,6 +99,9 @@ static void namespace_says_size_and_identity(void **state)
 	assert_int_equal(id.dlfeat, 9);
 	assert_int_equal(id.nmic, 1);
 	assert_int_equal(id.rescap, 0xfe);
+	assert_int_equal(le16toh(id.mssrl), 256);
+	assert_int_equal(le32toh(id.mcl), 256);
+	assert_int_equal(id.msrc, 15);
 	assert_int_equal(id.lbaf[0].ds, 12);
 	pst_identify_nguid(ns.uuid, nguid);
 	assert_memory_equal(id.nguid, nguid, 16);
@@ -118,6 +125,7 @@ static void namespace_says_size_and_identity(void **state)
 	pst_identify_controller_nvm((uint8_t *)&nvm);
 	assert_int_equal(nvm.dmrl, 255);
 	assert_int_equal(nvm.wzsl, 16);
+	assert_int_equal(nvm.vsl, 10);
 
 	pst_identify_active_list(1, 0, list);
 	assert_int_equal(pst_get_le32(list), 1);

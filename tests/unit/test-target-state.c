@@ -178,7 +178,12 @@ static void commands_are_refused(void **state)
 		uint32_t nsid, cdw12, length, incapsule;
 		uint16_t want;
 	} bad[] = {
-		{ 0x0c, 0x5a, 1, 0, 0, 0, NVME_INVALID_OPCODE },
+		{ 0x04, 0x5a, 1, 0, 0, 0, NVME_INVALID_OPCODE },
+		{ 0x05, 0x5a, 1, 0, 8192, 0, NVME_SGL_LENGTH_INVALID },
+		{ 0x0c, 0x00, 1, 1024, 0, 0, NVME_INVALID_FIELD },       /* VSL */
+		{ 0x19, 0x5a, 1, 0x100, 32, 0, NVME_INVALID_FIELD },     /* format 1 */
+		{ 0x19, 0x5a, 1, 16, 4096, 0, NVME_COMMAND_SIZE_LIMIT }, /* MSRC */
+		{ 0x19, 0x5a, 1, 1, 32, 0, NVME_SGL_LENGTH_INVALID },
 		{ 0x0d, 0x5a, 1, 0, 15, 0, NVME_SGL_LENGTH_INVALID },
 		{ 0x0d, 0x5a, 2, 0, 16, 0, NVME_INVALID_NAMESPACE },
 		{ 0x0d, 0x5a, PST_NSID_ALL, 0, 16, 0, NVME_INVALID_NAMESPACE },
@@ -212,6 +217,43 @@ static void commands_are_refused(void **state)
 	sqe_make(sqe, 0x01, 1, 0, 0, 0x01, 4096);
 	pst_put_le64(sqe + 24, 4);
 	assert_int_equal(pst_check_io(sqe, 4096, &limits, &io), NVME_INVALID_FIELD | DNR);
+}
+
+/* Copy: each source and their sum are limited, all lies inside the volume, and no source touches the destination. */
+static void copies_are_checked(void **state)
+{
+	static const struct {
+		uint64_t from[2], to;
+		uint32_t blocks[2];
+		uint16_t want;
+	} cases[] = {
+		{ { 0, 100 }, 200, { 10, 10 }, NVME_SUCCESS },
+		{ { 0, 100 }, 10, { 10, 10 }, NVME_SUCCESS },
+		{ { 0, 100 }, 9, { 10, 10 }, NVME_INVALID_FIELD | DNR },
+		{ { 0, 100 }, 81, { 10, 10 }, NVME_INVALID_FIELD | DNR },
+		{ { 0, 991 }, 200, { 10, 10 }, NVME_LBA_OUT_OF_RANGE | DNR },
+		{ { 0, UINT64_MAX }, 200, { 10, 10 }, NVME_LBA_OUT_OF_RANGE | DNR },
+		{ { 0, 100 }, 981, { 10, 10 }, NVME_LBA_OUT_OF_RANGE | DNR },
+		{ { 0, 100 }, UINT64_MAX - 5, { 10, 10 }, NVME_LBA_OUT_OF_RANGE | DNR },
+		{ { 0, 300 }, 600, { 257, 1 }, NVME_COMMAND_SIZE_LIMIT | DNR },
+		{ { 0, 300 }, 600, { 200, 57 }, NVME_COMMAND_SIZE_LIMIT | DNR },
+		{ { 0, 300 }, 600, { 200, 56 }, NVME_SUCCESS },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < PST_ARRAY_COUNT(cases); i++) {
+		uint8_t data[64] __attribute__((aligned(8))) = { 0 };
+		uint64_t blocks = 0;
+
+		for (unsigned k = 0; k < 2; k++) {
+			pst_put_le64(data + 32 * k + 8, cases[i].from[k]);
+			pst_put_le16(data + 32 * k + 16, (uint16_t)(cases[i].blocks[k] - 1));
+		}
+		assert_int_equal(pst_check_copy(data, 2, cases[i].to, 1000, (struct pst_block_range *)data, &blocks),
+				 cases[i].want);
+		if (cases[i].want == NVME_SUCCESS)
+			assert_int_equal(blocks, cases[i].blocks[0] + cases[i].blocks[1]);
+	}
 }
 
 /* A whole volume discarded in 256 touching ranges is one range; a range past the end fails all. */
@@ -254,13 +296,10 @@ static void errors_have_a_status(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(properties_follow_cc),
-		cmocka_unit_test(properties_refuse_foreign_configuration),
-		cmocka_unit_test(features_keep_their_rules),
-		cmocka_unit_test(events_are_masked_until_read),
-		cmocka_unit_test(commands_are_understood),
-		cmocka_unit_test(commands_are_refused),
-		cmocka_unit_test(ranges_join),
+		cmocka_unit_test(properties_follow_cc),      cmocka_unit_test(properties_refuse_foreign_configuration),
+		cmocka_unit_test(features_keep_their_rules), cmocka_unit_test(events_are_masked_until_read),
+		cmocka_unit_test(commands_are_understood),   cmocka_unit_test(commands_are_refused),
+		cmocka_unit_test(copies_are_checked),        cmocka_unit_test(ranges_join),
 		cmocka_unit_test(errors_have_a_status),
 	};
 
