@@ -105,6 +105,7 @@ uint16_t pst_check_io(const void *entry, uint32_t incapsule_bytes, const struct 
 	const struct io_opcode *op = NULL;
 	uint32_t nsid = pst_get_le32(sqe + 4), cdw12 = pst_get_le32(sqe + 48);
 	struct pst_checked_io io = { 0 };
+	unsigned fuse;
 	uint16_t status;
 
 	for (size_t i = 0; i < PST_ARRAY_COUNT(opcodes); i++)
@@ -112,7 +113,8 @@ uint16_t pst_check_io(const void *entry, uint32_t incapsule_bytes, const struct 
 			op = &opcodes[i];
 	if (op == NULL)
 		return NVME_INVALID_OPCODE | NVME_STATUS_DNR;
-	if ((sqe[1] & 3) != 0) /* FUSE: no fused operations (FUSES is 0) */
+	fuse = sqe[1] & 3; /* Compare and Write is the only fused operation (FUSES) */
+	if (fuse != 0 && !(fuse == 1 && sqe[0] == NVME_CMD_COMPARE) && !(fuse == 2 && sqe[0] == NVME_CMD_WRITE))
 		return BAD_FIELD;
 	if (nsid != limits->nsid && !(op->any_nsid && nsid == PST_NSID_ALL))
 		return NVME_INVALID_NAMESPACE | NVME_STATUS_DNR;
@@ -124,6 +126,8 @@ uint16_t pst_check_io(const void *entry, uint32_t incapsule_bytes, const struct 
 		io.lba = pst_get_le64(sqe + 40);
 		io.block_count = (uint64_t)(cdw12 & 0xffff) + 1;
 	}
+	if (fuse != 0 && io.block_count > 1) /* ACWU */
+		return NVME_ATOMIC_UNIT_EXCEEDED | NVME_STATUS_DNR;
 	if (op->fua && (cdw12 & 1u << 30) != 0)
 		io.flags |= PST_IO_FUA;
 	if (op->op == PST_OP_RESERVATION) {

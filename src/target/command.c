@@ -68,10 +68,16 @@ static bool volume_is_here(const struct pst_cmd *cmd)
 
 /* ---- Memory of a command ---- */
 
+/* Fused commands have one for both. */
+static uint32_t buffer_need(const struct pst_cmd *cmd)
+{
+	return cmd->fused != NULL ? 2 * cmd->io.data_bytes : cmd->io.data_bytes;
+}
+
 static bool buffer_take(struct pst_cmd *cmd)
 {
 	struct pst_queue *queue = cmd->queue;
-	uint32_t bytes = cmd->io.data_bytes, rounded = pst_buffers_round(bytes);
+	uint32_t bytes = buffer_need(cmd), rounded = pst_buffers_round(bytes);
 
 	if (queue->buffer_bytes_held + rounded > queue->buffer_bytes_cap)
 		return false;
@@ -79,7 +85,8 @@ static bool buffer_take(struct pst_cmd *cmd)
 	if (cmd->buffer == NULL)
 		return false;
 	cmd->buffer_bytes = bytes;
-	cmd->iov = (struct iovec){ cmd->buffer, bytes };
+	if (cmd->fused == NULL)
+		cmd->iov = (struct iovec){ cmd->buffer, bytes };
 	queue->buffer_bytes_held += rounded;
 	return true;
 }
@@ -116,7 +123,7 @@ static void uncharge(struct pst_cmd *cmd)
 
 static unsigned stats_index(const struct pst_cmd *cmd)
 {
-	if (cmd->io.op != PST_OP_PLAIN)
+	if (cmd->io.op != PST_OP_PLAIN && cmd->io.op != PST_OP_COMPARE_WRITE)
 		return 3;
 	switch (cmd->io.kind) {
 	case PST_IO_READ:
@@ -220,7 +227,7 @@ static void media_error(struct pst_cmd *cmd, uint16_t status)
 void pst_cmd_complete(struct pst_cmd *cmd, uint16_t status)
 {
 	struct pst_queue *queue = cmd->queue;
-	struct pst_conn_result result = { .status = status, .dw0 = cmd->dw0, .dw1 = cmd->dw1 };
+	struct pst_conn_result result = { .dw0 = cmd->dw0, .dw1 = cmd->dw1 };
 	bool with_data = status == NVME_SUCCESS && cmd->io.direction == PST_DATA_TO_HOST;
 	bool lent = cmd->loan.iov_count > 0;
 
@@ -237,6 +244,9 @@ void pst_cmd_complete(struct pst_cmd *cmd, uint16_t status)
 		cmd->admitted = false;
 		pst_qos_leave(&cmd->waiter);
 	}
+	if (cmd->fused != NULL)
+		status = cmd->status = pst_fused_complete(cmd, status);
+	result.status = status;
 	pst_list_remove(&cmd->node); /* out of the hungry, if it was one of them */
 	uncharge(cmd);
 	if (queue->fabrics_cmd == cmd)
@@ -302,6 +312,10 @@ static void dispatch(struct pst_cmd *cmd)
 	}
 	pst_cmd_move(cmd, PST_CMD_DISPATCHED);
 	uncharge(cmd);
+	if (cmd->fused != NULL) {
+		pst_fused_dispatch(cmd);
+		uncharge(cmd->fused);
+	}
 	cmd->dispatched_ns = pst_queue_now_ns(queue);
 	pst_gate_enter(cmd);
 }
@@ -328,6 +342,10 @@ static void payload_ready(struct pst_cmd *cmd)
 
 void pst_cmd_data_arrived(struct pst_cmd *cmd, pst_err err)
 {
+	if (cmd->fused != NULL || cmd->fused_second != NULL)
+		cmd = pst_fused_data_arrived(cmd, &err);
+	if (cmd == NULL)
+		return;
 	if (err == PST_OK)
 		payload_ready(cmd);
 	else
@@ -336,7 +354,7 @@ void pst_cmd_data_arrived(struct pst_cmd *cmd, pst_err err)
 
 /* ---- Buffers ---- */
 
-static void pull(struct pst_cmd *cmd)
+void pst_cmd_pull(struct pst_cmd *cmd)
 {
 	struct pst_queue *queue = cmd->queue;
 
@@ -351,8 +369,10 @@ void pst_cmd_buffer_granted(struct pst_cmd *cmd)
 {
 	if (cmd->abort || !queue_alive(cmd->queue))
 		pst_cmd_complete(cmd, NVME_ABORT_REQUESTED);
+	else if (cmd->fused != NULL)
+		pst_fused_pull(cmd);
 	else if (cmd->io.direction == PST_DATA_FROM_HOST)
-		pull(cmd);
+		pst_cmd_pull(cmd);
 	else
 		payload_ready(cmd);
 }
@@ -388,7 +408,7 @@ void pst_shard_feed_hungry(struct pst_shard *shard)
 		if (!buffer_take(cmd)) {
 			/* A connection at its cap comes back to the list with its own next buffer; else the shard's are
 			 * spent, and this one stays first. */
-			if (queue->buffer_bytes_held + pst_buffers_round(cmd->io.data_bytes) > queue->buffer_bytes_cap)
+			if (queue->buffer_bytes_held + pst_buffers_round(buffer_need(cmd)) > queue->buffer_bytes_cap)
 				continue;
 			pst_list_push_front(&shard->hungry, &queue->hungry_node);
 			break;
@@ -440,7 +460,8 @@ static void proceed(struct pst_cmd *cmd)
 	if (cmd->admitted)
 		pst_hist_add(&cmd->queue->subsystem->shard_stats[cmd->queue->shard->index].wait_qos,
 			     cmd->waiter.waited_ns);
-	if (cmd->io.direction == PST_DATA_NONE || cmd->wire->data_bytes > 0)
+	if (cmd->fused != NULL ? pst_fused_has_data(cmd)
+			       : cmd->io.direction == PST_DATA_NONE || cmd->wire->data_bytes > 0)
 		dispatch(cmd);
 	else if (!answered_by_loan(cmd))
 		buffer_want(cmd);
@@ -489,7 +510,7 @@ static uint64_t cost_bytes(const struct pst_cmd *cmd)
 		return (uint64_t)PST_TARGET_COPY_BLOCKS_MAX * PST_BLOCK_BYTES;
 	if (cmd->io.op == PST_OP_VERIFY)
 		return cmd->io.block_count * PST_BLOCK_BYTES;
-	return cmd->io.data_bytes;
+	return buffer_need(cmd);
 }
 
 static void admit(struct pst_cmd *cmd)
@@ -550,6 +571,8 @@ static void cancel_there(struct pst_post *post)
 /* Posts to the volume's shard are ordered, so the command has entered its flow there when the cancellation arrives. */
 static void stop_waiting(struct pst_cmd *cmd)
 {
+	if (cmd->fused_missing > 0) /* the first one's data is on its way; dispatch will see */
+		return;
 	if (cmd->state == PST_CMD_ADMITTED) {
 		pst_cmd_complete(cmd, NVME_ABORT_REQUESTED);
 		return;
@@ -568,6 +591,10 @@ static void stop_waiting(struct pst_cmd *cmd)
 
 bool pst_cmd_abort(struct pst_cmd *cmd)
 {
+	bool aborted;
+
+	if (pst_fused_abort(cmd, &aborted))
+		return aborted;
 	switch (cmd->state) {
 	case PST_CMD_RECEIVED:
 	case PST_CMD_ADMITTED:
@@ -584,8 +611,10 @@ bool pst_cmd_abort(struct pst_cmd *cmd)
 
 void pst_cmd_abandon(struct pst_cmd *cmd)
 {
+	bool aborted;
+
 	/* The others come back by themselves: from the engine, the volume or the home shard. */
-	if (cmd->state == PST_CMD_RECEIVED || cmd->state == PST_CMD_ADMITTED)
+	if (!pst_fused_abort(cmd, &aborted) && (cmd->state == PST_CMD_RECEIVED || cmd->state == PST_CMD_ADMITTED))
 		stop_waiting(cmd);
 }
 
@@ -622,6 +651,7 @@ static void io_start(struct pst_cmd *cmd)
 	if (status == NVME_SUCCESS && cmd->io.kind != PST_IO_FLUSH &&
 	    !pst_range_ok(cmd->io.lba, cmd->io.block_count, volume_blocks(subsystem->volume)))
 		status = NVME_LBA_OUT_OF_RANGE | NVME_STATUS_DNR;
+	status = pst_fused_check(cmd, status);
 	if (status != NVME_SUCCESS || cmd->io.nothing_to_do) {
 		pst_cmd_complete(cmd, status);
 		return;
@@ -631,6 +661,8 @@ static void io_start(struct pst_cmd *cmd)
 		cmd->incapsule_bytes = cmd->wire->data_bytes;
 		queue->incapsule_waiting_bytes += cmd->incapsule_bytes;
 	}
+	if (pst_fused_hold(cmd))
+		return;
 	if (cmd->io.op == PST_OP_RESERVATION)
 		reservation_start(cmd);
 	else
@@ -659,7 +691,7 @@ static void admin_start(struct pst_cmd *cmd)
 		queue->fabrics_cmd = cmd;
 		cmd->iov = (struct iovec){ queue->fabrics_data, cmd->io.data_bytes };
 		if (cmd->wire->data_bytes == 0) {
-			pull(cmd);
+			pst_cmd_pull(cmd);
 			return;
 		}
 		pst_assert(cmd->wire->data_bytes == cmd->io.data_bytes);
@@ -687,10 +719,15 @@ void pst_cmd_start(struct pst_queue *queue, struct pst_cmd *cmd, struct pst_conn
 	cmd->dw0 = cmd->dw1 = 0;
 	cmd->auth = PST_AUTH_NOTHING;
 	cmd->range_count = cmd->range_index = 0;
+	cmd->fused = cmd->fused_second = NULL;
+	cmd->fused_missing = 0;
+	cmd->fused_err = PST_OK;
 	cmd->to_home = queue->qid == 0 || wire->sqe.opcode == NVME_FABRICS;
 	pst_cmd_move(cmd, PST_CMD_RECEIVED);
+	if (queue->qid != 0 && pst_fused_arrive(cmd))
+		return;
 	if (err != PST_OK) /* the data that came with it is damaged */
-		pst_cmd_complete(cmd, NVME_TRANSIENT_TRANSPORT_ERROR);
+		pst_cmd_complete(cmd, pst_fused_check(cmd, NVME_TRANSIENT_TRANSPORT_ERROR));
 	else if (!queue_alive(queue))
 		pst_cmd_complete(cmd, NVME_ABORT_SQ_DELETED);
 	else if (unproved(queue, &wire->sqe))

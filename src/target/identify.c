@@ -64,7 +64,7 @@ static void controller_nvm_part(const struct pst_identify_ctrl *c, uint8_t *p)
 	if (!c->discovery) {
 		/* ONCS: copy, verify, reservations, features' select, write zeroes, DSM, compare */
 		pst_put_le16(p + 520, 1u << 8 | 1u << 7 | 1u << 5 | 1u << 4 | 1u << 3 | 1u << 2 | 1u);
-		pst_put_le16(p + 522, 0);           /* FUSES */
+		pst_put_le16(p + 522, 1u);          /* FUSES: compare and write */
 		pst_put_le16(p + 532, 0);           /* ACWU, 0-based: of one block */
 		pst_put_le16(p + 534, 1u);          /* copy descriptor formats: 0 */
 		p[525] = 3u << 1 | 1u;              /* VWC: present; flush takes one or all NSIDs */

@@ -67,7 +67,13 @@ struct pst_cmd {
 	bool admitted;            /* counted in by the flow: leave exactly once */
 	bool to_home;             /* an admin, Fabrics or reservation command */
 
-	/* Dataset Management */
+	/* Fused commands: fused.c. */
+	struct pst_cmd *fused;        /* the second: the first; read by the volume's shard */
+	struct pst_cmd *fused_second; /* the first: the second, once it is there */
+	uint32_t fused_missing;       /* the second: data of so many has yet to come */
+	pst_err fused_err;
+
+	/* Dataset Management, Copy */
 	struct pst_block_range *ranges; /* in the payload's memory */
 	uint32_t range_count, range_index;
 
@@ -82,7 +88,6 @@ struct pst_cmd {
 	struct pst_list gate_node; /* gate->inside, held_back, compounds; reservations->waiting */
 	struct iovec part_iov;
 	uint64_t done_blocks, range_done; /* of a compound command */
-	struct pst_cmd *fused;            /* of Compare and Write, the second: the first */
 	bool fenced;                      /* a change of the reservation waits until it has left */
 
 	/* What the home or the volume's shard answers. */
@@ -130,6 +135,8 @@ struct pst_queue {
 	uint16_t qid;
 	bool authenticated; /* or need not be; from Connect on */
 	bool auth_failed;   /* closed when the peer has had time to read why */
+	struct pst_cmd *fused_first; /* waits for the one that it is fused with; NULL: none */
+	bool fused_broken;           /* it is over: the next one, if it is the second, has failed */
 	uint64_t state_since_ns, input_ns, send_began_ns;
 	uint64_t turn_ns; /* the time, while pumping: one look at the clock for all events of a turn */
 	struct pst_close_op close_op;
@@ -322,6 +329,27 @@ bool pst_cmd_abort(struct pst_cmd *cmd);
 void pst_cmd_abandon(struct pst_cmd *cmd);
 void pst_cmd_move(struct pst_cmd *cmd, enum pst_cmd_state to);
 void pst_cmd_prepare(struct pst_queue *queue, struct pst_cmd *cmd);
+
+void pst_cmd_pull(struct pst_cmd *cmd);
+
+/* ---- fused.c: connection's shard ---- */
+
+/* Every command of an I/O queue, first of all. True: it has been answered. */
+bool pst_fused_arrive(struct pst_cmd *cmd);
+/* After its check: the status, or what is wrong with the pair. */
+uint16_t pst_fused_check(struct pst_cmd *cmd, uint16_t status);
+/* True: it is a first one, and waits for the second. */
+bool pst_fused_hold(struct pst_cmd *cmd);
+/* Of a second one: all data came with the capsules; else into its buffer. */
+bool pst_fused_has_data(const struct pst_cmd *second);
+void pst_fused_pull(struct pst_cmd *second);
+/* Of either one. The second, when all is there, and *err of both; NULL: not yet. */
+struct pst_cmd *pst_fused_data_arrived(struct pst_cmd *cmd, pst_err *err);
+void pst_fused_dispatch(struct pst_cmd *second);
+/* Answers the first; returns the second's status. */
+uint16_t pst_fused_complete(struct pst_cmd *second, uint16_t status);
+/* Abort or abandon. True: nothing more is to be done. */
+bool pst_fused_abort(struct pst_cmd *cmd, bool *ret_aborted);
 
 /* ---- admin.c, fabrics.c: home shard; they answer through pst_admin_finish ---- */
 

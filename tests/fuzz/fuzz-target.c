@@ -4,8 +4,9 @@
  * commands through a protocol engine, time, sudden ends. Whatever comes, a second host is served all the while, and in
  * the end every connection, command and buffer has come back (the target asserts it when it stops).
  *
- * Steps of their own make sound reservation commands with one arbitrary field, from two hosts: they get further than
- * arbitrary bytes would. Hosts that are fenced off by them may be refused, which is all that may happen to a bystander.
+ * Steps of their own make sound reservation commands (and compound and fused ones) with one arbitrary field, from two
+ * hosts: they get further than arbitrary bytes would. Hosts that are fenced off by them may be refused, which is all
+ * that may happen to a bystander.
  *
  * A script is a sequence of steps, each a byte (low 3 bits: what, others: which connection) and its arguments.
  */
@@ -233,6 +234,33 @@ static void step_reservation(struct play *p, struct script *s, uint8_t which)
 	link_run(l);
 }
 
+/* Commands of several parts, and fused ones: all touch the same few blocks. */
+static void step_compound(struct play *p, struct script *s, uint8_t which)
+{
+	static const uint8_t opcodes[] = { NVME_CMD_COMPARE, NVME_CMD_WRITE, NVME_CMD_VERIFY, NVME_CMD_COPY };
+	struct link *l = which & 1 ? &p->bad.io : &p->good.io;
+	uint8_t kind = next(s), where = next(s), opcode = opcodes[kind & 3];
+	uint32_t blocks = (where >> 4 & 3) + 1, bytes = opcode == NVME_CMD_COPY ? 32 * blocks : 4096 * blocks;
+	struct nvme_sqe sqe = sqe_io(opcode, where & 7, blocks);
+	struct call *call = &p->calls[p->call_count];
+
+	if (l->closed || l->conn == NULL || p->call_count == STEPS_MAX)
+		return;
+	sqe.flags = kind >> 2 & 3;
+	p->buffers[p->call_count] = calloc(1, 4 * 4096);
+	take(s, p->buffers[p->call_count], opcode == NVME_CMD_COPY ? 20 : where >> 6);
+	*call = (struct call){ .iov = { p->buffers[p->call_count], bytes } };
+	p->call_count++;
+	call->cmd = pst_conn_submit(
+	    l->conn, &sqe,
+	    &(struct pst_conn_xfer){ .dir = opcode == NVME_CMD_VERIFY ? PST_CONN_NO_DATA : PST_CONN_DATA_OUT,
+				     .bytes = opcode == NVME_CMD_VERIFY ? 0 : bytes,
+				     .iov = &call->iov,
+				     .iov_count = 1 },
+	    call);
+	link_run(l);
+}
+
 static void step(struct play *p, struct script *s)
 {
 	uint8_t what = next(s), which = what >> 3;
@@ -269,12 +297,14 @@ static void step(struct play *p, struct script *s)
 		raw_close(raw);
 		break;
 	case STEP_EVENT:
-		if (which & 1) {
-			step_reservation(p, s, which >> 1);
-			break;
+		if ((which & 3) == 3) {
+			step_compound(p, s, which >> 2);
+		} else if (which & 1) {
+			step_reservation(p, s, which >> 2);
+		} else {
+			pst_subsystem_resized(p->rig.subsystem);
+			access_changes(p, which);
 		}
-		pst_subsystem_resized(p->rig.subsystem);
-		access_changes(p, which);
 		break;
 	default:
 		bystander_is_served(p);

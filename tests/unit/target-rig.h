@@ -187,11 +187,12 @@ static inline void link_dial(struct rig *rig, struct link *l)
 	assert_int_equal(l->connect.err, PST_OK);
 }
 
-static inline void link_open(struct rig *rig, struct link *l, bool digests)
+/* @incapsule_bytes: data that may go with a command; the rest waits to be asked for. */
+static inline void link_open_with(struct rig *rig, struct link *l, bool digests, uint32_t incapsule_bytes)
 {
 	struct pst_conn_config config = { .role = PST_CONN_HOST,
 					  .commands_max = 128,
-					  .incapsule_bytes = 8192,
+					  .incapsule_bytes = incapsule_bytes,
 					  .header_digest = digests,
 					  .data_digest = digests };
 
@@ -199,6 +200,11 @@ static inline void link_open(struct rig *rig, struct link *l, bool digests)
 	assert_int_equal(pst_conn_new(&config, &l->conn), PST_OK);
 	link_run(l);
 	rig_wait(rig, &l->ready);
+}
+
+static inline void link_open(struct rig *rig, struct link *l, bool digests)
+{
+	link_open_with(rig, l, digests, 8192);
 }
 
 static inline void link_close_done(struct pst_close_op *op)

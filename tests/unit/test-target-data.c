@@ -54,7 +54,7 @@ static void controller_says_what_hosts_need(void **state)
 	assert_int_equal(le16toh(id.oncs), NVME_CTRL_ONCS_COMPARE | NVME_CTRL_ONCS_VERIFY | NVME_CTRL_ONCS_COPY |
 					       NVME_CTRL_ONCS_RESERVATIONS | NVME_CTRL_ONCS_DSM |
 					       NVME_CTRL_ONCS_WRITE_ZEROES | NVME_CTRL_ONCS_SAVE_FEATURES);
-	assert_int_equal(le16toh(id.fuses), 0);
+	assert_int_equal(le16toh(id.fuses), NVME_CTRL_FUSES_COMPARE_AND_WRITE);
 	assert_int_equal(le16toh(id.acwu), 0);
 	assert_int_equal(le16toh(id.ocfs), 1);
 	assert_int_equal(id.vwc, 7);

@@ -94,6 +94,22 @@ static void all_refused(struct host *h, bool reads_too)
 	uint8_t *data = calloc(64, 4096);
 	assert_int_equal(command(&h->io, &sqe, PST_CONN_DATA_OUT, data, 64 * 4096, NULL), CONFLICT);
 	free(data);
+	sqe = sqe_io(NVME_CMD_COMPARE, 5, 1);
+	assert_int_equal(command(&h->io, &sqe, PST_CONN_DATA_OUT, block, 4096, NULL), reads_too ? CONFLICT : 0);
+	sqe = sqe_io(NVME_CMD_VERIFY, 5, 1);
+	assert_int_equal(command(&h->io, &sqe, PST_CONN_NO_DATA, NULL, 0, NULL), reads_too ? CONFLICT : 0);
+	memset(range, 0, sizeof(range));
+	sqe = sqe_io(NVME_CMD_COPY, 500, 1);
+	assert_int_equal(command(&h->io, &sqe, PST_CONN_DATA_OUT, range, 32, NULL), CONFLICT);
+	struct call pair[2];
+	sqe = sqe_io(NVME_CMD_COMPARE, 5, 1);
+	sqe.flags = 1;
+	call_start(&h->io, &pair[0], &sqe, PST_CONN_DATA_OUT, block, 4096);
+	sqe.opcode = NVME_CMD_WRITE;
+	sqe.flags = 2;
+	call_start(&h->io, &pair[1], &sqe, PST_CONN_DATA_OUT, block, 4096);
+	assert_int_equal(call_status(&h->io, &pair[0]), reads_too ? CONFLICT : NVME_FUSED_FAILED | NVME_STATUS_DNR);
+	assert_int_equal(call_status(&h->io, &pair[1]), reads_too ? NVME_FUSED_FAILED | NVME_STATUS_DNR : CONFLICT);
 }
 
 /* Two hosts share a volume; the one that is fenced can't write from the moment when the other one has its answer. */
@@ -239,6 +255,41 @@ static void preempt_and_abort_aborts_what_waits(void **state)
 		host_close(&a);
 		host_close(&b);
 		host_close(&c);
+		rig_free(&rig);
+	}
+}
+
+/* What waits at the volume for a compound command's turn is aborted too, and what has begun is waited for. */
+static void preempt_and_abort_reaches_the_gate(void **state)
+{
+	(void)state;
+	for (unsigned shards = 1; shards <= 3; shards++) {
+		struct rig rig;
+		struct host a, b;
+		struct call verifies[10], mine, preempt;
+		uint8_t keys[16];
+		struct nvme_sqe sqe = sqe_io(NVME_CMD_VERIFY, 0, 100);
+
+		rig_new(&rig, &(struct rig_options){ .shards = shards, .volume_shard = shards - 1 });
+		host_connect_as(&rig, &a, false, 0, 127, 0xa);
+		host_connect_as(&rig, &b, false, 0, 127, 0xb);
+		assert_int_equal(enroll(&a, 1), 0);
+		assert_int_equal(enroll(&b, 2), 0);
+		slow(&rig, PST_IO_READ, DELAY);
+		for (unsigned i = 0; i < 10; i++)
+			call_start(&b.io, &verifies[i], &sqe, PST_CONN_NO_DATA, NULL, 0);
+		pst_sim_run_for(rig.sim, DELAY / 4);
+		call_start(&a.io, &mine, &sqe, PST_CONN_NO_DATA, NULL, 0);
+		resv_start(&a, &preempt, keys, NVME_CMD_RESV_ACQUIRE, PREEMPT_ABORT | 1 << 8, 1, 2);
+		pst_sim_run_for(rig.sim, DELAY / 4);
+		assert_false(preempt.done || verifies[0].done);
+		for (unsigned i = 1; i < 10; i++)
+			assert_true(verifies[i].done && call_status(&b.io, &verifies[i]) == NVME_ABORT_REQUESTED);
+		assert_int_equal(call_status(&a.io, &preempt), 0);
+		assert_int_equal(call_status(&b.io, &verifies[0]), 0);
+		assert_int_equal(call_status(&a.io, &mine), 0);
+		host_close(&a);
+		host_close(&b);
 		rig_free(&rig);
 	}
 }
@@ -489,6 +540,7 @@ int main(void)
 		cmocka_unit_test(the_fenced_host_can_not_write),
 		cmocka_unit_test(preempt_waits_for_what_is_under_way),
 		cmocka_unit_test(preempt_and_abort_aborts_what_waits),
+		cmocka_unit_test(preempt_and_abort_reaches_the_gate),
 		cmocka_unit_test(persistent_reservations_outlive_a_restart),
 		cmocka_unit_test(features_are_of_the_namespace),
 		cmocka_unit_test(hosts_are_notified),
