@@ -3,9 +3,9 @@
 """A real Linux kernel as NVMe/TCP host of Penstock, both on this machine.
 
 The host is a user-mode Linux kernel in a network namespace of its own, joined by a tap device to the target in the same
-namespace. It discovers, connects with and without digests, makes XFS and ext4, verifies after remounts, trims, and (with
-penstockd) authenticates in both ways and lives through two SIGKILLs of the target in mid-write: guest-job says what is
-checked.
+namespace. It discovers, connects with and without digests, reserves the volume, compares and verifies blocks, makes XFS
+and ext4, verifies after remounts, trims, and (with penstockd) authenticates in both ways and lives through two SIGKILLs
+of the target in mid-write, with a reservation that persists: guest-job says what is checked.
 
 The kernel: $PENSTOCK_UML_KERNEL, or ~/.cache/penstock/uml-linux-6.12* (made by build-uml-kernel). Without it, without
 root or without /dev/net/tun: exit 77, which means skipped.
