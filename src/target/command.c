@@ -429,8 +429,8 @@ static bool answered_by_loan(struct pst_cmd *cmd)
 {
 	struct pst_volume *volume = cmd->queue->subsystem->volume;
 
-	if (cmd->io.kind != PST_IO_READ || !volume_is_here(cmd) ||
-	    !pst_range_ok(cmd->io.lba, cmd->io.block_count, volume->block_count))
+	if (cmd->io.op != PST_OP_PLAIN || cmd->io.kind != PST_IO_READ || !volume_is_here(cmd) ||
+	    !pst_range_ok(cmd->io.lba, cmd->io.block_count, volume->block_count) || pst_gate_denies(cmd))
 		return false;
 	cmd->loan.lba = cmd->io.lba;
 	cmd->loan.block_count = cmd->io.block_count;
