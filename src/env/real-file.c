@@ -22,7 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define LOCK_PATIENCE_NS 500000000u
+#define LOCK_PATIENCE_NS 5000000000u
 #define DIRECT_ALIGN_UNKNOWN 4096u
 
 static const uint8_t file_zeros[65536] __attribute__((aligned(4096)));
