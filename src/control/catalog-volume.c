@@ -465,14 +465,14 @@ static bool step_unlock(struct pst_catalog *c, struct cat_volume *v, pst_err *re
 static const struct cat_step create_steps[] = { { step_intent }, { step_list },     { step_make }, { step_key },
 						{ step_grow },   { step_settings }, { step_open }, { step_unlock },
 						{ step_serve },  { step_commit },   { step_ask },  { NULL } };
-static const struct cat_step delete_steps[] = { { step_mark },         { step_unserve },
-						{ step_close },        { step_drop },
-						{ step_remove, true }, { step_unlist, true }, { step_unreserve, true },
-						{ step_forget, true }, { NULL } };
-static const struct cat_step undo_steps[] = {
-	{ step_unserve },      { step_close },        { step_drop }, { step_remove, true },
+static const struct cat_step delete_steps[] = {
+	{ step_mark },         { step_unserve },         { step_close },        { step_drop }, { step_remove, true },
 	{ step_unlist, true }, { step_unreserve, true }, { step_forget, true }, { NULL }
 };
+static const struct cat_step undo_steps[] = { { step_unserve },      { step_close },
+					      { step_drop },         { step_remove, true },
+					      { step_unlist, true }, { step_unreserve, true },
+					      { step_forget, true }, { NULL } };
 static const struct cat_step start_steps[] = { { step_open }, { step_unlock }, { step_serve }, { NULL } };
 static const struct cat_step stop_steps[] = { { step_unserve }, { step_close }, { NULL } };
 static const struct cat_step resize_steps[] = { { step_resize }, { step_ask }, { NULL } };

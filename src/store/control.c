@@ -154,9 +154,9 @@ pst_err control_room(struct store *st, uint32_t records, uint32_t growth_bytes)
 		return PST_E_AGAIN;
 	}
 	growth_bytes *= records;
-	if (p->alloc.free_count >=
-	    (growth_bytes > 0 ? space_last(p) : checkpoint_need(p)) + PST_NODE_LEVELS * (records - 1) +
-		2 * pst_div_round_up(growth_bytes, PST_BLOCK_BYTES))
+	if (p->alloc.free_count >= (growth_bytes > 0 ? space_last(p) : checkpoint_need(p)) +
+				       PST_NODE_LEVELS * (records - 1) +
+				       2 * pst_div_round_up(growth_bytes, PST_BLOCK_BYTES))
 		return PST_OK;
 	err = part_space_wait(p, &c->wait, &c->space_checkpoint);
 	return err == PST_OK ? PST_E_AGAIN : err;

@@ -583,8 +583,8 @@ void node_freeze(struct node *n);
 uint32_t checkpoint_need(const struct part *p); /* blocks that a checkpoint would take now */
 
 /*
- * Free blocks of a partition that only the merging of deleted versions may take: copies of nodes, before those that they
- * replace come back.
+ * Free blocks of a partition that only the merging of deleted versions may take: copies of nodes, before those that
+ * they replace come back.
  */
 #define MERGE_RESERVE (4 * PST_NODE_LEVELS)
 

@@ -5,10 +5,9 @@
  *
  *   checkpoint_need  what the next checkpoint writes: nobody else gets it
  *   MERGE_RESERVE    what giving back deleted versions takes meanwhile: when that stands still, all does
- *   reserve          (with the former) overwrites, discards, deletions and the catalog live on it when the pool is full; they give back
- *                    what they take
- *   promises         what volumes have reserved and not yet used: only the volume's own writes may take it
- *   the rest         for all
+ *   reserve          (with the former) overwrites, discards, deletions and the catalog live on it when the pool is
+ * full; they give back what they take promises         what volumes have reserved and not yet used: only the volume's
+ * own writes may take it the rest         for all
  *
  * A write that takes blocks (to a hole, or to a block shared with a snapshot) and finds only what is not for it fails
  * with PST_E_NOSPACE, or pauses: its request is taken back into a list of the partition, so it holds nothing but
@@ -173,7 +172,8 @@ uint64_t space_floor(const struct part *p, const struct svol *v, bool takes)
 	uint64_t floor = space_last(p);
 
 	if (takes)
-		floor += p->reserve - MERGE_RESERVE + p->promised - (v->promises != NULL ? v->promises[p->index].blocks : 0);
+		floor +=
+		    p->reserve - MERGE_RESERVE + p->promised - (v->promises != NULL ? v->promises[p->index].blocks : 0);
 	return floor;
 }
 

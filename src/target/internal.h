@@ -133,8 +133,8 @@ struct pst_queue {
 	uint8_t fabrics_data[2048];  /* of Connect or Authentication Send */
 	struct pst_cmd *fabrics_cmd; /* whose it is; NULL: nobody's */
 	uint16_t qid;
-	bool authenticated; /* or need not be; from Connect on */
-	bool auth_failed;   /* closed when the peer has had time to read why */
+	bool authenticated;          /* or need not be; from Connect on */
+	bool auth_failed;            /* closed when the peer has had time to read why */
 	struct pst_cmd *fused_first; /* waits for the one that it is fused with; NULL: none */
 	bool fused_broken;           /* it is over: the next one, if it is the second, has failed */
 	uint64_t state_since_ns, input_ns, send_began_ns;

@@ -66,10 +66,9 @@ static struct world *world_new(uint64_t seed, uint32_t partitions)
 	w->uuid = 7;
 	w->paths[0] = "elsewhere";
 	w->paths[1] = "nowhere";
-	w->r->config = (struct pst_store_config){ .io_depth_max = 1024,
-						  .device_paths = w->paths,
-						  .device_path_count = 2,
-						  .space_alerts = { 80, 85, 90 } }; /* its reserve is over 5 % */
+	w->r->config = (struct pst_store_config){
+		.io_depth_max = 1024, .device_paths = w->paths, .device_path_count = 2, .space_alerts = { 80, 85, 90 }
+	}; /* its reserve is over 5 % */
 	assert_int_equal(start(w), PST_OK);
 	assert_int_equal(
 	    pool_run(w, (struct pst_pool_op){ .kind = PST_POOL_VOLUME_CREATE, .block_count = VOLUME_BLOCKS }), PST_OK);

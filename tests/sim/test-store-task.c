@@ -351,8 +351,8 @@ static void deletion_keeps_its_rate(void **state)
 }
 
 /*
- * A rate of next to nothing holds up neither a snapshot, which needs the tree of versions to stand still, nor writes that
- * need the space, nor the end.
+ * A rate of next to nothing holds up neither a snapshot, which needs the tree of versions to stand still, nor writes
+ * that need the space, nor the end.
  */
 static void deletion_goes_on_when_it_is_needed(void **state)
 {

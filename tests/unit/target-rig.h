@@ -32,6 +32,7 @@ struct rig_options {
 	bool qos;
 	struct pst_qos_policy policy;
 	bool keeps; /* reservations through power loss */
+	bool ram;   /* the volume is the memory engine's own, which lends its blocks; no faults */
 };
 
 struct rig {
@@ -40,7 +41,7 @@ struct rig {
 	struct pst_env *envs[4], *host_env;
 	unsigned shards;
 	struct pst_pool *pool;
-	struct pst_volume *volume; /* a fault engine over ram */
+	struct pst_volume *volume; /* a fault engine over ram, or ram */
 	struct pst_qos *qos;
 	struct pst_qos_group *group;
 	struct pst_qos_flow *flow;
@@ -476,7 +477,10 @@ static inline void rig_new(struct rig *rig, const struct rig_options *options)
 	assert_int_equal(pst_ram_pool_new(home, RIG_BLOCKS * 4096ull, &rig->pool), PST_OK);
 	rig_pool_op(rig, PST_POOL_VOLUME_CREATE);
 	ram = rig_pool_op(rig, PST_POOL_VOLUME_OPEN);
-	assert_int_equal(pst_fault_new(ram, 256, &rig->volume), PST_OK);
+	if (options->ram)
+		rig->volume = ram;
+	else
+		assert_int_equal(pst_fault_new(ram, 256, &rig->volume), PST_OK);
 	if (options->qos) {
 		assert_int_equal(pst_qos_new(home, &(struct pst_qos_config){ 0 }, &rig->qos), PST_OK);
 		assert_int_equal(pst_qos_group_new(rig->qos, &(struct pst_qos_policy){ 0 }, &rig->group), PST_OK);

@@ -121,7 +121,9 @@ static void the_fenced_host_can_not_write(void **state)
 		struct host a, b;
 		uint8_t page[512];
 
-		rig_new(&rig, &(struct rig_options){ .shards = shards, .volume_shard = shards - 1, .qos = shards > 1 });
+		rig_new(&rig,
+			&(struct rig_options){
+			    .shards = shards, .volume_shard = shards - 1, .qos = shards > 1, .ram = shards != 2 });
 		host_connect_as(&rig, &a, false, 0, 127, 0xa);
 		host_connect_as(&rig, &b, false, 0, 127, 0xb);
 		assert_int_equal(enroll(&a, 1), 0);

@@ -83,7 +83,7 @@ static void data_survives_the_way(void **state)
 	struct rig rig;
 
 	(void)state;
-	rig_new(&rig, &(struct rig_options){ 0 });
+	rig_new(&rig, &(struct rig_options){ .ram = true });
 	exercise(&rig, false);
 	rig_free(&rig);
 }
