@@ -51,6 +51,10 @@ static const char *cell_text(json_t *value, const struct cli_column *column, cha
 		return json_string_value(value);
 	if (json_is_boolean(value))
 		return json_is_true(value) ? "yes" : "no";
+	if (json_is_array(value)) { /* a listing says how many; what they are is shown one by one */
+		snprintf(buf, 64, "%zu", json_array_size(value));
+		return buf;
+	}
 	snprintf(buf, 64, "%" JSON_INTEGER_FORMAT, json_integer_value(value));
 	return buf;
 }
