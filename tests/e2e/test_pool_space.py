@@ -4,6 +4,7 @@
 import json
 import os
 import subprocess
+import time
 
 import pytest
 
@@ -75,6 +76,9 @@ def test_growth_under_load_and_sigkill(pool, tmp_path):
     writer = subprocess.Popen([BUILD / "tests/e2e/kill-writer", "--nqn", volume["nqn"], "--port",
                                listen.rsplit(":", 1)[1], "--seconds", "6", "--span", str(16 * MI)],
                               stdout=subprocess.PIPE, text=True)
+    while daemon.cli_json("volume", "show", "v")["hosts"] == 0:  # a host waits for a daemon only once it has been connected
+        assert writer.poll() is None
+        time.sleep(0.05)
     size = 64 * MI
     for i in range(6):
         if i % 2 == 0:
