@@ -5,7 +5,8 @@
  *
  * The lock is flock: it belongs to the open file description, and the kernel keeps that alive while a request on it is
  * in flight, also after the process was killed. So whoever gets the lock can be sure that no write of a dead
- * predecessor lands later. That may take a moment, hence the patience in file_lock.
+ * predecessor lands later. That may take a moment, hence the patience in file_lock. The predecessor may be ourselves:
+ * who waits must let the kernel drop what it keeps for us.
  */
 #include "env/real.h"
 
@@ -27,7 +28,7 @@
 
 static const uint8_t file_zeros[65536] __attribute__((aligned(4096)));
 
-static pst_err file_lock(int fd)
+static pst_err file_lock(struct pst_env *env, int fd)
 {
 	uint64_t give_up_ns = pst_real_now_ns() + LOCK_PATIENCE_NS;
 
@@ -38,6 +39,8 @@ static pst_err file_lock(int fd)
 			return pst_real_errno(errno);
 		if (pst_real_now_ns() > give_up_ns)
 			return PST_E_LOCKED;
+		if (env->ops->drop_finished)
+			env->ops->drop_finished(env);
 		nanosleep(&(struct timespec){ .tv_nsec = 10000000 }, NULL);
 	}
 	return PST_OK;
@@ -166,7 +169,7 @@ pst_err pst_file_open(struct pst_env *env, const char *path, unsigned flags, str
 		return err;
 	}
 	if (flags & PST_FILE_EXCLUSIVE)
-		err = file_lock(file->fd);
+		err = file_lock(env, file->fd);
 	if (err == PST_OK)
 		err = file_probe(file);
 	if (err != PST_OK) {

@@ -23,6 +23,8 @@ struct pst_backend_ops {
 	unsigned (*wait)(struct pst_env *env, uint64_t timeout_ns);
 	/* Might wait() find something? Cheap, for spinning. */
 	bool (*ready)(struct pst_env *env);
+	/* Have the kernel drop what it keeps of finished requests, such as their files. NULL: it keeps nothing. */
+	void (*drop_finished)(struct pst_env *env);
 	void (*free)(struct pst_env *env);
 
 	/* One operation of at least one byte in range; ends with pst_real_file_done. */

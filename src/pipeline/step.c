@@ -385,13 +385,18 @@ static void record_attempt(struct run_step *s)
 	json_array_append_new(s->attempts, a);
 }
 
-/* What a step sees of a full pool is an errno, or a page that was never written back: its volumes know better. */
-static void explain_full(struct runner *r, struct run_step *s)
+/*
+ * What a step sees of a full pool is an errno, or a page that was never written back, which it may not see at all (fuse2fs
+ * drops the error of a write that it had put off): its volumes know better.
+ */
+static void judge_full(struct runner *r, struct run_step *s)
 {
-	size_t used = strlen(s->error);
-
 	for (size_t i = 0; i < s->spec->uses_count; i++)
 		if (s->uses[i].full) {
+			if (!s->attempt_failed)
+				step_fail(s, "its command succeeded, but not all that it wrote was kept");
+			size_t used = strlen(s->error);
+
 			snprintf(s->error + used, sizeof(s->error) - used,
 				 "; the pool has no room left for volume '%s' (see: penstock pool list)",
 				 r->volumes[s->uses[i].volume].name);
@@ -407,10 +412,9 @@ static void attempt_over(struct runner *r, struct run_step *s)
 	json_t *a;
 	size_t i;
 
+	judge_full(r, s);
 	if (!s->attempt_failed && s->spec->pins_count > 0)
 		(void)versions_pin(r, s); /* or it has failed */
-	if (s->attempt_failed)
-		explain_full(r, s);
 	record_attempt(s);
 	if (!s->attempt_failed) {
 		step_finish(r, s, STATUS_SUCCEEDED);

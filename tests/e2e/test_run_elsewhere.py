@@ -140,13 +140,15 @@ def test_missing_command(place):
 def test_pool_open_elsewhere(place):
     """A second run on a pool that a first one has open: code 5, in the daemon's words; the first goes on."""
     first = place.start(TWO_STEPS.replace("sha256sum < $PENSTOCK_VOLUME_RAW/d/f\"\n    volumes: {raw: ro}",
-                                          "echo it runs; sleep 4\"\n    volumes: {raw: ro}"), path=PATH)
+                                          f"echo it runs; while [ ! -e {place.directory}/go ]; do sleep 0.1; done\"\n"
+                                          "    volumes: {raw: ro}"), path=PATH)
     place.await_text("logs/use.log", "it runs", first)
     second = subprocess.run([place.bin / "penstock", "run", place.directory / "p.yaml", "--record",
                              place.directory / "rec2", "--pool", place.directory / "pool"], env=place.env,
                             capture_output=True, text=True, timeout=60)
     assert second.returncode == 5, second.stderr
     assert "did not start: the pool" in second.stderr and "is open in another process" in second.stderr
+    (place.directory / "go").touch()
     out, _ = first.communicate(timeout=60)
     assert first.returncode == 0, out
 
@@ -193,6 +195,23 @@ def test_full_pool(place, start_penstockd, path):
     (place.directory / "p.yaml").write_text(FULL.replace("100000000", "1000000"))
     done = run()
     assert done.returncode == 0, done.stderr
+    daemon.end()
+
+
+@pytest.mark.skipif(usable("fuse2fs") is not None, reason=str(usable("fuse2fs")))
+def test_step_that_hides_a_full_pool(place, start_penstockd):
+    """A command that says nothing of what the pool refused has not succeeded: no later step may take its output for whole."""
+    daemon = start_penstockd("--pool", place.directory / "small", "--pool-size", "64Mi")
+    assert daemon.ready, daemon.text()
+    hides = FULL.replace("command: \"", "command: \"(").replace("/big\"", "/big) || true\"")
+    assert "|| true" in hides
+    (place.directory / "p.yaml").write_text(hides)
+    done = subprocess.run([place.bin / "penstock", "run", place.directory / "p.yaml", "--api", daemon.api, "--record",
+                           place.directory / "rec", "--path", "fuse2fs"], env=place.env, capture_output=True, text=True,
+                          timeout=100)
+    assert done.returncode == 6, done.stderr
+    assert place.steps()["big"]["error"].startswith(
+        "its command succeeded, but not all that it wrote was kept; the pool has no room left for volume 'full-v'")
     daemon.end()
 
 

@@ -389,6 +389,16 @@ static void uring_enter(struct pst_env *env, uint64_t timeout_ns)
 	pst_assert(n >= 0 || n == -EINTR || n == -ETIME || n == -EAGAIN || n == -EBUSY || n == -ENOMEM);
 }
 
+/*
+ * A request that a thread of the kernel carried out (a flush, a discard) may be complete to us before that thread lets go
+ * of it, and letting go, with the file, is then work deferred to the next call of ours.
+ */
+static void uring_drop_finished(struct pst_env *env)
+{
+	if (env->uring->enabled)
+		(void)io_uring_get_events(&env->uring->ring);
+}
+
 static void uring_enable(struct pst_env *env)
 {
 	/* liburing 2.3 declares io_uring_enable_rings but does not export it. */
@@ -477,6 +487,7 @@ pst_err pst_uring_start(struct pst_env *env)
 		.name = "io_uring",
 		.wait = uring_wait,
 		.ready = uring_ready,
+		.drop_finished = uring_drop_finished,
 		.free = uring_free,
 		.file_start = uring_file_start,
 		.listener_start = uring_listener_start,
