@@ -386,8 +386,8 @@ static void record_attempt(struct run_step *s)
 }
 
 /*
- * What a step sees of a full pool is an errno, or a page that was never written back, which it may not see at all (fuse2fs
- * drops the error of a write that it had put off): its volumes know better.
+ * What a step sees of a full pool is an errno, or a page that was never written back, which it may not see at all
+ * (fuse2fs drops the error of a write that it had put off): its volumes know better.
  */
 static void judge_full(struct runner *r, struct run_step *s)
 {

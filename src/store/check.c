@@ -163,10 +163,15 @@ static pst_err superblocks(struct ck *ck)
 	}
 	if (ck->io->read(ck->io->ctx, 0, 0, &copies[0]) != PST_OK)
 		memset(&copies[0], 0, sizeof(copies[0]));
-	if (pst_sb_intact(&copies[0]) && copies[0].blocks >= 2 && pst_sb_mirror(&copies[0]) < ck->io->blocks)
-		last = pst_sb_mirror(&copies[0]);
+	if (pst_sb_intact(&copies[0]))
+		last = pst_sb_second(&copies[0], last);
 	if (ck->io->read(ck->io->ctx, 0, last, &copies[1]) != PST_OK)
 		memset(&copies[1], 0, sizeof(copies[1]));
+	if (!pst_sb_intact(&copies[0]) && !pst_sb_intact(&copies[1])) {
+		last = pst_sb_second(&copies[0], last);
+		if (ck->io->read(ck->io->ctx, 0, last, &copies[1]) != PST_OK)
+			memset(&copies[1], 0, sizeof(copies[1]));
+	}
 	err = pst_sb_choose(&copies[0], &copies[1], ck->io->blocks, &best, &one_bad, ck->detail);
 	if (err != PST_OK)
 		return err;

@@ -438,7 +438,8 @@ static void copies_read(struct pst_file_op *op)
 {
 	struct opening *o = pst_container_of(op, struct opening, op);
 	struct store *st = o->st;
-	uint64_t last = st->devices[0].info.size_bytes / PST_BLOCK_BYTES - 1, mirror = last;
+	uint64_t last = st->devices[0].info.size_bytes / PST_BLOCK_BYTES - 1;
+	bool first_ok = pst_sb_intact(&o->copies[0]);
 	const struct pst_superblock *sb = NULL;
 	pst_err err = PST_OK;
 
@@ -446,10 +447,14 @@ static void copies_read(struct pst_file_op *op)
 	if (op->err != PST_OK) /* an unreadable copy is as good as a damaged one */
 		memset(op->iov->iov_base, 0, PST_BLOCK_BYTES);
 	if (op->offset_bytes == 0) {
-		if (pst_sb_intact(&o->copies[0]) && o->copies[0].blocks >= 2 && pst_sb_mirror(&o->copies[0]) <= last)
-			mirror = pst_sb_mirror(&o->copies[0]);
 		o->iov.iov_base = &o->copies[1];
-		op->offset_bytes = mirror * PST_BLOCK_BYTES;
+		op->offset_bytes = (first_ok ? pst_sb_second(&o->copies[0], last) : last) * PST_BLOCK_BYTES;
+		store_submit(st, op);
+		return;
+	}
+	if (!first_ok && !pst_sb_intact(&o->copies[1]) && op->offset_bytes == last * PST_BLOCK_BYTES &&
+	    pst_sb_second(&o->copies[0], last) != last) {
+		op->offset_bytes = pst_sb_second(&o->copies[0], last) * PST_BLOCK_BYTES;
 		store_submit(st, op);
 		return;
 	}

@@ -92,6 +92,13 @@ static bool partition_sane(const struct pst_sb_partition *p, uint64_t pool_block
 	return p->data_start == at && at < p->blocks;
 }
 
+uint64_t pst_sb_second(const struct pst_superblock *first, uint64_t last)
+{
+	uint64_t blocks = pst_sb_mirror(first) + 1;
+
+	return first->magic == PST_SB_MAGIC && blocks >= 3 && blocks <= last ? blocks - 1 : last;
+}
+
 /* The tables of devices and regions; what the regions hold is judged by their headers. */
 static bool devices_sane(const struct pst_superblock *sb)
 {

@@ -20,6 +20,14 @@ void pst_sb_seal(struct pst_superblock *sb);
 bool pst_sb_intact(const struct pst_superblock *sb);
 
 /*
+ * Where the second copy may lie, in a file whose last block is @last: where @first, a first copy in whatever state,
+ * says;
+ * @last if it says nothing that can be. Of an intact one this is true. Of a damaged one it is a hint, to be followed if
+ * the last block is no copy, as in a file that was made longer and not yet grown into: what it leads to must be intact.
+ */
+uint64_t pst_sb_second(const struct pst_superblock *first, uint64_t last);
+
+/*
  * Choose between the copies: *ret_sb points to the better one, *ret_repair says that the other needs rewriting.
  * PST_E_FORMAT: both bad, unknown incompatible feature, or fields that make no sense for a file of @file_blocks.
  */

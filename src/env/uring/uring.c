@@ -390,8 +390,8 @@ static void uring_enter(struct pst_env *env, uint64_t timeout_ns)
 }
 
 /*
- * A request that a thread of the kernel carried out (a flush, a discard) may be complete to us before that thread lets go
- * of it, and letting go, with the file, is then work deferred to the next call of ours.
+ * A request that a thread of the kernel carried out (a flush, a discard) may be complete to us before that thread lets
+ * go of it, and letting go, with the file, is then work deferred to the next call of ours.
  */
 static void uring_drop_finished(struct pst_env *env)
 {
