@@ -21,6 +21,18 @@ START_SECONDS = 20
 STOP_SECONDS = 30
 
 
+def pytest_configure(config):
+    """Beside other tests nobody gets the default port: a daemon that is to come back on it must find it free."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        config.default_port = socket.socket()
+        config.default_port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            config.default_port.bind(("127.0.0.1", 4420))
+            config.default_port.listen()
+        except OSError:
+            pass  # another of them has it
+
+
 class UnixConnection(http.client.HTTPConnection):
     def __init__(self, path):
         super().__init__("penstock", timeout=30)

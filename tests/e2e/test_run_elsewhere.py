@@ -73,6 +73,16 @@ def test_port_taken(place):
     assert not place.record()["daemon"]["listen"].endswith(":4420")
 
 
+def test_default_port(place):
+    """The port that NVMe/TCP hosts expect is taken if it is free, as in a network of its own."""
+    place.before = ["unshare", "--user", "--map-root-user", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
+    if subprocess.run([*place.before, "true"], check=False).returncode != 0:
+        pytest.skip("this user may not make a network namespace")
+    out = place.run(TWO_STEPS, path="staged")
+    assert "is taken" not in out
+    assert place.record()["daemon"]["listen"] == "127.0.0.1:4420"
+
+
 def test_posix_asked_for(place):
     """PENSTOCK_IO=posix is obeyed by daemon and hosts."""
     place.env["PENSTOCK_IO"] = "posix"
