@@ -101,6 +101,8 @@ static bool volume_opened(struct world *w, struct vol *v)
 
 bool volume_open(struct world *w, struct vol *v)
 {
+	bool marked = v->opened;
+
 	pool_submit(w, PST_POOL_VOLUME_OPEN, v, 0);
 	v->opened = !v->snapshot;
 	if (maybe_cut(w))
@@ -109,7 +111,7 @@ bool volume_open(struct world *w, struct vol *v)
 		return false;
 	if (w->pool_op.err == PST_OK)
 		return volume_opened(w, v);
-	v->opened = false;
+	v->opened = marked;
 	if (w->pool_op.err == PST_E_NOTFOUND && v->exists != YES) {
 		v->exists = NO;
 		snapshot_found(w, v, false);
@@ -134,8 +136,8 @@ bool volume_close(struct world *w, struct vol *v)
 		return false;
 	if (!wait_done(w, "close of a volume"))
 		return false;
-	v->opened = false;
-	v->lost = v->said ? NO : v->lost;
+	v->opened = w->growth_failed; /* a pool that takes no more writes can't record that it was closed */
+	v->lost = v->said && !v->opened ? NO : v->lost;
 	return true;
 }
 

@@ -49,6 +49,7 @@ static bool growth_end(struct world *w, const char *what)
 		w->result->counters[C_GROWTHS]++;
 	else if (w->pool_op.err != PST_E_RANGE && !w->corrupting)
 		fail(w, "%s: %s: %s", what, pst_err_name(w->pool_op.err), w->pool_op.detail);
+	w->growth_failed = w->growth_failed || w->pool_op.err == PST_E_IO;
 	if (!w->failed && w->pool_op.err != PST_E_IO) /* then it is known when the pool is opened again */
 		space_seen(w);
 	return !w->failed;

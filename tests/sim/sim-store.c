@@ -92,15 +92,18 @@ static bool image_read(void *ctx, uint64_t block, void *buf)
 	return pst_sim_disk_peek(w->node, PATH, block * PST_BLOCK_BYTES, buf, PST_BLOCK_BYTES);
 }
 
-/* Nothing is under way: the image of the pool must be whole and its space exact. */
-static void image_check(struct world *w)
+/*
+ * The image of the pool must be whole and its space exact. The other reader knows nothing of regions, nor of the log:
+ * it is for a closed pool only. Just after an open, work in the background may have filled what it freed already.
+ */
+static void image_check(struct world *w, bool closed)
 {
 	char why[512], boot_id[37];
 
 	if (w->corrupting || w->failed)
 		return;
 	w->result->counters[C_IMAGES]++;
-	if (w->grows) { /* the other reader knows nothing of regions */
+	if (w->grows || !closed) {
 		pst_env_boot_id(w->env, boot_id);
 		if (!check_image(space_image_read, w, DEVICES, pst_sim_disk_size(w->node, PATH) / PST_BLOCK_BYTES,
 				 boot_id, why))
@@ -130,6 +133,7 @@ static bool pool_open(struct world *w)
 	struct pst_store_config config = { .metadata_cache_bytes = chance(w, 50) ? 0 : 300 * 1024,
 					   .io_depth_max = 1 + (uint32_t)below(w, 8) };
 
+	w->growth_failed = false;
 	w->env = pst_sim_env_new(w->node, 0);
 	w->done = false;
 	w->store_op = (struct pst_store_op){ .done = store_done };
@@ -150,7 +154,7 @@ static bool pool_open(struct world *w)
 	pst_pool_records(w->pool, "", record_seen, w);
 	for (unsigned i = 0; i < VERSIONS; i++)
 		w->vols[i].opened = false; /* recovery is done: what was written before is durable */
-	image_check(w);
+	image_check(w, false);
 	if (!w->failed)
 		space_seen(w);
 	return !w->failed && volumes_open(w);
@@ -222,7 +226,7 @@ static void close_all(struct world *w)
 		return;
 	pool_submit(w, PST_POOL_CLOSE, NULL, 0);
 	if (wait_done(w, "close of the pool"))
-		image_check(w);
+		image_check(w, true);
 	flush_errors(w);
 	if (w->strikes)
 		grow_lenient(w);

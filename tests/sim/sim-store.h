@@ -95,8 +95,9 @@ struct world {
 	bool lenient; /* anything old may come back */
 	bool versions;
 	bool grows;
-	bool moves; /* blocks may lie elsewhere than they were written */
-	bool calm;  /* lives are not cut short */
+	bool moves;         /* blocks may lie elsewhere than they were written */
+	bool calm;          /* lives are not cut short */
+	bool growth_failed; /* in this life a write of a growth has failed: the pool may take no more writes */
 	struct vol vols[VERSIONS];
 	struct op ops[OPS];
 	struct pst_pool *pool;
