@@ -40,6 +40,7 @@ bench: ## figures against the physical limit and beside what users have today (d
 	@meson setup --reconfigure $(BUILD) >/dev/null # packages of this purpose may be new: libnbd
 	@ninja -C $(BUILD)
 	@tools/bench --build $(BUILD) --json $(BUILD)/bench.json
+	@tools/bench-target --build $(BUILD) --json $(BUILD)/bench-target.json
 	@tools/bench-growth --build $(BUILD) --json $(BUILD)/bench-growth.json
 	@tools/bench-beside --build $(BUILD) --json $(BUILD)/beside.json
 	@tools/bench-beside --render $(BUILD)/beside.json >/dev/null

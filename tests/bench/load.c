@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A closed-loop load on one volume over libpenstock's public API, driven by one polling thread. */
+/*
+ * A load on one volume over libpenstock's public API, driven by one polling thread: a closed loop of `depth`
+ * operations, or with --rate N an open one: N operations a second, each timed from when it was due, `depth` of them at
+ * most in flight.
+ */
 #include "measure.h"
 
 #include "base/prng.h"
@@ -12,6 +16,7 @@
 static struct pst_ns_options target = { .struct_bytes = sizeof(target), .traddr = "127.0.0.1" };
 static int server_pid;
 static uint32_t spin_us = 20;
+static double rate; /* per second; 0: closed loop */
 
 static bool option(const char *name, char *value)
 {
@@ -23,6 +28,8 @@ static bool option(const char *name, char *value)
 		server_pid = (int)strtol(value, NULL, 10);
 	else if (strcmp(name, "--spin-us") == 0)
 		spin_us = (uint32_t)strtoul(value, NULL, 10);
+	else if (strcmp(name, "--rate") == 0)
+		rate = strtod(value, NULL);
 	else if (strcmp(name, "--digests") == 0)
 		target.header_digest = target.data_digest = strcmp(value, "on") == 0;
 	else
@@ -30,14 +37,17 @@ static bool option(const char *name, char *value)
 	return true;
 }
 
+struct slot;
+
 struct run {
 	struct measure_load load;
 	struct measure measure;
 	struct pst_prng prng;
 	pst_ns *ns;
-	uint64_t next;
+	uint64_t next, due_ns;
 	bool measuring, stop;
 	uint32_t outstanding;
+	struct slot *free; /* open loop */
 	pst_err err;
 };
 
@@ -45,6 +55,8 @@ struct slot {
 	struct pst_request request;
 	struct iovec iov;
 	struct run *run;
+	uint64_t due_ns; /* open loop */
+	struct slot *next;
 };
 
 static void start(struct slot *s)
@@ -68,17 +80,37 @@ static void finished(struct pst_request *request)
 		s->run->stop = true;
 	}
 	if (s->run->measuring)
-		pst_hist_add(&s->run->measure.latency, request->latency_ns);
-	if (!s->run->stop)
+		pst_hist_add(&s->run->measure.latency, rate > 0 ? measure_now_ns() - s->due_ns : request->latency_ns);
+	if (rate > 0) {
+		s->next = s->run->free;
+		s->run->free = s;
+	} else if (!s->run->stop) {
 		start(s);
+	}
+}
+
+/* What is due is started. With nothing free it starts late, and its wait counts. */
+static void start_due(struct run *r)
+{
+	while (!r->stop && r->free != NULL && measure_now_ns() >= r->due_ns) {
+		struct slot *s = r->free;
+
+		r->free = s->next;
+		s->due_ns = r->due_ns;
+		r->due_ns += (uint64_t)(1e9 / rate);
+		start(s);
+	}
 }
 
 static void poll_until(pst_host *host, struct run *r, double seconds)
 {
 	uint64_t end = measure_now_ns() + (uint64_t)(seconds * 1e9);
 
-	while (!r->stop && measure_now_ns() < end)
-		pst_host_poll(host, 10);
+	while (!r->stop && measure_now_ns() < end) {
+		if (rate > 0)
+			start_due(r);
+		pst_host_poll(host, rate > 0 ? 0 : 10);
+	}
 }
 
 int main(int argc, char **argv)
@@ -115,8 +147,14 @@ int main(int argc, char **argv)
 							 .iov_count = 1,
 							 .done = finished,
 							 .arg = &slots[i] };
-		start(&slots[i]);
+		if (rate > 0) {
+			slots[i].next = r.free;
+			r.free = &slots[i];
+		} else {
+			start(&slots[i]);
+		}
 	}
+	r.due_ns = measure_now_ns();
 	poll_until(host, &r, r.load.warmup_seconds);
 	measure_begin(&r.measure, server_pid);
 	r.measuring = true;
