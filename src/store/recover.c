@@ -59,6 +59,9 @@ struct recovery {
 	struct iovec iov;
 	uint8_t *chunk;
 	void (*next)(struct recovery *r);
+	uint64_t pairs_at; /* block of the partition; see read_pairs */
+	uint32_t pairs_count, pairs_done;
+	bool twin_unreadable;
 	struct pst_root root;
 	uint32_t page;
 	struct pst_log_block *log;
@@ -137,15 +140,74 @@ static void read_done(struct pst_file_op *op)
 		r->next(r);
 }
 
+static void read_submit(struct recovery *r, uint64_t block, void *buf, uint32_t count,
+			void (*done)(struct pst_file_op *op))
+{
+	r->iov = (struct iovec){ buf, (size_t)count * PST_BLOCK_BYTES };
+	r->op = (struct pst_file_op){
+		.kind = PST_FILE_READ, .iov = &r->iov, .iov_count = 1, .len_bytes = r->iov.iov_len, .done = done
+	};
+	part_submit(r->p, &r->op, block);
+}
+
 /* @count blocks of the partition into chunk, then @next. */
 static void read_blocks(struct recovery *r, uint64_t block, uint32_t count, void (*next)(struct recovery *r))
 {
 	r->next = next;
-	r->iov = (struct iovec){ r->chunk, (size_t)count * PST_BLOCK_BYTES };
-	r->op = (struct pst_file_op){
-		.kind = PST_FILE_READ, .iov = &r->iov, .iov_count = 1, .len_bytes = r->iov.iov_len, .done = read_done
-	};
-	part_submit(r->p, &r->op, block);
+	read_submit(r, block, r->chunk, count, read_done);
+}
+
+static void pair_read(struct recovery *r);
+
+static void pair_done(struct pst_file_op *op)
+{
+	struct recovery *r = pst_container_of(op, struct recovery, op);
+	bool second = r->pairs_done % 2 != 0;
+
+	r->st->outstanding--;
+	if (op->err != PST_OK && second && r->twin_unreadable) {
+		end(r, op->err, "its metadata can't be read");
+		return;
+	}
+	if (op->err != PST_OK)
+		memset(r->iov.iov_base, 0, PST_BLOCK_BYTES);
+	r->twin_unreadable = op->err != PST_OK;
+	if (++r->pairs_done < r->pairs_count) {
+		pair_read(r);
+		return;
+	}
+	r->iov = (struct iovec){ r->chunk, (size_t)r->pairs_count * PST_BLOCK_BYTES };
+	r->next(r);
+}
+
+static void pair_read(struct recovery *r)
+{
+	read_submit(r, r->pairs_at + r->pairs_done, r->chunk + (size_t)r->pairs_done * PST_BLOCK_BYTES, 1, pair_done);
+}
+
+static void pairs_read(struct pst_file_op *op)
+{
+	struct recovery *r = pst_container_of(op, struct recovery, op);
+
+	r->st->outstanding--;
+	r->pairs_done = 0;
+	if (op->err == PST_OK)
+		r->next(r);
+	else
+		pair_read(r);
+}
+
+/*
+ * The same of blocks that are copies of each other in pairs. If they can't be read at once, each is read by itself: one
+ * that can't be is as good as a damaged one, but never both of a pair. That a read failed by chance must not make an
+ * older root count.
+ */
+static void read_pairs(struct recovery *r, uint64_t block, uint32_t count, void (*next)(struct recovery *r))
+{
+	r->next = next;
+	r->pairs_at = block;
+	r->pairs_count = count;
+	read_submit(r, block, r->chunk, count, pairs_read);
 }
 
 /* ---- Checkpoint: the end ---- */
@@ -714,7 +776,7 @@ static void space_read(struct recovery *r)
 		while (pages < CHUNK_BLOCKS / 2 && r->page + pages < known &&
 		       part_space_page(p, r->page + pages, 0) == part_space_page(p, r->page, 0) + 2 * pages)
 			pages++;
-		read_blocks(r, part_space_page(p, r->page, 0), pages * 2, space_chunk);
+		read_pairs(r, part_space_page(p, r->page, 0), pages * 2, space_chunk);
 		return;
 	}
 	err = pst_alloc_loaded(&p->alloc, known, r->root.space_digest, r->root.used_blocks);
@@ -793,5 +855,5 @@ void recovery_start(struct recovery *r, struct part *p)
 	r->log_count = 0;
 	r->dropped = 0;
 	r->wait.err = PST_OK;
-	read_blocks(r, 0, PST_ROOT_SLOTS, roots_read);
+	read_pairs(r, 0, PST_ROOT_SLOTS, roots_read);
 }

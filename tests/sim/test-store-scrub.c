@@ -281,6 +281,32 @@ static void copies_are_mended(void **state)
 	rig_free(r);
 }
 
+/* A sector that can't be read is no worse than one that rots: of two copies the other counts. Both: the open says so.
+ */
+static void unreadable_copies_do_no_harm(void **state)
+{
+	struct rig *r = rig();
+	struct store *st;
+	uint64_t root, page;
+
+	(void)state;
+	reopen(r);
+	st = rig_store(r);
+	root = offset_of(r, 1, st->parts[1].generation % 2 * 2);
+	page = offset_of(r, 0, part_space_page(&st->parts[0], 0, 1 - st->parts[0].alloc.page_copy[0]));
+	rig_kill(r);
+	assert_true(pst_sim_disk_damage(r->node, RIG_PATH, root, 512));
+	assert_true(pst_sim_disk_damage(r->node, RIG_PATH, page, 512));
+	rig_start(r);
+	assert_int_equal(rig_byte(r, 0, 2999), 30);
+	root = offset_of(r, 0, rig_store(r)->parts[0].generation % 2 * 2);
+	rig_kill(r);
+	assert_true(pst_sim_disk_damage(r->node, RIG_PATH, root, 2 * B));
+	assert_int_equal(rig_open(r), PST_E_IO);
+	assert_non_null(strstr(r->store_op.detail, "partition 0: its metadata can't be read"));
+	rig_free(r);
+}
+
 /* A log block that rots before it is needed: the scrub makes it superfluous, so a crash loses nothing. */
 static void rotten_log(void **state)
 {
@@ -493,10 +519,11 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(sound_pool),        cmocka_unit_test(rotten_data),
 		cmocka_unit_test(read_tells),        cmocka_unit_test(lost_and_misdirected),
-		cmocka_unit_test(copies_are_mended), cmocka_unit_test(rotten_log),
-		cmocka_unit_test(rotten_nodes),      cmocka_unit_test(resumes),
-		cmocka_unit_test(beside_writes),     cmocka_unit_test(many_bad_blocks),
-		cmocka_unit_test(key_slots),         cmocka_unit_test(shared_blocks),
+		cmocka_unit_test(copies_are_mended), cmocka_unit_test(unreadable_copies_do_no_harm),
+		cmocka_unit_test(rotten_log),        cmocka_unit_test(rotten_nodes),
+		cmocka_unit_test(resumes),           cmocka_unit_test(beside_writes),
+		cmocka_unit_test(many_bad_blocks),   cmocka_unit_test(key_slots),
+		cmocka_unit_test(shared_blocks),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
