@@ -19,6 +19,7 @@
  */
 #include "store/internal.h"
 #include "store/move.h"
+#include "store/recover-read.h"
 
 #include "base/crc32c.h"
 
@@ -55,13 +56,11 @@ struct recovery {
 	struct waiter wait;
 	char *detail;
 	bool clean, same_boot, rewrites;
-	struct pst_file_op op;
-	struct iovec iov;
-	uint8_t *chunk;
+	struct recover_read read;
+	uint8_t *chunk; /* what was read */
 	void (*next)(struct recovery *r);
-	uint64_t pairs_at; /* block of the partition; see read_pairs */
-	uint32_t pairs_count, pairs_done;
-	bool twin_unreadable;
+	struct pst_file_op op; /* the root, if it is written again */
+	struct iovec iov;
 	struct pst_root root;
 	uint32_t page;
 	struct pst_log_block *log;
@@ -82,6 +81,8 @@ static bool has_data(const struct pst_log_record *rec)
 	return rec->kind == PST_LOG_WRITE || rec->kind == PST_LOG_MOVE;
 }
 
+static void was_read(struct recover_read *read, pst_err err);
+
 struct recovery *recovery_new(struct store *st, bool same_boot, struct waiter *done, char *detail)
 {
 	struct recovery *r = calloc(1, sizeof(*r));
@@ -96,6 +97,7 @@ struct recovery *recovery_new(struct store *st, bool same_boot, struct waiter *d
 	r->detail = detail;
 	pst_list_init(&r->wait.node);
 	r->chunk = aligned_alloc(PST_BLOCK_BYTES, (size_t)CHUNK_BLOCKS * PST_BLOCK_BYTES);
+	r->read = (struct recover_read){ .buf = r->chunk, .done = was_read };
 	r->catalog = aligned_alloc(PST_BLOCK_BYTES, PST_CATALOG_BYTES_MAX);
 	for (unsigned i = 0; i < VERIFIERS; i++) {
 		r->verifiers[i].r = r;
@@ -129,85 +131,14 @@ static void end(struct recovery *r, pst_err err, const char *what)
 	store_wake(r->st, r->done);
 }
 
-static void read_done(struct pst_file_op *op)
+static void was_read(struct recover_read *read, pst_err err)
 {
-	struct recovery *r = pst_container_of(op, struct recovery, op);
+	struct recovery *r = pst_container_of(read, struct recovery, read);
 
-	r->st->outstanding--;
-	if (op->err != PST_OK)
-		end(r, op->err, "its metadata can't be read");
+	if (err != PST_OK)
+		end(r, err, "its metadata can't be read");
 	else
 		r->next(r);
-}
-
-static void read_submit(struct recovery *r, uint64_t block, void *buf, uint32_t count,
-			void (*done)(struct pst_file_op *op))
-{
-	r->iov = (struct iovec){ buf, (size_t)count * PST_BLOCK_BYTES };
-	r->op = (struct pst_file_op){
-		.kind = PST_FILE_READ, .iov = &r->iov, .iov_count = 1, .len_bytes = r->iov.iov_len, .done = done
-	};
-	part_submit(r->p, &r->op, block);
-}
-
-/* @count blocks of the partition into chunk, then @next. */
-static void read_blocks(struct recovery *r, uint64_t block, uint32_t count, void (*next)(struct recovery *r))
-{
-	r->next = next;
-	read_submit(r, block, r->chunk, count, read_done);
-}
-
-static void pair_read(struct recovery *r);
-
-static void pair_done(struct pst_file_op *op)
-{
-	struct recovery *r = pst_container_of(op, struct recovery, op);
-	bool second = r->pairs_done % 2 != 0;
-
-	r->st->outstanding--;
-	if (op->err != PST_OK && second && r->twin_unreadable) {
-		end(r, op->err, "its metadata can't be read");
-		return;
-	}
-	if (op->err != PST_OK)
-		memset(r->iov.iov_base, 0, PST_BLOCK_BYTES);
-	r->twin_unreadable = op->err != PST_OK;
-	if (++r->pairs_done < r->pairs_count) {
-		pair_read(r);
-		return;
-	}
-	r->iov = (struct iovec){ r->chunk, (size_t)r->pairs_count * PST_BLOCK_BYTES };
-	r->next(r);
-}
-
-static void pair_read(struct recovery *r)
-{
-	read_submit(r, r->pairs_at + r->pairs_done, r->chunk + (size_t)r->pairs_done * PST_BLOCK_BYTES, 1, pair_done);
-}
-
-static void pairs_read(struct pst_file_op *op)
-{
-	struct recovery *r = pst_container_of(op, struct recovery, op);
-
-	r->st->outstanding--;
-	r->pairs_done = 0;
-	if (op->err == PST_OK)
-		r->next(r);
-	else
-		pair_read(r);
-}
-
-/*
- * The same of blocks that are copies of each other in pairs. If they can't be read at once, each is read by itself: one
- * that can't be is as good as a damaged one, but never both of a pair. That a read failed by chance must not make an
- * older root count.
- */
-static void read_pairs(struct recovery *r, uint64_t block, uint32_t count, void (*next)(struct recovery *r))
-{
-	r->next = next;
-	r->pairs_at = block;
-	r->pairs_count = count;
-	read_submit(r, block, r->chunk, count, pairs_read);
 }
 
 /* ---- Checkpoint: the end ---- */
@@ -482,7 +413,8 @@ static void catalog_block(struct recovery *r)
 	pst_err err;
 
 	if (r->catalog_at < pst_div_round_up(r->root.catalog_bytes, PST_BLOCK_BYTES)) {
-		read_blocks(r, r->catalog_ptrs[r->catalog_at].block, 1, catalog_block_read);
+		r->next = catalog_block_read;
+		recover_read_blocks(&r->read, r->catalog_ptrs[r->catalog_at].block, 1);
 		return;
 	}
 	err = catalog_decode(r->st, r->catalog, r->root.catalog_bytes);
@@ -711,7 +643,7 @@ static pst_err log_keep(struct recovery *r, const struct pst_log_block *b)
 static void log_chunk(struct recovery *r)
 {
 	const struct pst_log_block *b = (const void *)r->chunk;
-	uint32_t count = (uint32_t)(r->iov.iov_len / PST_BLOCK_BYTES);
+	uint32_t count = r->read.count;
 
 	for (uint32_t i = 0; i < count; i++) {
 		uint32_t prev = r->log_count > 0 ? r->log[r->log_count - 1].crc : r->root.log_prev_crc;
@@ -739,10 +671,12 @@ static void log_read(struct recovery *r)
 	uint32_t count = PST_MIN(r->clean ? CLEAN_CHUNK_BLOCKS : CHUNK_BLOCKS, geo->log_blocks - at);
 
 	count = PST_MIN(count, geo->log_blocks - r->log_count);
-	if (count == 0)
+	if (count == 0) {
 		scan(r);
-	else
-		read_blocks(r, geo->log_start + at, count, log_chunk);
+		return;
+	}
+	r->next = log_chunk;
+	recover_read_blocks(&r->read, geo->log_start + at, count);
 }
 
 /* ---- Space map and root ---- */
@@ -752,7 +686,7 @@ static void space_read(struct recovery *r);
 static void space_chunk(struct recovery *r)
 {
 	const struct pst_space_page *copies = (const void *)r->chunk;
-	uint32_t pages = (uint32_t)(r->iov.iov_len / PST_BLOCK_BYTES / 2);
+	uint32_t pages = r->read.count / 2;
 
 	for (uint32_t i = 0; i < pages; i++, r->page++) {
 		pst_err err = pst_alloc_load_page(&r->p->alloc, r->page, &copies[(size_t)2 * i], r->root.generation);
@@ -776,7 +710,8 @@ static void space_read(struct recovery *r)
 		while (pages < CHUNK_BLOCKS / 2 && r->page + pages < known &&
 		       part_space_page(p, r->page + pages, 0) == part_space_page(p, r->page, 0) + 2 * pages)
 			pages++;
-		read_pairs(r, part_space_page(p, r->page, 0), pages * 2, space_chunk);
+		r->next = space_chunk;
+		recover_read_pairs(&r->read, part_space_page(p, r->page, 0), pages * 2);
 		return;
 	}
 	err = pst_alloc_loaded(&p->alloc, known, r->root.space_digest, r->root.used_blocks);
@@ -851,9 +786,11 @@ static void roots_read(struct recovery *r)
 void recovery_start(struct recovery *r, struct part *p)
 {
 	r->p = p;
+	r->read.part = p;
 	r->page = 0;
 	r->log_count = 0;
 	r->dropped = 0;
 	r->wait.err = PST_OK;
-	read_pairs(r, 0, PST_ROOT_SLOTS, roots_read);
+	r->next = roots_read;
+	recover_read_pairs(&r->read, 0, PST_ROOT_SLOTS);
 }
