@@ -20,39 +20,27 @@ static struct recover_read *came(struct pst_file_op *op)
 	return read;
 }
 
-static void blocks_done(struct pst_file_op *op)
-{
-	struct recover_read *read = came(op);
-
-	read->done(read, op->err);
-}
-
-void recover_read_blocks(struct recover_read *read, uint64_t block, uint32_t count)
-{
-	read->block = block;
-	read->count = count;
-	submit(read, 0, count, blocks_done);
-}
-
 static void one_done(struct pst_file_op *op)
 {
 	struct recover_read *read = came(op);
-	bool second = read->at % 2 != 0;
+	bool second = read->at % 2 != 0, bad = op->err != PST_OK;
 
-	if (op->err != PST_OK && second && read->twin_unreadable) {
+	if (bad && (read->pairs ? second && read->twin_unreadable : read->count == 1)) {
 		read->done(read, op->err);
 		return;
 	}
-	if (op->err != PST_OK)
+	if (bad) {
 		memset(read->iov.iov_base, 0, PST_BLOCK_BYTES);
-	read->twin_unreadable = op->err != PST_OK;
+		read->unreadable = PST_MIN(read->unreadable, read->at);
+	}
+	read->twin_unreadable = bad;
 	if (++read->at < read->count)
 		submit(read, read->at, 1, one_done);
 	else
 		read->done(read, PST_OK);
 }
 
-static void pairs_done(struct pst_file_op *op)
+static void all_done(struct pst_file_op *op)
 {
 	struct recover_read *read = came(op);
 
@@ -64,9 +52,20 @@ static void pairs_done(struct pst_file_op *op)
 	submit(read, 0, 1, one_done);
 }
 
-void recover_read_pairs(struct recover_read *read, uint64_t block, uint32_t count)
+static void begin(struct recover_read *read, uint64_t block, uint32_t count, bool pairs)
 {
 	read->block = block;
-	read->count = count;
-	submit(read, 0, count, pairs_done);
+	read->count = read->unreadable = count;
+	read->pairs = pairs;
+	submit(read, 0, count, all_done);
+}
+
+void recover_read_blocks(struct recover_read *read, uint64_t block, uint32_t count)
+{
+	begin(read, block, count, false);
+}
+
+void recover_read_pairs(struct recover_read *read, uint64_t block, uint32_t count)
+{
+	begin(read, block, count, true);
 }

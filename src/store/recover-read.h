@@ -10,19 +10,23 @@ struct recover_read {
 	uint8_t *buf; /* the caller's, aligned to PST_BLOCK_BYTES, as long as the longest read */
 	uint64_t block;
 	uint32_t count, at;
-	bool twin_unreadable;
+	uint32_t unreadable; /* the first block of those that can't be read and are zeros now; count: none */
+	bool pairs, twin_unreadable;
 	struct pst_file_op op;
 	struct iovec iov;
 	void (*done)(struct recover_read *read, pst_err err);
 };
 
-/* @count blocks from @block of the partition into @read's buf, then its done. One at a time. */
+/*
+ * @count blocks from @block of the partition into @read's buf, then its done. One at a time. If they can't be read at
+ * once, each is read by itself, and those that can't be are zeros, which the caller must not take for what was written;
+ * a single block that can't be is an error.
+ */
 void recover_read_blocks(struct recover_read *read, uint64_t block, uint32_t count);
 
 /*
- * The same of blocks that are copies of each other in pairs. If they can't be read at once, each is read by itself: one
- * that can't be is as good as a damaged one (zeros), but never both of a pair. That a read failed by chance must not
- * make an older root count.
+ * The same of blocks that are copies of each other in pairs. One that can't be read is as good as a damaged one, but
+ * both of a pair are an error. That a read failed by chance must not make an older root count.
  */
 void recover_read_pairs(struct recover_read *read, uint64_t block, uint32_t count);
 

@@ -650,7 +650,9 @@ static void log_chunk(struct recovery *r)
 
 		if (!pst_log_block_follows(&b[i], r->p->index, r->root.incarnation, r->root.log_seq + r->log_count,
 					   prev)) {
-			if (gap_is_damage(r, &b[i], count - i))
+			if (i == r->read.unreadable) /* it may be what comes next */
+				end(r, PST_E_IO, "its log can't be read");
+			else if (gap_is_damage(r, &b[i], count - i))
 				end(r, PST_E_CHECKSUM, "its log is damaged: flushed records can't be read");
 			else
 				scan(r);

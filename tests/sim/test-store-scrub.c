@@ -307,6 +307,34 @@ static void unreadable_copies_do_no_harm(void **state)
 	rig_free(r);
 }
 
+static uint64_t next_log_block(struct rig *r, uint32_t ahead)
+{
+	const struct part *p = &rig_store(r)->parts[0];
+
+	return offset_of(r, 0, p->geo.log_start + (p->head_seq + ahead) % p->geo.log_blocks);
+}
+
+/* Of the log's ring an unreadable sector harms only if a record may be in it. */
+static void unreadable_log_block_counts_if_needed(void **state)
+{
+	struct rig *r = rig();
+	uint64_t at;
+
+	(void)state;
+	reopen(r);
+	at = next_log_block(r, 2);
+	rig_kill(r);
+	assert_true(pst_sim_disk_damage(r->node, RIG_PATH, at, 512));
+	rig_start(r);
+	assert_int_equal(rig_byte(r, 0, 2999), 30);
+	at = next_log_block(r, 0);
+	rig_kill(r);
+	assert_true(pst_sim_disk_damage(r->node, RIG_PATH, at, 512));
+	assert_int_equal(rig_open(r), PST_E_IO);
+	assert_non_null(strstr(r->store_op.detail, "partition 0: its log can't be read"));
+	rig_free(r);
+}
+
 /* A log block that rots before it is needed: the scrub makes it superfluous, so a crash loses nothing. */
 static void rotten_log(void **state)
 {
@@ -517,12 +545,19 @@ static void key_slots(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(sound_pool),        cmocka_unit_test(rotten_data),
-		cmocka_unit_test(read_tells),        cmocka_unit_test(lost_and_misdirected),
-		cmocka_unit_test(copies_are_mended), cmocka_unit_test(unreadable_copies_do_no_harm),
-		cmocka_unit_test(rotten_log),        cmocka_unit_test(rotten_nodes),
-		cmocka_unit_test(resumes),           cmocka_unit_test(beside_writes),
-		cmocka_unit_test(many_bad_blocks),   cmocka_unit_test(key_slots),
+		cmocka_unit_test(sound_pool),
+		cmocka_unit_test(rotten_data),
+		cmocka_unit_test(read_tells),
+		cmocka_unit_test(lost_and_misdirected),
+		cmocka_unit_test(copies_are_mended),
+		cmocka_unit_test(unreadable_copies_do_no_harm),
+		cmocka_unit_test(unreadable_log_block_counts_if_needed),
+		cmocka_unit_test(rotten_log),
+		cmocka_unit_test(rotten_nodes),
+		cmocka_unit_test(resumes),
+		cmocka_unit_test(beside_writes),
+		cmocka_unit_test(many_bad_blocks),
+		cmocka_unit_test(key_slots),
 		cmocka_unit_test(shared_blocks),
 	};
 
