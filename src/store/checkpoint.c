@@ -86,7 +86,7 @@ static void catalog_freeze(struct part *p)
 		}
 		map_set(leaf, i, block, crc, &old, &damaged);
 		if (old != 0)
-			freed_push(&p->node_freed, 0, 0, old, 1);
+			freed_push(&p->node_freed, p->cp.freezes, 0, old, 1);
 	}
 	/* The leaf stays pinned (once): it is needed at every checkpoint. */
 	if (leaf->pins > 1)
@@ -153,6 +153,7 @@ static void freeze(struct part *p)
 	pst_root_seal(root);
 	p->cp.freeze_seq = p->head_seq;
 	p->cp.frees_frozen = p->node_freed.count;
+	p->cp.freezes++;
 	p->cp.next_page = 0;
 	p->cp.err = PST_OK;
 	p->cp.tries = 0;

@@ -104,7 +104,7 @@ void part_free_data(struct part *p, uint64_t seq, uint32_t block)
 void part_free_node(struct part *p, uint32_t block)
 {
 	if (pst_alloc_unuse(&p->alloc, block))
-		freed_push(&p->node_freed, 0, 0, block, 1);
+		freed_push(&p->node_freed, p->cp.freezes, 0, block, 1);
 }
 
 /* The result of the flush is on record: tell it. */

@@ -226,7 +226,8 @@ struct checkpoint {
 	struct pst_timer retry;
 	uint64_t freeze_seq; /* the log before this is in the checkpoint */
 	uint64_t done_count;
-	size_t frees_frozen; /* of part.node_frees: theirs once the root is durable */
+	size_t frees_frozen; /* of part.node_freed: free once the root is durable */
+	uint64_t freezes;    /* so far; what was freed before the last of them is not joined to what comes after it */
 };
 
 /* Blocks of the partition that were added: where they are (devices.c). */
@@ -263,7 +264,7 @@ struct part {
 	unsigned write_first, write_count; /* in flight, in order */
 
 	struct freed_list freed;      /* data, by log order */
-	struct freed_list node_freed; /* nodes and catalog: free when the next root is durable */
+	struct freed_list node_freed; /* nodes and catalog: free when the next root is durable; seq: cp.freezes */
 	struct pst_list space_waiters;
 	bool space_wake;
 	struct checkpoint cp;

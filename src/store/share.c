@@ -142,6 +142,20 @@ static void merge_own(struct merge *m)
 }
 
 /*
+ * The node itself may be the child's too: it was to be merged bit by bit into a live child, which has been deleted
+ * since, and gets it as a whole now. So it is not to be freed when nothing of it is left here.
+ */
+static void leave_to_child(const struct merge *m)
+{
+	struct node *n = m->gone;
+
+	if (m->child == NULL || n->level == PST_NODE_LEVEL_VOLUME || n->block == 0 || n->block != m->child->block)
+		return;
+	n->block = 0;
+	n->parent->data->entry[n->index % PST_NODE_FANOUT] = (struct pst_ptr){ .block = PST_PTR_PENDING };
+}
+
+/*
  * Bits. A live volume's must be exact, since writing relies on them. A snapshot's nodes are shared with its children
  * and can't change, so when something is merged into a snapshot its bits stay as they are, and it is marked stale: from
  * now on comparing with the parent counts, and only that. When a stale version is merged into a live volume, nodes are
@@ -174,6 +188,7 @@ bool share_merge(struct part *p, const struct pst_log_record *r, const struct ps
 		m.child_top->data->stale = 1;
 	}
 	map_dirty(m.gone);
+	leave_to_child(&m);
 	for (struct node *n = m.gone; n->level <= PST_NODE_LEVEL_VOLUME; n = n->parent)
 		n->data->data_blocks = 0; /* of what is going nobody counts it */
 	for (uint32_t i = 0; i < PST_NODE_FANOUT; i++)

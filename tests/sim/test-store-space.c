@@ -444,6 +444,50 @@ static void second_superblock_is_found_in_a_longer_file(void **state)
 	world_free(w);
 }
 
+/* ---- Checkpoints ---- */
+
+static void checkpoint_until(struct part *p, struct world *w, enum cp_state state)
+{
+	for (unsigned i = 0; p->cp.state != state; i++) {
+		assert_true(i < 100000);
+		pst_sim_run_for(w->r->sim, 1000);
+	}
+}
+
+/*
+ * The root that a checkpoint is writing still reaches what is freed meanwhile: that goes free with the checkpoint after
+ * it, also if it lies just behind what goes free with this one.
+ */
+static void what_is_freed_beside_a_checkpoint_waits_for_the_next(void **state)
+{
+	struct world *w = world_new(10, 1);
+	struct part *p = &rig_store(w->r)->parts[0];
+	const struct freed *last;
+	uint32_t block;
+
+	(void)state;
+	fill_up(w, 0, 1);
+	checkpoint_want(p, NULL);
+	checkpoint_until(p, w, CP_WRITE);
+	checkpoint_until(p, w, CP_IDLE);
+	assert_int_equal(io_run(w, PST_IO_DISCARD, 0, 600, NULL), PST_OK);
+	checkpoint_want(p, NULL);
+	checkpoint_until(p, w, CP_WRITE);
+	assert_true(p->cp.frees_frozen > 0);
+	last = &p->node_freed.items[p->cp.frees_frozen - 1];
+	block = last->block + last->count;
+	(void)!pst_alloc_use(&p->alloc, block); /* a node is there, if nothing else is */
+	part_free_node(p, block);
+	checkpoint_until(p, w, CP_IDLE);
+	assert_true(pst_alloc_is_busy(&p->alloc, block));
+	checkpoint_want(p, NULL);
+	checkpoint_until(p, w, CP_WRITE);
+	checkpoint_until(p, w, CP_IDLE);
+	assert_false(pst_alloc_is_busy(&p->alloc, block));
+	rig_kill(w->r);
+	world_free(w);
+}
+
 /* ---- Full pools ---- */
 
 static bool *other_done;
@@ -882,6 +926,7 @@ int main(void)
 		cmocka_unit_test(damaged_region_header_is_found),
 		cmocka_unit_test(crash_in_growth_is_all_or_nothing),
 		cmocka_unit_test(second_superblock_is_found_in_a_longer_file),
+		cmocka_unit_test(what_is_freed_beside_a_checkpoint_waits_for_the_next),
 		cmocka_unit_test(full_pool_takes_what_gives_back),
 		cmocka_unit_test(deletion_works_in_a_full_pool),
 		cmocka_unit_test(paused_write_goes_on_with_new_space),
