@@ -55,12 +55,12 @@ static bool take_rate(json_t **policy, const char *what, const char *text)
 	return true;
 }
 
-static bool take_weight(json_t **policy, const char *text)
+static bool take_whole(json_t **object, const char *member, const char *text, unsigned long max)
 {
 	char *end;
 	unsigned long n = strtoul(text, &end, 10);
 
-	return text[0] >= '0' && text[0] <= '9' && *end == '\0' && n <= 10000 && policy_set(policy, "weight", n);
+	return text[0] >= '0' && text[0] <= '9' && *end == '\0' && n <= max && policy_set(object, member, n);
 }
 
 static bool take_burst(json_t **policy, const char *text)
@@ -80,6 +80,7 @@ static const char *const examples[] = {
 	[CLI_ARG_BURST] = "a duration such as 500ms",
 	[CLI_ARG_DURATION] = "a duration such as 2s",
 	[CLI_ARG_BYTES_PER_S] = "a rate such as 100MB/s",
+	[CLI_ARG_NUMBER] = "a whole number of at least 1",
 };
 
 static bool set_text(json_t **object, const char *member, const char *text)
@@ -94,6 +95,8 @@ static bool take_number(json_t **body, const struct cli_arg *a, const char *text
 	uint64_t value = 0, iops = UINT64_MAX;
 	pst_err err = PST_OK;
 
+	if (a->kind == CLI_ARG_NUMBER)
+		return take_whole(body, a->member, text, UINT32_MAX);
 	if (a->kind == CLI_ARG_SIZE)
 		err = pst_parse_size(text, &value);
 	else if (strcmp(text, "0") != 0 && strcmp(text, "none") != 0)
@@ -111,7 +114,7 @@ static bool send_value(struct cli_common *common, const struct cli_arg *a, const
 		return set_text(&common->query, a->member + 1, a->kind == CLI_ARG_FLAG ? "true" : text);
 	if (a->kind == CLI_ARG_TEXT)
 		return set_text(&common->body, a->member, text);
-	if (a->kind == CLI_ARG_SIZE || a->kind == CLI_ARG_BYTES_PER_S)
+	if (a->kind == CLI_ARG_SIZE || a->kind == CLI_ARG_BYTES_PER_S || a->kind == CLI_ARG_NUMBER)
 		return take_number(&common->body, a, text);
 	if (common->body == NULL)
 		common->body = json_object();
@@ -120,7 +123,7 @@ static bool send_value(struct cli_common *common, const struct cli_arg *a, const
 	policy = json_incref(json_object_get(common->body, "policy"));
 	ok = a->kind == CLI_ARG_RESERVE  ? take_rate(&policy, "reserve", text)
 	     : a->kind == CLI_ARG_LIMIT  ? take_rate(&policy, "limit", text)
-	     : a->kind == CLI_ARG_WEIGHT ? take_weight(&policy, text)
+	     : a->kind == CLI_ARG_WEIGHT ? take_whole(&policy, "weight", text, 10000)
 					 : take_burst(&policy, text);
 	if (ok)
 		json_object_set(common->body, "policy", policy);

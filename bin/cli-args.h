@@ -20,6 +20,7 @@ enum cli_arg_kind {
 	CLI_ARG_BURST,       /* json_t *: burst_ms */
 	CLI_ARG_DURATION,    /* uint64_t, nanoseconds */
 	CLI_ARG_BYTES_PER_S, /* json: a rate such as 100MB/s, 0 for none; only into a body */
+	CLI_ARG_NUMBER,      /* json: a whole number; only into a body */
 };
 
 struct cli_size {

@@ -36,6 +36,7 @@ int cmd_host(int argc, char **argv);
 int cmd_key(int argc, char **argv);
 int cmd_mount(int argc, char **argv);
 int cmd_pool(int argc, char **argv);
+int cmd_port(int argc, char **argv);
 int cmd_profile(int argc, char **argv);
 int cmd_report(int argc, char **argv);
 int cmd_tenant(int argc, char **argv);

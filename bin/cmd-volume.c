@@ -44,7 +44,13 @@ static const struct cli_arg clone_args[] = {
 	{ NULL },
 };
 
-static const struct cli_arg set_args[] = { SPACE_ARGS, CLI_POLICY_ARGS, { NULL } };
+#define GROUP_ARG                                                                                                    \
+	{                                                                                                            \
+		"--ana-group", "N", CLI_ARG_NUMBER, NULL, "the group that it is in: see penstock port (default: 1)", \
+		    "ana_group"                                                                                      \
+	}
+
+static const struct cli_arg set_args[] = { SPACE_ARGS, GROUP_ARG, CLI_POLICY_ARGS, { NULL } };
 
 static const struct cli_arg resize_args[] = {
 	{ "--size", "SIZE", CLI_ARG_SIZE, NULL, "the new size", "size_bytes" },
@@ -91,6 +97,7 @@ static int create(const struct cli_object *o, const struct cli_object_verb *v, i
 		{ "--pool", "NAME", CLI_ARG_TEXT, NULL, "default: the daemon's first", "pool" },
 		SPACE_ARGS,
 		{ "--encrypt", NULL, CLI_ARG_FLAG, NULL, "ciphertext in the pool; penstockd needs --kek", "encrypted" },
+		GROUP_ARG,
 		{ "--allow", "NQN[,NQN]", CLI_ARG_TEXT, &hosts, "only these hosts may connect (default: any)" },
 		CLI_POLICY_ARGS,
 		{ NULL },

@@ -10,6 +10,7 @@ static const struct cli_command commands[] = {
 	{ "volume", "create, clone, list, show, change, resize and delete volumes", cmd_volume },
 	{ "snapshot", "take, list, compare, roll back to and delete snapshots", cmd_snapshot },
 	{ "tenant", "create, list, show, change and delete tenants", cmd_tenant },
+	{ "port", "where hosts connect, and what may be used there", cmd_port },
 	{ "profile", "named policies that volumes begin with", cmd_profile },
 	{ "host", "hosts that authenticate: create, list, show, change, delete", cmd_host },
 	{ "key", "keys of encrypted volumes: status, rotation, erasure", cmd_key },

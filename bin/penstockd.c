@@ -27,8 +27,9 @@ static const char help[] = "usage: penstockd --pool PATH | --ram SIZE [OPTION]..
 			   "  --space-alerts P[,P...]  percent of a pool in use at which to say so, at most 3,\n"
 			   "                           ascending (default 80,90,95)\n"
 			   "  --ram [NAME=]SIZE        a pool in memory, gone when the daemon ends (name: ram)\n"
-			   "  --listen ADDR[:PORT]     where hosts connect; repeatable; port 0 takes any\n"
-			   "                           (default 127.0.0.1:4420)\n"
+			   "  --listen [ID=]ADDR[:PORT]  where hosts connect; repeatable: each is a port of every\n"
+			   "                           volume, known by its id (default: 1, 2, ... in this order);\n"
+			   "                           port 0 takes any that is free (default 127.0.0.1:4420)\n"
 			   "  --insecure               let in hosts without a key from beyond this machine, too\n"
 			   "  --api unix:PATH          the API's socket, mode 0600 (default as in penstock(1));\n"
 			   "                           the API is not offered over TCP\n"
@@ -143,11 +144,31 @@ static void add_path(struct pst_daemon_config *c, const char *text)
 
 static void add_listen(struct pst_daemon_config *c, const char *text)
 {
-	if (c->listen_count == PST_DAEMON_LISTEN_MAX)
-		usage("at most %u --listen addresses", PST_DAEMON_LISTEN_MAX);
-	if (pst_addr_parse(text, PST_DAEMON_PORT, &c->listen[c->listen_count]) != PST_OK)
-		usage("--listen needs a numeric address such as 127.0.0.1:4420 or [::1]:4420, not '%s'", text);
-	c->listen_count++;
+	struct pst_daemon_port *port = &c->ports[c->port_count];
+	const char *equals = strchr(text, '='), *addr = equals != NULL ? equals + 1 : text;
+	char id[8];
+
+	if (c->port_count == PST_DAEMON_PORTS_MAX)
+		usage("at most %u --listen addresses", PST_DAEMON_PORTS_MAX);
+	snprintf(id, sizeof(id), "%.*s", equals != NULL ? (int)PST_MIN(equals - text, 7) : 0, text);
+	port->id = equals != NULL ? (uint16_t)number("the id in --listen ID=ADDR", id, 1, UINT16_MAX) : 0;
+	if (pst_addr_parse(addr, PST_DAEMON_PORT, &port->addr) != PST_OK)
+		usage("--listen needs a numeric address such as 127.0.0.1:4420 or [::1]:4420, not '%s'", addr);
+	c->port_count++;
+}
+
+/* Those that were given no id have their place in the row as one. */
+static void number_ports(struct pst_daemon_config *c)
+{
+	for (unsigned i = 0; i < c->port_count; i++)
+		if (c->ports[i].id == 0)
+			c->ports[i].id = (uint16_t)(i + 1);
+	for (unsigned i = 0; i < c->port_count; i++)
+		for (unsigned other = 0; other < i; other++)
+			if (c->ports[i].id == c->ports[other].id)
+				usage("two --listen addresses are port %u: give each an id of its own, --listen "
+				      "ID=ADDR:PORT",
+				      c->ports[i].id);
 }
 
 static void take_alerts(struct pst_daemon_config *c, const char *text)
@@ -296,12 +317,12 @@ static void take_option(struct pst_daemon_config *c, int code, const char *arg)
  */
 static void check_exposure(const struct pst_daemon_config *c)
 {
-	for (unsigned i = 0; i < c->listen_count; i++)
-		if (!c->insecure && c->kek == NULL && !pst_addr_is_loopback(c->listen[i].host))
+	for (unsigned i = 0; i < c->port_count; i++)
+		if (!c->insecure && c->kek == NULL && !pst_addr_is_loopback(c->ports[i].addr.host))
 			usage("--listen %s reaches beyond this machine, where hosts have to authenticate: add --kek "
 			      "FILE (32 random bytes), then `penstock host create HOSTNQN --generate-key`; or "
 			      "--insecure, if everybody in that network may have the volumes",
-			      c->listen[i].host);
+			      c->ports[i].addr.host);
 }
 
 int main(int argc, char **argv)
@@ -327,8 +348,9 @@ int main(int argc, char **argv)
 		usage("a pool is needed: --pool PATH, or --ram SIZE");
 	if (config.kek_current != NULL && config.kek == NULL)
 		usage("--kek-current needs --kek");
-	if (config.listen_count == 0)
+	if (config.port_count == 0)
 		add_listen(&config, "127.0.0.1");
+	number_ports(&config);
 	check_exposure(&config);
 	if (config.api_socket == NULL)
 		config.api_socket = api_path(pst_api_url(NULL, url));

@@ -4,7 +4,7 @@
 # _penstock_names COLLECTION: one name per line; nothing when no daemon answers.
 _penstock_names()
 {
-	penstock "$1" list --json 2>/dev/null | sed -n 's/^    "\(name\|nqn\)": "\([A-Za-z0-9._:@-]*\)".*/\2/p'
+	penstock "$1" list --json 2>/dev/null | sed -n 's/^    "\(name\|nqn\|id\)": "\{0,1\}\([A-Za-z0-9._:@-]*\).*/\2/p'
 }
 
 _penstock()
@@ -16,7 +16,8 @@ _penstock()
 	--tenant) words=$(_penstock_names tenant) ;;
 	--profile) words=$(_penstock_names profile) ;;
 	--pool) words=$(_penstock_names pool) ;;
-	--size | --quota | --reserve | --limit | --weight | --burst | --interval | --summary | --api) return ;;
+	--ana) words="optimized non-optimized inaccessible persistent-loss change" ;;
+	--size | --quota | --group | --ana-group | --reserve | --limit | --weight | --burst | --interval | --summary | --api) return ;;
 	*)
 		if [ "$COMP_CWORD" = 1 ]; then
 			words=$(penstock --help 2>/dev/null | sed -n 's/^  \([a-z-]*\) .*/\1/p')
@@ -27,7 +28,7 @@ _penstock()
 			words=$(_penstock_names snapshot)
 		elif [[ $command == snapshot && $COMP_CWORD -gt 2 ]]; then
 			words=$(_penstock_names volume)
-		elif [[ $command == snapshot || $command == volume || $command == tenant || $command == profile || $command == pool || $command == host ]]; then
+		elif [[ $command == snapshot || $command == volume || $command == tenant || $command == profile || $command == pool || $command == host || $command == port ]]; then
 			if [ "$COMP_CWORD" = 2 ]; then
 				words=$(penstock "$command" --help 2>/dev/null | sed -n 's/^  \([a-z-]*\) .*/\1/p')
 			elif [[ $verb != create && $verb != list ]]; then

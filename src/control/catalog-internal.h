@@ -70,6 +70,7 @@ struct cat_volume {
 	char nqn[PST_NQN_MAX + 1];
 	char serial[21];
 	uint32_t nsid;
+	uint32_t ana_group;
 	struct pst_qos_policy policy;
 	char source[CAT_SNAPSHOT_NAME_MAX + 1]; /* clones: the snapshot it began as, which may be gone; else "" */
 	uint8_t source_uuid[16];
@@ -176,6 +177,23 @@ struct cat_host {
 	char lock_reason[300];
 };
 
+struct cat_port {
+	uint16_t id;
+	bool listens;     /* else it is known by its record only */
+	char address[72]; /* where it listens */
+	uint8_t ana[PST_ANA_GROUPS_MAX];
+	unsigned home;
+};
+
+/* What is being done to a port, or to a volume's group: catalog-port.c. */
+struct cat_port_work {
+	struct cat_port *port;
+	uint32_t groups, old_group;
+	enum pst_ana_state state;
+	uint8_t old[PST_ANA_GROUPS_MAX];
+	struct pst_ana_op op;
+};
+
 /* In secret memory. */
 struct cat_host_plain {
 	struct pst_auth_key keys[2];
@@ -231,6 +249,9 @@ struct pst_catalog {
 	struct cat_snapshot_job snap;
 	struct cat_keys keys;
 	struct cat_host_work host;
+	struct cat_port ports[PST_CATALOG_PORTS_MAX];
+	unsigned port_count;
+	struct cat_port_work port;
 	json_t *allow_next; /* the list that is being recorded */
 	/* Of the change in work on a tenant or profile. */
 	void *subject;
@@ -344,6 +365,16 @@ void cat_hosts_done(struct pst_catalog *c);
 void cat_hosts_start(struct pst_catalog *c, void (*done)(struct pst_catalog *c));
 void cat_hosts_unlock(struct pst_catalog *c, void (*done)(struct pst_catalog *c));
 void cat_hosts_rotate(struct pst_catalog *c, const char *current, void (*done)(struct pst_catalog *c));
+
+/* ---- catalog-port.c ---- */
+
+pst_err cat_port_load(struct pst_catalog *c, unsigned pool, const char *name, json_t *record);
+json_t *cat_read_ports(struct pst_catalog *c, const struct pst_catalog_op *op);
+void cat_port_change(struct pst_catalog *c);
+/* The request's "ana_group", if it has one. False after cat_fail. */
+bool cat_ana_group_want(struct pst_catalog *c, uint32_t *ret_group);
+/* The request changes the group alone. */
+void cat_ana_group_set(struct pst_catalog *c, struct cat_volume *v);
 
 /* ---- catalog-access.c ---- */
 

@@ -114,6 +114,7 @@ static const struct {
 	[PST_CATALOG_SNAPSHOT] = { "snapshot", read_snapshots, true },
 	[PST_CATALOG_HOST] = { "host", cat_read_hosts, false },
 	[PST_CATALOG_KEY] = { "key", cat_read_keys, false },
+	[PST_CATALOG_PORT] = { "port", cat_read_ports, false },
 };
 
 static void answer_not_found(struct pst_catalog_op *op, const char *word, const char *name)

@@ -156,9 +156,9 @@ static bool body_settings(struct pst_catalog *c)
 
 static void volume_create(struct pst_catalog *c)
 {
-	static const char *const allowed[] = { "name",           "size_bytes", "tenant",        "profile",
-					       "pool",           "policy",     "source",        "on_full",
-					       "reserved_bytes", "encrypted",  "allowed_hosts", NULL };
+	static const char *const allowed[] = { "name",          "size_bytes", "tenant",  "profile",        "pool",
+					       "policy",        "source",     "on_full", "reserved_bytes", "encrypted",
+					       "allowed_hosts", "ana_group",  NULL };
 	struct create_request r = { .tenant = "default", .profile = "general" };
 	struct pst_qos_policy policy;
 	struct cat_volume *v;
@@ -182,6 +182,7 @@ static void volume_create(struct pst_catalog *c)
 	v->pool = r.pool_index;
 	v->policy = policy;
 	v->create_blocks = r.size_bytes / PST_BLOCK_BYTES;
+	v->ana_group = 1;
 	snprintf(v->profile, sizeof(v->profile), "%s", r.profile);
 	if (r.snapshot != NULL) {
 		snprintf(v->source, sizeof(v->source), "%s", r.source);
@@ -189,7 +190,8 @@ static void volume_create(struct pst_catalog *c)
 		v->source_blocks = r.snapshot->size_bytes / PST_BLOCK_BYTES;
 	}
 	identity_new(c, v);
-	if (!cat_key_want(c, v, r.name, r.snapshot != NULL ? r.snapshot->volume : NULL) ||
+	if (!cat_ana_group_want(c, &v->ana_group) ||
+	    !cat_key_want(c, v, r.name, r.snapshot != NULL ? r.snapshot->volume : NULL) ||
 	    !cat_allow_want(c, r.name, r.snapshot != NULL ? r.snapshot->volume : NULL, &v->allowed))
 		return cat_volume_free(c, v);
 	cat_volume_job(c, v, CAT_PROGRAM_CREATE, volume_created);
@@ -309,18 +311,20 @@ static bool set_one_of(struct pst_catalog *c)
 	bool settings = json_object_get(body, "on_full") != NULL || json_object_get(body, "reserved_bytes") != NULL;
 	bool size = json_object_get(body, "size_bytes") != NULL, policy = json_object_get(body, "policy") != NULL;
 
-	if (settings + size + policy + sets_hosts(body) <= 1)
+	bool group = json_object_get(body, "ana_group") != NULL;
+
+	if (settings + size + policy + group + sets_hosts(body) <= 1)
 		return true;
 	cat_fail(c, PST_E_INVAL, NULL,
-		 "size_bytes, policy, hosts, and on_full with reserved_bytes must be changed by separate requests");
+		 "size_bytes, policy, hosts, ana_group, and on_full with reserved_bytes must be changed by separate "
+		 "requests");
 	return false;
 }
 
 static void volume_set(struct pst_catalog *c, struct cat_volume *v)
 {
-	static const char *const allowed[] = { "size_bytes",     "policy",        "on_full",
-					       "reserved_bytes", "allowed_hosts", "allow_host",
-					       "deny_host",      "any_host",      NULL };
+	static const char *const allowed[] = { "size_bytes", "policy",    "on_full",  "reserved_bytes", "allowed_hosts",
+					       "allow_host", "deny_host", "any_host", "ana_group",      NULL };
 	struct pst_qos_policy policy = v->policy;
 	json_t *body = c->current->body;
 	pst_err err;
@@ -332,6 +336,8 @@ static void volume_set(struct pst_catalog *c, struct cat_volume *v)
 				v->name, cat_state_names[v->state]);
 	if (sets_hosts(body))
 		return cat_allow_set(c, v);
+	if (json_object_get(body, "ana_group") != NULL)
+		return cat_ana_group_set(c, v);
 	if (cat_key_refuses(c, v))
 		return;
 	if (json_object_get(body, "size_bytes") != NULL)

@@ -101,17 +101,17 @@ json_t *cat_volume_json(struct pst_catalog *c, const struct cat_volume *v)
 
 	pst_uuid_format(v->uuid, uuid);
 	cat_volume_usage(c, v, &usage);
-	json = json_pack("{s:s s:s s:s s:i s:s s:s s:I s:i s:s s:s s:s s:I s:I s:I s:i s:s s:I s:i s:O s:o}", "name",
-			 v->name, "uuid", uuid, "nqn", v->nqn, "nsid", (int)v->nsid, "serial", v->serial, "state",
-			 cat_state_names[v->state], "size_bytes", (json_int_t)cat_volume_bytes(v), "block_size",
-			 (int)PST_BLOCK_BYTES, "tenant", v->tenant->name, "profile", v->profile, "pool",
+	json = json_pack("{s:s s:s s:s s:i s:s s:s s:I s:i s:s s:s s:s s:I s:I s:I s:i s:s s:I s:i s:O s:i s:o}",
+			 "name", v->name, "uuid", uuid, "nqn", v->nqn, "nsid", (int)v->nsid, "serial", v->serial,
+			 "state", cat_state_names[v->state], "size_bytes", (json_int_t)cat_volume_bytes(v),
+			 "block_size", (int)PST_BLOCK_BYTES, "tenant", v->tenant->name, "profile", v->profile, "pool",
 			 c->pools[v->pool].name, "used_bytes", (json_int_t)(usage.own_bytes + cat_snapshots_own(v)),
 			 "mapped_bytes", (json_int_t)usage.mapped_bytes, "own_bytes", (json_int_t)usage.own_bytes,
 			 "snapshots", (int)v->snapshot_count, "on_full",
 			 usage.settings.on_full == PST_ON_FULL_PAUSE ? "pause" : "fail", "reserved_bytes",
 			 (json_int_t)(usage.settings.reserved_blocks * PST_BLOCK_BYTES), "hosts",
 			 v->subsystem != NULL ? (int)pst_subsystem_host_count(v->subsystem) : 0, "addresses",
-			 c->addresses, "policy", pst_policy_to_json(&v->policy));
+			 c->addresses, "ana_group", (int)v->ana_group, "policy", pst_policy_to_json(&v->policy));
 	if (json != NULL && v->source[0] != '\0') {
 		pst_uuid_format(v->source_uuid, uuid);
 		json_object_set_new(json, "source", json_string(v->source));
@@ -130,9 +130,10 @@ static json_t *volume_record(const struct cat_volume *v, const char *state)
 	json_t *json;
 
 	pst_uuid_format(v->uuid, uuid);
-	json = json_pack("{s:i s:s s:s s:s s:s s:i s:s s:s s:o}", "format", CAT_RECORD_FORMAT, "state", state, "uuid",
-			 uuid, "nqn", v->nqn, "serial", v->serial, "nsid", (int)v->nsid, "tenant", v->tenant->name,
-			 "profile", v->profile, "policy", pst_policy_to_json(&v->policy));
+	json =
+	    json_pack("{s:i s:s s:s s:s s:s s:i s:i s:s s:s s:o}", "format", CAT_RECORD_FORMAT, "state", state, "uuid",
+		      uuid, "nqn", v->nqn, "serial", v->serial, "nsid", (int)v->nsid, "ana_group", (int)v->ana_group,
+		      "tenant", v->tenant->name, "profile", v->profile, "policy", pst_policy_to_json(&v->policy));
 	if (json != NULL && v->source[0] != '\0') {
 		pst_uuid_format(v->source_uuid, uuid);
 		json_object_set_new(json, "source", json_string(v->source));
@@ -161,15 +162,16 @@ pst_err cat_volume_load(struct pst_catalog *c, unsigned pool, const char *name, 
 	struct cat_volume *v;
 	uint8_t uuid[16];
 	json_t *json;
-	int nsid;
+	int nsid, ana_group = 1;
 
 	snprintf(message, message_bytes, "its record is damaged");
-	if (json_unpack(record, "{s:s s:s s:s s:s s:i s:s s:s s:o s?s s?s}", "state", &state_text, "uuid", &uuid_text,
-			"nqn", &nqn, "serial", &serial, "nsid", &nsid, "tenant", &tenant_name, "profile", &profile,
-			"policy", &json, "source", &source, "source_uuid", &source_uuid) != 0 ||
-	    strlen(source) > CAT_SNAPSHOT_NAME_MAX || strlen(nqn) > PST_NQN_MAX ||
-	    strlen(serial) >= sizeof(v->serial) || strlen(profile) > PST_NAME_MAX || nsid < 1 ||
-	    pst_uuid_parse(uuid_text, uuid) != PST_OK || cat_state_parse(state_text, &state) != PST_OK)
+	if (json_unpack(record, "{s:s s:s s:s s:s s:i s:s s:s s:o s?s s?s s?i}", "state", &state_text, "uuid",
+			&uuid_text, "nqn", &nqn, "serial", &serial, "nsid", &nsid, "tenant", &tenant_name, "profile",
+			&profile, "policy", &json, "source", &source, "source_uuid", &source_uuid, "ana_group",
+			&ana_group) != 0 ||
+	    ana_group < 1 || ana_group > (int)PST_ANA_GROUPS_MAX || strlen(source) > CAT_SNAPSHOT_NAME_MAX ||
+	    strlen(nqn) > PST_NQN_MAX || strlen(serial) >= sizeof(v->serial) || strlen(profile) > PST_NAME_MAX ||
+	    nsid < 1 || pst_uuid_parse(uuid_text, uuid) != PST_OK || cat_state_parse(state_text, &state) != PST_OK)
 		return PST_E_FORMAT;
 	if (pst_policy_from_json(&policy, json, message, message_bytes) != PST_OK)
 		return PST_E_FORMAT;
@@ -195,6 +197,7 @@ pst_err cat_volume_load(struct pst_catalog *c, unsigned pool, const char *name, 
 	snprintf(v->serial, sizeof(v->serial), "%s", serial);
 	snprintf(v->profile, sizeof(v->profile), "%s", profile);
 	v->nsid = (uint32_t)nsid;
+	v->ana_group = (uint32_t)ana_group;
 	v->policy = policy;
 	if (cat_key_load(v, record) != PST_OK)
 		return PST_E_FORMAT;
@@ -382,7 +385,7 @@ static pst_err serve_flow(struct pst_catalog *c, struct cat_volume *v)
 static bool step_serve(struct pst_catalog *c, struct cat_volume *v, pst_err *ret_err)
 {
 	struct pst_subsystem_config config = {
-		.nqn = v->nqn, .serial = v->serial, .model = CAT_MODEL, .nsid = v->nsid
+		.nqn = v->nqn, .serial = v->serial, .model = CAT_MODEL, .nsid = v->nsid, .ana_group = v->ana_group
 	};
 
 	*ret_err = PST_OK;

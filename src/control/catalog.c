@@ -223,17 +223,12 @@ void cat_record_delete(struct pst_catalog *c, unsigned pool, const char *kind, c
 /* ---- Taking turns ---- */
 
 static void (*const changes[])(struct pst_catalog *c) = {
-	[PST_CATALOG_POOL] = cat_pool_change,
-	[PST_CATALOG_TENANT] = cat_tenant_change,
-	[PST_CATALOG_PROFILE] = cat_profile_change,
-	[PST_CATALOG_VOLUME] = cat_volume_change,
-	[PST_CATALOG_SNAPSHOT] = cat_snapshot_change,
-	[PST_CATALOG_TASK] = cat_pool_change,
-	[PST_CATALOG_DEVICE] = cat_pool_change,
-	[PST_CATALOG_CHECK] = cat_pool_change,
-	[PST_CATALOG_KEY] = cat_key_change,
-	[PST_CATALOG_HOST] = cat_host_change,
-	[PST_CATALOG_EVENT] = NULL, /* can't be changed by calls */
+	[PST_CATALOG_POOL] = cat_pool_change,         [PST_CATALOG_TENANT] = cat_tenant_change,
+	[PST_CATALOG_PROFILE] = cat_profile_change,   [PST_CATALOG_VOLUME] = cat_volume_change,
+	[PST_CATALOG_SNAPSHOT] = cat_snapshot_change, [PST_CATALOG_TASK] = cat_pool_change,
+	[PST_CATALOG_DEVICE] = cat_pool_change,       [PST_CATALOG_CHECK] = cat_pool_change,
+	[PST_CATALOG_KEY] = cat_key_change,           [PST_CATALOG_HOST] = cat_host_change,
+	[PST_CATALOG_PORT] = cat_port_change,         [PST_CATALOG_EVENT] = NULL, /* can't be changed by calls */
 };
 
 static void take_turn(struct pst_post *post)
@@ -300,10 +295,12 @@ static void add_record(void *ctx, const char *key, const void *value, uint32_t v
 			 "its record is of format %" JSON_INTEGER_FORMAT
 			 ", written by a newer Penstock; this one knows format %d",
 			 json_integer_value(format), CAT_RECORD_FORMAT);
-	else if (!json_is_integer(format) || (key[0] != 's' && key[0] != 'h' && !pst_name_ok(name)))
+	else if (!json_is_integer(format) || (key[0] != 's' && key[0] != 'h' && key[0] != 'l' && !pst_name_ok(name)))
 		err = PST_E_FORMAT;
 	else if (key[0] == 'h')
 		err = cat_host_load(c, pool, name, record);
+	else if (key[0] == 'l')
+		err = cat_port_load(c, pool, name, record);
 	else if (key[0] == 'a')
 		err = cat_allow_load(c, pool, name, record);
 	else if (key[0] == 't')
@@ -437,6 +434,8 @@ void pst_catalog_add_pool(struct pst_catalog *c, struct pst_catalog_pool_op *op)
 		pst_pool_records(p->pool, "snapshot/", add_record, c);
 	if (op->err == PST_OK)
 		pst_pool_records(p->pool, "host/", add_record, c);
+	if (op->err == PST_OK)
+		pst_pool_records(p->pool, "listen/", add_record, c);
 	if (op->err == PST_OK && cat_tenants_on_pool(c, c->pool_count - 1) != PST_OK)
 		add_fail(c, PST_E_NOMEM, "no memory for the tenants of pool '%s'", op->name);
 	/* Tenants of this pool on the pools that were there before. */

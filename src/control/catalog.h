@@ -5,9 +5,9 @@
  * system call. Changes run one after the other; each leaves the records such that a crash at any point is completed or
  * undone at the next start. Reading never waits for a change.
  *
- * Records: "tenant/NAME", "profile/NAME" and "host/NQN" (in the first pool), "volume/NAME", "allow/VOLUME",
- * "snapshot/VOLUME@NAME" and "reservation/VOLUME" (in the volume's pool): JSON objects with a member "format" (1).
- * docs/catalog.md describes them.
+ * Records: "tenant/NAME", "profile/NAME", "host/NQN" and "listen/PORT" (in the first pool), "volume/NAME",
+ * "allow/VOLUME", "snapshot/VOLUME@NAME" and "reservation/VOLUME" (in the volume's pool): JSON objects with a member
+ * "format" (1). docs/catalog.md describes them.
  */
 #ifndef PST_CONTROL_CATALOG_H
 #define PST_CONTROL_CATALOG_H
@@ -23,6 +23,7 @@
 #define PST_CATALOG_PROFILES_MAX 256u /* site-defined ones */
 #define PST_CATALOG_SNAPSHOTS_MAX 16384u
 #define PST_CATALOG_HOSTS_MAX 4096u
+#define PST_CATALOG_PORTS_MAX 64u    /* that records know; PST_TARGET_PORTS_MAX of them listen */
 #define PST_CATALOG_EVENTS_MAX 1024u /* kept in memory; older ones are overwritten */
 
 struct pst_catalog;
@@ -46,6 +47,7 @@ enum pst_catalog_object {
 	PST_CATALOG_SNAPSHOT, /* named VOLUME@NAME */
 	PST_CATALOG_HOST,     /* named by its NQN */
 	PST_CATALOG_KEY,      /* of the volume that name names: list, show, delete (erases); create: an action */
+	PST_CATALOG_PORT,     /* named by its id: list, show, set */
 	PST_CATALOG_TASK,     /* of the pool that name names: list, create (starts), delete (stops) */
 	PST_CATALOG_DEVICE,   /* likewise: create */
 	PST_CATALOG_CHECK,    /* likewise: create (starts), show */
@@ -78,6 +80,13 @@ pst_err PST_MUST_USE pst_catalog_new(struct pst_env *env, struct pst_target *tar
 
 /* @addresses: an array of "HOST:PORT" that volumes are reached at. Takes a reference of its own. */
 void pst_catalog_set_addresses(struct pst_catalog *catalog, json_t *addresses);
+
+/*
+ * Ports: after all pools have been added. The access that was set for port @id, as pst_target_listen takes it, NULL:
+ * nothing; and that it listens, at @addr: it is shown and may be changed from now on.
+ */
+const uint8_t *pst_catalog_port_ana(struct pst_catalog *catalog, uint16_t id);
+void pst_catalog_port_listens(struct pst_catalog *catalog, uint16_t id, const struct pst_addr *addr);
 
 struct pst_kek;
 

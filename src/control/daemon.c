@@ -282,10 +282,13 @@ static int start_listening(struct daemon *d)
 {
 	char text[72];
 
-	for (unsigned i = 0; i < d->config->listen_count; i++) {
-		const struct pst_addr *asked = &d->config->listen[i];
+	for (unsigned i = 0; i < d->config->port_count; i++) {
+		const struct pst_addr *asked = &d->config->ports[i].addr;
 		struct pst_addr bound;
-		pst_err err = pst_target_listen(d->target, asked, &bound);
+		const struct pst_target_port port = { .id = d->config->ports[i].id,
+						      .addr = *asked,
+						      .ana = pst_catalog_port_ana(d->catalog, d->config->ports[i].id) };
+		pst_err err = pst_target_listen(d->target, &port, &bound);
 
 		if (err == PST_E_ADDRINUSE)
 			return fail(err,
@@ -296,6 +299,7 @@ static int start_listening(struct daemon *d)
 			return fail(err, "listening on %s failed: %s; choose another address with --listen",
 				    pst_addr_format(asked, text), pst_err_text(err));
 		json_array_append_new(d->listening, json_string(pst_addr_format(&bound, text)));
+		pst_catalog_port_listens(d->catalog, port.id, &bound);
 		if (strcmp(bound.host, "0.0.0.0") == 0)
 			expand_wildcard(d->addresses, AF_INET, bound.port);
 		else if (strcmp(bound.host, "::") == 0)

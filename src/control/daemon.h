@@ -5,7 +5,7 @@
 
 #include "control/catalog.h"
 
-#define PST_DAEMON_LISTEN_MAX 8u
+#define PST_DAEMON_PORTS_MAX PST_TARGET_PORTS_MAX
 #define PST_DAEMON_SHARDS_MAX 64u
 #define PST_DAEMON_PORT 4420u
 #define PST_DAEMON_DEVICES_MAX 64u
@@ -36,8 +36,11 @@ struct pst_daemon_config {
 	const char *devices[PST_DAEMON_DEVICES_MAX]; /* where else to look for devices of the pools */
 	unsigned device_count;
 	uint8_t space_alerts[PST_DAEMON_SPACE_ALERTS]; /* percent used, ascending; all 0: the default */
-	struct pst_addr listen[PST_DAEMON_LISTEN_MAX];
-	unsigned listen_count;
+	struct pst_daemon_port {
+		uint16_t id; /* from 1, each once */
+		struct pst_addr addr;
+	} ports[PST_DAEMON_PORTS_MAX];
+	unsigned port_count;
 	bool insecure; /* hosts from beyond this machine need no key */
 	const char *api_socket;
 	const char *kek;         /* file or directory with key-encryption keys; NULL: none */

@@ -378,6 +378,8 @@ static const struct route routes[] = {
 	{ "/v1/volumes/{}", M(GET) | M(PATCH) | M(DELETE), PST_CATALOG_VOLUME, ONE, run_catalog, answer_catalog },
 	{ "/v1/hosts", M(GET) | M(POST), PST_CATALOG_HOST, LIST, run_catalog, answer_catalog },
 	{ "/v1/hosts/{}", M(GET) | M(PATCH) | M(DELETE), PST_CATALOG_HOST, ONE, run_catalog, answer_catalog },
+	{ "/v1/ports", M(GET), PST_CATALOG_PORT, LIST, run_catalog, answer_catalog },
+	{ "/v1/ports/{}", M(GET) | M(PATCH), PST_CATALOG_PORT, ONE, run_catalog, answer_catalog },
 	{ "/v1/keys", M(GET) | M(POST), PST_CATALOG_KEY, LIST, run_catalog, answer_catalog },
 	{ "/v1/keys/{}", M(GET) | M(DELETE), PST_CATALOG_KEY, ONE, run_catalog, answer_catalog },
 	{ "/v1/snapshots", M(GET) | M(POST), PST_CATALOG_SNAPSHOT, LIST, run_catalog, answer_catalog },

@@ -197,6 +197,9 @@ enum nvme_status {
 	NVME_WRITE_FAULT = 0x280,
 	NVME_UNRECOVERED_READ_ERROR = 0x281,
 	NVME_COMPARE_FAILURE = 0x285,
+	NVME_ANA_PERSISTENT_LOSS = 0x301,
+	NVME_ANA_INACCESSIBLE = 0x302,
+	NVME_ANA_TRANSITION = 0x303,
 };
 
 /* ---- Connect (Base 2.0, 6.3) ---- */
@@ -506,6 +509,7 @@ enum {
 	NVME_LOG_FIRMWARE = 0x03,
 	NVME_LOG_CHANGED_NS = 0x04,
 	NVME_LOG_EFFECTS = 0x05,
+	NVME_LOG_ANA = 0x0c,
 	NVME_LOG_FEATURES = 0x12,
 	NVME_LOG_DISCOVERY = 0x70,
 	NVME_LOG_RESERVATION = 0x80,
@@ -530,10 +534,25 @@ struct nvme_smart_log {
 	uint8_t reserved192[320];
 } __attribute__((packed));
 
+/* Asymmetric Namespace Access (log page 0Ch): the header, then a descriptor for each group, with its namespace ids. */
+struct nvme_ana_log {
+	nvme_le64 chgcnt;
+	nvme_le16 ngrps;
+	uint8_t reserved10[6];
+} __attribute__((packed));
+
+struct nvme_ana_group {
+	nvme_le32 grpid, nnsids;
+	nvme_le64 chgcnt;
+	uint8_t state;
+	uint8_t reserved17[15];
+	nvme_le32 nsids[];
+} __attribute__((packed));
+
 struct nvmf_discovery_entry {
 	uint8_t trtype;  /* 3 TCP */
 	uint8_t adrfam;  /* 1 IPv4, 2 IPv6 */
-	uint8_t subtype; /* 2 NVM subsystem, 3 current discovery subsystem */
+	uint8_t subtype; /* 1 referral, 2 NVM subsystem, 3 current discovery subsystem */
 	uint8_t treq;
 	nvme_le16 portid, cntlid, asqsz, eflags;
 	uint8_t reserved12[20];
@@ -573,10 +592,12 @@ enum {
 	NVME_AER_TYPE_NOTICE = 2,
 	NVME_AER_TYPE_COMMAND_SET = 6,
 	NVME_AER_NS_CHANGED = 0x00,
+	NVME_AER_ANA_CHANGED = 0x03,
 	NVME_AER_DISCOVERY_CHANGED = 0xf0,
 };
 
 #define NVME_AEC_NS_CHANGED (1u << 8)
+#define NVME_AEC_ANA_CHANGED (1u << 11)
 #define NVME_AEC_DISCOVERY_CHANGED (1u << 31)
 
 _Static_assert(sizeof(struct nvme_sqe) == 64, "SQE is 64 bytes");
@@ -597,6 +618,7 @@ _Static_assert(sizeof(struct nvme_registrant) == 64, "an entry of the report is 
 _Static_assert(sizeof(struct nvme_reservation_status) == 64, "the report's header is 64 bytes");
 _Static_assert(sizeof(struct nvme_reservation_log) == 64, "reservation notification log is 64 bytes");
 _Static_assert(sizeof(struct nvme_smart_log) == 512, "SMART log is 512 bytes");
+_Static_assert(sizeof(struct nvme_ana_log) == 16 && sizeof(struct nvme_ana_group) == 32, "ANA log");
 _Static_assert(sizeof(struct nvmf_discovery_entry) == 1024, "discovery entry is 1024 bytes");
 _Static_assert(sizeof(struct nvmf_discovery_log) == 1024, "discovery header is 1024 bytes");
 _Static_assert(offsetof(struct nvme_id_ctrl, oacs) == 256 && offsetof(struct nvme_id_ctrl, sqes) == 512 &&

@@ -121,6 +121,7 @@ static void describe(const struct pst_subsystem *subsystem, struct pst_identify_
 		.nsid = subsystem->nsid,
 		.block_count = __atomic_load_n(&subsystem->volume->block_count, __ATOMIC_RELAXED),
 		.keeps_reservations = subsystem->reservations.save != NULL,
+		.ana_group = subsystem->ana_group,
 	};
 	memcpy(ret->uuid, subsystem->uuid, sizeof(ret->uuid));
 }
@@ -157,6 +158,7 @@ static void identify_controller(struct pst_cmd *cmd)
 		.incapsule_bytes = subsystem != NULL ? config->incapsule_bytes : 0,
 		.queue_entries_max = config->queue_entries_max,
 		.nsid_max = subsystem != NULL ? subsystem->nsid : 0,
+		.ana_groups_max = PST_ANA_GROUPS_MAX,
 	    },
 	    cmd->iov.iov_base);
 }
@@ -360,6 +362,9 @@ static uint16_t log_page(struct pst_cmd *cmd)
 	case NVME_LOG_DISCOVERY:
 		log_discovery(cmd->queue, &w);
 		break;
+	case NVME_LOG_ANA:
+		pst_ana_log(ctrl, (cdw10 >> 8 & 1) != 0, &w); /* LSP bit 0: return groups only */
+		break;
 	case NVME_LOG_RESERVATION:
 		pst_log_notices_take(&ctrl->notices, ctrl->subsystem->nsid, &w);
 		break;
@@ -481,6 +486,8 @@ static uint16_t get_features(struct pst_cmd *cmd)
 		return status;
 	if (!names_our_namespace(cmd, false))
 		return BAD_NAMESPACE;
+	if (pst_features_of_namespace(cdw10 & 0xff) && pst_ana_look(cmd) != NVME_SUCCESS)
+		return pst_ana_look(cmd);
 	if (host_id)
 		memcpy(cmd->iov.iov_base, ctrl->hostid, sizeof(ctrl->hostid));
 	if ((cdw10 & 0x7ff) == NVME_FEAT_RESV_PERSIST) /* select 0: current */
@@ -496,6 +503,10 @@ static void set_features(struct pst_cmd *cmd)
 
 	if (!names_our_namespace(cmd, true)) {
 		pst_admin_finish(cmd, BAD_NAMESPACE);
+		return;
+	}
+	if (pst_features_of_namespace(fid) && pst_ana_look(cmd) != NVME_SUCCESS) {
+		pst_admin_finish(cmd, pst_ana_look(cmd));
 		return;
 	}
 	status = pst_features_set(&ctrl->features, nvme_get32(cmd->wire->sqe.cdw10), nvme_get32(cmd->wire->sqe.cdw11),

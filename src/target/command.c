@@ -430,7 +430,8 @@ static bool answered_by_loan(struct pst_cmd *cmd)
 	struct pst_volume *volume = cmd->queue->subsystem->volume;
 
 	if (cmd->io.op != PST_OP_PLAIN || cmd->io.kind != PST_IO_READ || !volume_is_here(cmd) ||
-	    !pst_range_ok(cmd->io.lba, cmd->io.block_count, volume->block_count) || pst_gate_denies(cmd))
+	    !pst_range_ok(cmd->io.lba, cmd->io.block_count, volume->block_count) || pst_gate_denies(cmd) ||
+	    pst_gate_path(cmd) != NVME_SUCCESS)
 		return false;
 	cmd->loan.lba = cmd->io.lba;
 	cmd->loan.block_count = cmd->io.block_count;
@@ -454,6 +455,10 @@ static void proceed(struct pst_cmd *cmd)
 	cmd->admitted = cmd->queue->subsystem->flow != NULL;
 	if (cmd->abort || !queue_alive(cmd->queue)) {
 		pst_cmd_complete(cmd, NVME_ABORT_REQUESTED);
+		return;
+	}
+	if (pst_ana_look(cmd) != NVME_SUCCESS) { /* closed while it waited: no data is moved for nothing */
+		pst_cmd_complete(cmd, pst_ana_look(cmd));
 		return;
 	}
 	pst_cmd_move(cmd, PST_CMD_ADMITTED);
@@ -646,6 +651,8 @@ static void io_start(struct pst_cmd *cmd)
 		status = NVME_SGL_LENGTH_INVALID |
 			 NVME_STATUS_DNR; /* above IOCCSZ; the engine takes what admin queues may */
 	/* A first look, so that no data is moved for nothing. The gate to the volume judges it for good. */
+	if (status == NVME_SUCCESS)
+		status = pst_ana_look(cmd);
 	if (status == NVME_SUCCESS && (atomic_load(&queue->denies) & cmd->io.access) != 0)
 		status = NVME_RESERVATION_CONFLICT | NVME_STATUS_DNR;
 	if (status == NVME_SUCCESS && cmd->io.kind != PST_IO_FLUSH &&

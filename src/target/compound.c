@@ -181,8 +181,15 @@ void pst_compound_next(struct pst_gate *gate)
 	if (gate->compound != NULL && gate->compound_waits)
 		begin(gate);
 	while (gate->compound == NULL && (node = pst_list_pop_front(&gate->compounds)) != NULL) {
-		gate->compound = pst_container_of(node, struct pst_cmd, gate_node);
-		gate->compound->done_blocks = gate->compound->range_done = 0;
+		struct pst_cmd *cmd = pst_container_of(node, struct pst_cmd, gate_node);
+
+		if (pst_gate_path(cmd) != NVME_SUCCESS) {
+			pst_gate_leave(cmd, pst_gate_path(cmd), true);
+			continue;
+		}
+		gate->compound = cmd;
+		cmd->inside = true;
+		cmd->done_blocks = cmd->range_done = 0;
 		pst_list_push_back(&gate->inside, node);
 		begin(gate);
 	}

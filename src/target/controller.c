@@ -110,6 +110,7 @@ void pst_ctrl_attach(struct pst_ctrl *ctrl, struct pst_queue *queue)
 
 	queue->ctrl = ctrl;
 	queue->subsystem = ctrl->subsystem;
+	queue->cntlid = ctrl->cntlid;
 	memcpy(queue->hostid, ctrl->hostid, sizeof(queue->hostid));
 	pst_list_push_back(&ctrl->queues, &queue->ctrl_node);
 	if (ctrl->subsystem != NULL) {
@@ -126,6 +127,9 @@ void pst_ctrl_attach(struct pst_ctrl *ctrl, struct pst_queue *queue)
 		    ctrl->subsystem != NULL ? ctrl->subsystem->nqn : NVMF_DISCOVERY_NQN,
 		    queue->auth != NULL ? "required" : "none");
 	ctrl->remote = !pst_addr_is_loopback(queue->local.host);
+	ctrl->port = queue->port;
+	if (ctrl->subsystem != NULL && ctrl->subsystem->ana_op == NULL) /* else it hears of the change in work */
+		ctrl->ana_changes = ctrl->subsystem->ana_changes[ctrl->port];
 	if (queue->auth == NULL)
 		pst_ctrl_admit(ctrl, false);
 }

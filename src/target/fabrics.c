@@ -103,6 +103,9 @@ static uint16_t connect_io(struct pst_cmd *cmd, const struct nvmf_connect_cmd *c
 		return bad_parameter(cmd, IN_DATA, offsetof(struct nvmf_connect_data, hostid));
 	if (ctrl->subsystem == NULL || qid > (pst_features_value(&ctrl->features, NVME_FEAT_QUEUES) & 0xffff) + 1)
 		return bad_parameter(cmd, IN_COMMAND, offsetof(struct nvmf_connect_cmd, qid));
+	/* Base 2.0, 3.3.2: all queues of an association are on one port. */
+	if (cmd->queue->port != ctrl->port)
+		return bad_parameter(cmd, IN_DATA, offsetof(struct nvmf_connect_data, cntlid));
 	/* A controller is not enabled before its admin queue has authenticated. */
 	if (!pst_registers_ready(&ctrl->registers) || queue_by_id(ctrl, qid) != NULL)
 		return NVME_COMMAND_SEQUENCE_ERROR | NVME_STATUS_DNR;

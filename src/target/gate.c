@@ -4,11 +4,18 @@
  * just before the volume gets it. So this is the one place where a reservation can be judged for good: the answer that
  * a connection's shard has looked at (queue->denies) may be old when the command arrives.
  *
- *   enter -> [refused: Reservation Conflict, or outside of the volume] -> with the volume -> leave
+ *   enter -> [held back] -> [refused: the path, Reservation Conflict, outside of the volume] -> with the volume ->
+ * leave
  *
  * A change of the reservation (gate_change) is in force here from its turn on. What the volume has already, and what
  * would be refused now (or belongs to a host whose commands are to be aborted), is marked; the change is complete when
  * the last of these has left. So when a Preempt has been answered, nothing that it forbids is still to reach the disk.
+ * A change of the access through a port is the same for commands that have yet to begin; those inside go on.
+ *
+ * Order: a host that has lost a path sends its writes again over another, and later writes after them, while the volume
+ * may still be at work on the first sending. So what changes blocks that a command of another association is changing
+ * is held back until that one has left. Whatever entered first is done first, and an old write never follows a new one.
+ * Commands of one association are not held up: their host knows which of them are under way.
  */
 #include "target/internal.h"
 
@@ -30,10 +37,87 @@ void pst_gate_init(struct pst_gate *gate, const struct pst_reservation *reservat
 	pst_list_init(&gate->held_back);
 	pst_list_init(&gate->compounds);
 	gate->reservation = *reservation;
+	for (unsigned port = 0; port < PST_TARGET_PORTS_MAX; port++)
+		gate->ana[port] = PST_ANA_OPTIMIZED;
 	gate->version = 1; /* queues begin with 0: they know nothing */
 }
 
 static void submit(struct pst_cmd *cmd, bool inside_enter);
+
+/* ---- Order ---- */
+
+/* Plain commands that change blocks; compound ones take turns and have their own lock. */
+static bool changes_blocks(const struct pst_cmd *cmd)
+{
+	return cmd->io.op == PST_OP_PLAIN && cmd->io.kind != PST_IO_READ && cmd->io.kind != PST_IO_FLUSH;
+}
+
+/* From the first to the last block; what lies between ranges may be counted in: it only costs time. */
+static void set_span(struct pst_cmd *cmd)
+{
+	cmd->first_lba = cmd->io.lba;
+	cmd->last_lba = cmd->io.lba + cmd->io.block_count - 1;
+	for (uint32_t i = 0; i < cmd->range_count; i++) {
+		const struct pst_block_range *range = &cmd->ranges[i];
+
+		cmd->first_lba = i == 0 ? range->lba : PST_MIN(cmd->first_lba, range->lba);
+		cmd->last_lba = PST_MAX(i == 0 ? 0 : cmd->last_lba, range->lba + range->block_count - 1);
+	}
+}
+
+static bool follows_any(const struct pst_list *earlier, const struct pst_cmd *cmd)
+{
+	PST_LIST_EACH(node, earlier) {
+		const struct pst_cmd *other = pst_container_of(node, struct pst_cmd, gate_node);
+
+		if (changes_blocks(other) && other->queue->cntlid != cmd->queue->cntlid &&
+		    other->first_lba <= cmd->last_lba && cmd->first_lba <= other->last_lba)
+			return true;
+	}
+	return false;
+}
+
+/* Must @cmd wait for one that entered before it? The others are looked through only if they are not all of its own. */
+static bool must_wait(const struct pst_gate *gate, const struct pst_cmd *cmd)
+{
+	if (pst_compound_holds_back(gate, cmd))
+		return true;
+	if (!changes_blocks(cmd))
+		return false;
+	return (gate->changing > 0 && (gate->changing_mixed || gate->changing_cntlid != cmd->queue->cntlid) &&
+		follows_any(&gate->inside, cmd)) ||
+	       follows_any(&gate->held_back, cmd);
+}
+
+static void change_begins(struct pst_gate *gate, const struct pst_cmd *cmd)
+{
+	if (!changes_blocks(cmd))
+		return;
+	if (gate->changing++ == 0) {
+		gate->changing_cntlid = cmd->queue->cntlid;
+		gate->changing_mixed = false;
+	}
+	gate->changing_mixed |= gate->changing_cntlid != cmd->queue->cntlid;
+}
+
+/* Something has left: who waited for it goes on, in order; the others stay. */
+static void release(struct pst_gate *gate)
+{
+	struct pst_list waited, *node;
+
+	if (pst_list_empty(&gate->held_back))
+		return;
+	pst_list_init(&waited);
+	pst_list_splice(&waited, &gate->held_back);
+	while ((node = pst_list_pop_front(&waited)) != NULL) {
+		struct pst_cmd *cmd = pst_container_of(node, struct pst_cmd, gate_node);
+
+		if (must_wait(gate, cmd))
+			pst_list_push_back(&gate->held_back, node);
+		else
+			submit(cmd, true);
+	}
+}
 
 /* ---- Out ---- */
 
@@ -50,21 +134,6 @@ static void change_complete(struct pst_gate *gate)
 	pst_reservation_gate_done(change);
 }
 
-/* Those that were held back by it go on, and so do those that wait for their turn. */
-static void compound_left(struct pst_gate *gate, struct pst_cmd *cmd)
-{
-	struct pst_list freed, *node;
-
-	pst_list_init(&freed);
-	if (gate->compound == cmd) {
-		gate->compound = NULL;
-		pst_list_splice(&freed, &gate->held_back);
-	}
-	while ((node = pst_list_pop_front(&freed)) != NULL)
-		submit(pst_container_of(node, struct pst_cmd, gate_node), true);
-	pst_compound_next(gate);
-}
-
 /* @inside_enter: completions never run inside the call that began the command. */
 void pst_gate_leave(struct pst_cmd *cmd, uint16_t status, bool inside_enter)
 {
@@ -73,8 +142,13 @@ void pst_gate_leave(struct pst_cmd *cmd, uint16_t status, bool inside_enter)
 
 	cmd->status = status;
 	pst_list_remove(&cmd->gate_node);
-	if (gate->compound != NULL)
-		compound_left(gate, cmd);
+	if (cmd->inside && changes_blocks(cmd))
+		gate->changing--;
+	cmd->inside = false;
+	if (gate->compound == cmd)
+		gate->compound = NULL;
+	release(gate);
+	pst_compound_next(gate);
 	if (cmd->admitted) {
 		cmd->admitted = false;
 		pst_qos_leave(&cmd->waiter);
@@ -83,6 +157,14 @@ void pst_gate_leave(struct pst_cmd *cmd, uint16_t status, bool inside_enter)
 		cmd->fenced = false;
 		if (--gate->fenced == 0)
 			change_complete(gate);
+	}
+	if (cmd->ana_fenced) {
+		cmd->ana_fenced = false;
+		gate->ana_fenced--;
+	}
+	if (gate->ana_draining && gate->ana_fenced == 0) {
+		gate->ana_draining = false;
+		pst_ana_drained(gate);
 	}
 	cmd->post.fn = left;
 	if (inside_enter || from != volume_of(cmd)->env)
@@ -116,13 +198,26 @@ static void volume_done(struct pst_io *io)
 		pst_gate_leave(cmd, pst_status_of_err(io->err, io->kind != PST_IO_READ), false);
 }
 
+uint16_t pst_gate_path(const struct pst_cmd *cmd)
+{
+	return pst_ana_status(subsystem_of(cmd)->gate.ana[cmd->queue->port]);
+}
+
 /* The command's next request to the volume: its only one, or the next range of Dataset Management. */
 static void submit(struct pst_cmd *cmd, bool inside_enter)
 {
+	struct pst_gate *gate = &subsystem_of(cmd)->gate;
 	struct pst_io *io = &cmd->volume_io;
 
-	if (pst_list_empty(&cmd->gate_node))
-		pst_list_push_back(&subsystem_of(cmd)->gate.inside, &cmd->gate_node);
+	if (!cmd->inside) {
+		if (pst_gate_path(cmd) != NVME_SUCCESS) {
+			pst_gate_leave(cmd, pst_gate_path(cmd), inside_enter);
+			return;
+		}
+		cmd->inside = true;
+		pst_list_push_back(&gate->inside, &cmd->gate_node);
+		change_begins(gate, cmd);
+	}
 	*io = (struct pst_io){ .kind = cmd->io.kind,
 			       .flags = cmd->io.flags,
 			       .lba = cmd->io.lba,
@@ -148,11 +243,12 @@ static void enter(struct pst_cmd *cmd, bool inside_enter)
 
 	if (cmd->admitted)
 		pst_qos_started(&cmd->waiter);
-	cmd->fenced = false;
+	cmd->fenced = cmd->ana_fenced = cmd->inside = false;
+	set_span(cmd);
 	if (cmd->io.op != PST_OP_PLAIN) {
 		pst_list_push_back(&gate->compounds, &cmd->gate_node);
 		pst_compound_next(gate);
-	} else if (pst_compound_holds_back(gate, cmd)) {
+	} else if (must_wait(gate, cmd)) {
 		pst_list_push_back(&gate->held_back, &cmd->gate_node);
 	} else {
 		submit(cmd, inside_enter);
@@ -176,16 +272,39 @@ void pst_gate_enter(struct pst_cmd *cmd)
 	pst_env_post(there, &cmd->post);
 }
 
+/* ---- Changes of the access through ports ---- */
+
+void pst_gate_set_ana(struct pst_gate *gate, const uint8_t ana[PST_TARGET_PORTS_MAX])
+{
+	pst_assert(!gate->ana_draining && gate->ana_fenced == 0); /* one after the other */
+	memcpy(gate->ana, ana, sizeof(gate->ana));
+	PST_LIST_EACH(node, &gate->inside) {
+		struct pst_cmd *cmd = pst_container_of(node, struct pst_cmd, gate_node);
+
+		cmd->ana_fenced = pst_gate_path(cmd) != NVME_SUCCESS;
+		gate->ana_fenced += cmd->ana_fenced;
+	}
+	gate->ana_draining = gate->ana_fenced > 0;
+	if (!gate->ana_draining)
+		pst_ana_drained(gate);
+}
+
 /* ---- Changes of the reservation ---- */
 
 /* Who waits here has not begun: Preempt and Abort takes it away. Others are judged when their turn comes. */
 static void abort_waiting(struct pst_list *waiting, const struct pst_reservation_effect *effect)
 {
-	PST_LIST_EACH(node, waiting) {
+	struct pst_list all, *node;
+
+	pst_list_init(&all); /* who leaves may let others go on, which changes the list */
+	pst_list_splice(&all, waiting);
+	while ((node = pst_list_pop_front(&all)) != NULL) {
 		struct pst_cmd *cmd = pst_container_of(node, struct pst_cmd, gate_node);
 
 		if (pst_reservation_preempted(effect, cmd->queue->hostid))
 			pst_gate_leave(cmd, NVME_ABORT_REQUESTED, true);
+		else
+			pst_list_push_back(waiting, node);
 	}
 }
 
@@ -200,6 +319,8 @@ void pst_gate_change(struct pst_gate *gate, struct pst_reservations *change)
 	if (abort) {
 		abort_waiting(&gate->held_back, &change->effect);
 		abort_waiting(&gate->compounds, &change->effect);
+		release(gate);
+		pst_compound_next(gate);
 	}
 	PST_LIST_EACH(node, &gate->inside) {
 		struct pst_cmd *cmd = pst_container_of(node, struct pst_cmd, gate_node);

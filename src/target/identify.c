@@ -36,22 +36,28 @@ static void controller_admin_part(const struct pst_identify_ctrl *c, uint8_t *p)
 	pst_identify_text(p + 4, 20, c->serial);
 	pst_identify_text(p + 24, 40, c->model);
 	pst_identify_text(p + 64, 8, c->firmware);
-	p[76] = 1u << 1 | (c->discovery ? 0 : 1u);               /* CMIC: several controllers; several ports */
-	p[77] = log2_u32(c->transfer_bytes_max) - BLOCK_SHIFT;   /* MDTS, in units of 2^(12 + MPSMIN 0) */
-	pst_put_le16(p + 78, c->cntlid);                         /* CNTLID: the same as in Connect's response */
-	pst_put_le32(p + 80, PST_TARGET_VERSION);                /* VER */
-	pst_put_le32(p + 92, c->discovery ? 1u << 31 : 1u << 8); /* OAES: discovery log, or namespace attributes */
-	pst_put_le32(p + 96, 1u << 0);                           /* CTRATT: 128-bit host identifier */
-	p[111] = c->discovery ? 2 : 1;                           /* CNTRLTYPE */
-	p[258] = PST_TARGET_ABORT_MAX - 1;                       /* ACL, 0-based */
-	p[259] = PST_TARGET_AER_MAX - 1;                         /* AERL, 0-based */
-	p[260] = 1u << 1 | 1u;                                   /* FRMW: one slot, read-only */
-	p[261] = 1u << 5 | 1u << 2 | 1u << 1;                    /* LPA: supported pages, offsets, effects */
-	p[262] = PST_TARGET_ERROR_LOG_MAX - 1;                   /* ELPE, 0-based */
-	pst_put_le16(p + 266, 343);                              /* WCTEMP: 70 C */
-	pst_put_le16(p + 268, 373);                              /* CCTEMP: 100 C */
-	pst_put_le16(p + 320, PST_TARGET_KAS_MS / 100);          /* KAS, units of 100 ms */
-	p[331] = 0;                                              /* no asymmetric namespace access */
+	p[76] = 1u << 1 | (c->discovery ? 0 : 1u << 3 | 1u);   /* CMIC: several controllers; ANA; several ports */
+	p[77] = log2_u32(c->transfer_bytes_max) - BLOCK_SHIFT; /* MDTS, in units of 2^(12 + MPSMIN 0) */
+	pst_put_le16(p + 78, c->cntlid);                       /* CNTLID: the same as in Connect's response */
+	pst_put_le32(p + 80, PST_TARGET_VERSION);              /* VER */
+	/* OAES: discovery log; or ANA and namespace attributes */
+	pst_put_le32(p + 92, c->discovery ? 1u << 31 : 1u << 11 | 1u << 8);
+	pst_put_le32(p + 96, 1u << 0);                  /* CTRATT: 128-bit host identifier */
+	p[111] = c->discovery ? 2 : 1;                  /* CNTRLTYPE */
+	p[258] = PST_TARGET_ABORT_MAX - 1;              /* ACL, 0-based */
+	p[259] = PST_TARGET_AER_MAX - 1;                /* AERL, 0-based */
+	p[260] = 1u << 1 | 1u;                          /* FRMW: one slot, read-only */
+	p[261] = 1u << 5 | 1u << 2 | 1u << 1;           /* LPA: supported pages, offsets, effects */
+	p[262] = PST_TARGET_ERROR_LOG_MAX - 1;          /* ELPE, 0-based */
+	pst_put_le16(p + 266, 343);                     /* WCTEMP: 70 C */
+	pst_put_le16(p + 268, 373);                     /* CCTEMP: 100 C */
+	pst_put_le16(p + 320, PST_TARGET_KAS_MS / 100); /* KAS, units of 100 ms */
+	if (!c->discovery) {
+		p[342] = PST_TARGET_ANATT_S;              /* ANATT */
+		p[343] = 0x1f;                            /* ANACAP: all five states; a namespace's group may change */
+		pst_put_le32(p + 344, c->ana_groups_max); /* ANAGRPMAX */
+		pst_put_le32(p + 348, c->ana_groups_max); /* NANAGRPID */
+	}
 }
 
 /* Bytes 512 to 2047: NVM command set, Fabrics, SGLs. */
@@ -109,6 +115,7 @@ void pst_identify_namespace(const struct pst_identify_ns *ns, uint8_t ret[PST_ID
 	pst_put_le16(ret + 74, PST_TARGET_COPY_BLOCKS_MAX); /* MSSRL */
 	pst_put_le32(ret + 76, PST_TARGET_COPY_BLOCKS_MAX); /* MCL */
 	ret[80] = PST_TARGET_COPY_RANGES_MAX - 1;           /* MSRC, 0-based */
+	pst_put_le32(ret + 92, ns->ana_group);              /* ANAGRPID */
 	pst_identify_nguid(ns->uuid, ret + 104);            /* NGUID; EUI64 stays 0: we have no OUI */
 	ret[130] = BLOCK_SHIFT;                             /* LBAF0: LBADS; no metadata, best performance */
 }
@@ -119,6 +126,7 @@ void pst_identify_namespace_independent(const struct pst_identify_ns *ns, uint8_
 	ret[0] = 1u << 3; /* NSFEAT: ids not reused */
 	ret[1] = 1;       /* NMIC: shared */
 	ret[2] = reservation_capabilities(ns);
+	pst_put_le32(ret + 4, ns->ana_group);
 	ret[14] = 1; /* NSTAT: ready */
 }
 

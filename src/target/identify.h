@@ -15,6 +15,7 @@
 #define PST_TARGET_ABORT_MAX 4u        /* Aborts outstanding per controller */
 #define PST_TARGET_ERROR_LOG_MAX 16u   /* entries of the Error Information log */
 #define PST_TARGET_KAS_MS 100u         /* granularity of the keep alive timer */
+#define PST_TARGET_ANATT_S 10u         /* how long a path may be in the state "change" */
 #define PST_TARGET_DSM_RANGES_MAX 256u
 #define PST_TARGET_COPY_BLOCKS_MAX 256u /* MSSRL, MCL: of a source range, and of all */
 #define PST_TARGET_COPY_RANGES_MAX 16u  /* MSRC + 1 */
@@ -28,6 +29,7 @@ struct pst_identify_ctrl {
 	uint32_t incapsule_bytes;    /* I/O queues; 0 on a discovery controller */
 	uint32_t queue_entries_max;
 	uint32_t nsid_max;
+	uint32_t ana_groups_max; /* ANAGRPMAX, NANAGRPID; 0 on a discovery controller */
 };
 
 void pst_identify_controller(const struct pst_identify_ctrl *c, uint8_t ret[PST_IDENTIFY_BYTES]);
@@ -37,6 +39,7 @@ struct pst_identify_ns {
 	uint64_t block_count;
 	uint64_t used_blocks;
 	bool keeps_reservations; /* through power loss */
+	uint32_t ana_group;
 	uint8_t uuid[16];
 };
 

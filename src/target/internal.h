@@ -89,6 +89,9 @@ struct pst_cmd {
 	struct iovec part_iov;
 	uint64_t done_blocks, range_done; /* of a compound command */
 	bool fenced;                      /* a change of the reservation waits until it has left */
+	bool inside;                      /* of the gate: it has begun */
+	bool ana_fenced;                  /* likewise a change of the access through its port */
+	uint64_t first_lba, last_lba;     /* what it may change, if it does; last is inside */
 
 	/* What the home or the volume's shard answers. */
 	uint16_t status;
@@ -143,6 +146,7 @@ struct pst_queue {
 	bool stream_closed, lost_answered, gone_posted;
 	struct pst_post lost_post, gone_post;
 	struct pst_addr local, peer;
+	unsigned port; /* index; constant from the start */
 
 	/* Home shard, from Connect until lost; subsystem, nsid and volume are constant then and may be read anywhere.
 	 */
@@ -152,6 +156,7 @@ struct pst_queue {
 	struct pst_auth *auth;           /* secret memory; while it is authenticating */
 	struct pst_subsystem *subsystem; /* NULL: discovery */
 	uint8_t hostid[16];              /* constant from Connect on, as the subsystem */
+	uint16_t cntlid;                 /* likewise */
 	struct pst_list subsystem_node;
 	_Atomic uint8_t denies;     /* home, read on the connection's shard: bits of PST_ACCESS_*, by the reservation */
 	struct pst_post visit_post; /* to abort its commands, for a Preempt and Abort */
@@ -197,12 +202,14 @@ struct pst_ctrl {
 	struct pst_events events;
 	struct pst_log_errors errors;
 	uint32_t changed_nsid;
+	uint64_t ana_changes; /* the last that it was told of */
 	struct pst_log_notices notices;
 	uint32_t abort_count; /* on their way to another queue and back */
 	struct pst_list queues;
 	struct pst_list aers; /* commands that wait for events */
 	struct pst_timer keep_alive;
 	uint64_t alive_ns;
+	unsigned port; /* index: where its admin queue is connected */
 	bool remote;   /* it came over an address that is not loopback */
 	bool admitted; /* its admin queue is authenticated, or need not be */
 	bool proved;   /* it is authenticated */
@@ -231,8 +238,12 @@ struct pst_reservations {
 
 /* Volume's shard: gate.c, compound.c. */
 struct pst_gate {
-	struct pst_list inside;    /* commands that the volume has */
-	struct pst_list held_back; /* writes of blocks that a Compare and Write is at work on */
+	struct pst_list inside; /* commands that the volume has */
+	/* Writes of blocks that a Compare and Write, or a write of another association, is at work on. In order. */
+	struct pst_list held_back;
+	uint32_t changing; /* of those inside: commands of one request, or of ranges, that change blocks */
+	uint16_t changing_cntlid;
+	bool changing_mixed;       /* they are not all of that controller */
 	struct pst_list compounds; /* compound commands that wait for their turn */
 	struct pst_cmd *compound;  /* the one at work, also inside; NULL: none */
 	bool compound_waits;       /* for writes of its blocks that came before */
@@ -242,6 +253,9 @@ struct pst_gate {
 	uint32_t version;                /* of the reservation: counts its changes */
 	struct pst_reservations *change; /* waits until the fenced have left; NULL: none */
 	uint32_t fenced;
+	uint8_t ana[PST_TARGET_PORTS_MAX]; /* enum pst_ana_state, by port */
+	uint32_t ana_fenced;
+	bool ana_draining; /* a change of the access waits until the fenced have left */
 };
 
 struct pst_shard_stats {
@@ -259,6 +273,14 @@ struct pst_subsystem {
 	struct pst_volume *volume;
 	struct pst_qos_flow *flow;
 	uint64_t added_ns;
+	uint32_t ana_group;
+	_Atomic uint8_t ana[PST_TARGET_PORTS_MAX]; /* by port; written at home, a first look on connections' shards */
+	uint64_t ana_changes[PST_TARGET_PORTS_MAX];
+	/* Of a change: constant while the gate looks at it. */
+	struct pst_ana_op *ana_op; /* NULL: none */
+	uint8_t ana_next[PST_TARGET_PORTS_MAX];
+	uint32_t ana_parts; /* that it waits for */
+	struct pst_post ana_post, ana_drained_post;
 	struct pst_list queues;
 	uint32_t queue_count; /* connected and not yet gone */
 	uint32_t ctrl_count;
@@ -275,8 +297,18 @@ struct pst_subsystem {
 	struct pst_gate gate; /* volume's shard */
 };
 
+struct pst_port {
+	uint16_t id;
+	struct pst_addr bound;
+	uint8_t ana[PST_ANA_GROUPS_MAX]; /* enum pst_ana_state, by group - 1 */
+};
+
 struct pst_target {
 	struct pst_target_config config;
+	struct pst_port ports[PST_TARGET_PORTS_MAX]; /* never removed, and but for the states constant */
+	unsigned port_count;
+	struct pst_ana_op *ana_op; /* a change in work; NULL: none */
+	struct pst_post ana_post;
 	struct pst_shard *shards;
 	uint32_t shard_count;
 	struct pst_list subsystems;
@@ -390,9 +422,24 @@ enum pst_access pst_access_of(const struct pst_target *target, const struct pst_
 bool pst_access_listed(const struct pst_subsystem *subsystem, const char *hostnqn);
 pst_err pst_access_list_set(struct pst_subsystem *subsystem, const struct pst_allow_list *allow);
 void pst_access_done(struct pst_target *target); /* forgets all hosts */
+/* ---- ana.c ---- */
+
+/* Home shard, before any connection comes over @port, or to @subsystem. */
+void pst_ana_begin(struct pst_subsystem *subsystem, unsigned port);
+/* What a command on a path of this state is answered with; NVME_SUCCESS: it may go on. Pure. */
+uint16_t pst_ana_status(uint8_t state);
+/* The same of a command's path. On the connection's or the home shard; only the gate judges for good. */
+uint16_t pst_ana_look(const struct pst_cmd *cmd);
+void pst_ana_drained(struct pst_gate *gate);                                                     /* volume's shard */
+void pst_ana_log(const struct pst_ctrl *ctrl, bool groups_only, const struct pst_log_window *w); /* log page 0Ch */
+
 /* ---- gate.c: volume's shard, but for enter ---- */
 
 void pst_gate_init(struct pst_gate *gate, const struct pst_reservation *reservation);
+/* Puts @states in force; pst_ana_drained when nothing that they refuse is with the volume any more. */
+void pst_gate_set_ana(struct pst_gate *gate, const uint8_t states[PST_TARGET_PORTS_MAX]);
+/* The status of the command's path, by the states in force. */
+uint16_t pst_gate_path(const struct pst_cmd *cmd);
 /* On the connection's shard: hands the command over until pst_cmd_volume_done, which never runs inside the call. */
 void pst_gate_enter(struct pst_cmd *cmd);
 /* Puts change->next in force; pst_reservation_gate_done when nothing of what it forbids is with the volume any more. */
@@ -448,6 +495,7 @@ struct pst_target_listener {
 	struct pst_list node; /* shard->listeners */
 	struct pst_shard *shard;
 	struct pst_addr addr;
+	unsigned port; /* index */
 	struct pst_listener *listener;
 	struct pst_post post;
 };

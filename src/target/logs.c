@@ -18,7 +18,7 @@ static const struct page {
 	{ NVME_LOG_SMART, true, false, 512 },       { NVME_LOG_FIRMWARE, true, false, 512 },
 	{ NVME_LOG_CHANGED_NS, true, false, 4096 }, { NVME_LOG_EFFECTS, true, false, 4096 },
 	{ NVME_LOG_FEATURES, true, true, 1024 },    { NVME_LOG_DISCOVERY, false, true, 0 },
-	{ NVME_LOG_RESERVATION, true, false, 64 },
+	{ NVME_LOG_RESERVATION, true, false, 64 },  { NVME_LOG_ANA, true, false, PST_LOG_ANA_BYTES },
 };
 
 static const struct page *page_find(bool discovery, uint8_t lid)
@@ -164,6 +164,25 @@ void pst_log_changed_ns(uint32_t nsid, const struct pst_log_window *w)
 
 	pst_put_le32(list, nsid);
 	pst_log_window_put(w, 0, list, sizeof(list));
+}
+
+#define ANA_HEAD_BYTES 16u
+#define ANA_GROUP_BYTES 32u
+_Static_assert(PST_LOG_ANA_BYTES == ANA_HEAD_BYTES + ANA_GROUP_BYTES + 4, "one group, of one namespace");
+
+void pst_log_ana(const struct pst_log_ana *a, const struct pst_log_window *w)
+{
+	uint8_t page[PST_LOG_ANA_BYTES] = { 0 }, *group = page + ANA_HEAD_BYTES;
+
+	pst_put_le64(page, a->changes); /* CHGCNT */
+	pst_put_le16(page + 8, 1);      /* NGRPS */
+	pst_put_le32(group, a->group);
+	pst_put_le32(group + 4, a->groups_only ? 0 : 1); /* NNSIDV */
+	pst_put_le64(group + 8, a->changes);             /* the group's CHGCNT: there is no other group */
+	group[16] = a->state;
+	if (!a->groups_only)
+		pst_put_le32(group + ANA_GROUP_BYTES, a->nsid);
+	pst_log_window_put(w, 0, page, sizeof(page));
 }
 
 void pst_log_discovery_header(uint64_t generation, uint64_t entry_count, uint8_t ret[PST_DISCOVERY_ENTRY_BYTES])

@@ -63,6 +63,18 @@ void pst_log_notices_add(struct pst_log_notices *log, uint8_t type);
 /* Without one: an empty page. */
 void pst_log_notices_take(struct pst_log_notices *log, uint32_t nsid, const struct pst_log_window *w);
 
+/* Log page 0Ch: a controller sees the one group that its namespace is in. */
+#define PST_LOG_ANA_BYTES 52u
+
+struct pst_log_ana {
+	uint64_t changes; /* from 1 */
+	uint32_t group, nsid;
+	uint8_t state;    /* enum pst_ana_state */
+	bool groups_only; /* RGO: without namespace ids */
+};
+
+void pst_log_ana(const struct pst_log_ana *a, const struct pst_log_window *w);
+
 #define PST_DISCOVERY_ENTRY_BYTES 1024u
 
 struct pst_discovery_entry {

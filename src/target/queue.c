@@ -401,6 +401,7 @@ void pst_queue_accept(void *ctx, struct pst_stream *stream)
 	}
 	atomic_fetch_add(&target->queue_count, 1);
 	queue->stream = stream;
+	queue->port = listener->port;
 	queue->buffer_bytes_cap = PST_MAX(target->config.transfer_bytes_max, target->config.buffer_bytes_max / 4);
 	queue->state_since_ns = queue->input_ns = pst_env_now_ns(shard->env);
 	pst_list_push_back(&shard->queues, &queue->shard_node);

@@ -171,6 +171,10 @@ static bool decide(struct pst_reservations *rs, uint16_t *ret_status)
 {
 	struct pst_cmd *cmd = rs->current;
 
+	/* It begins now: the path may have been closed while it waited. */
+	*ret_status = pst_ana_look(cmd);
+	if (*ret_status != NVME_SUCCESS)
+		return true;
 	*ret_status = understand(cmd, &rs->request);
 	if (*ret_status != NVME_SUCCESS)
 		return true;

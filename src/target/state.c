@@ -11,8 +11,8 @@
 
 #define BAD_FIELD (NVME_INVALID_FIELD | NVME_STATUS_DNR)
 
-/* Asynchronous Event Configuration: SMART warnings (7:0), namespace attributes (8), discovery log (31). */
-#define EVENTS_IO 0x000001ffu
+/* Asynchronous Event Configuration: SMART warnings (7:0), namespace attributes (8), ANA (11), discovery log (31). */
+#define EVENTS_IO 0x000009ffu
 #define EVENTS_DISCOVERY 0x80000000u
 
 static const struct feature {
@@ -269,6 +269,7 @@ static const struct {
 } events[PST_EVENT_KINDS] = {
 	[PST_EVENT_NS_CHANGED] = { 2, 0x00, NVME_LOG_CHANGED_NS, 8 },
 	[PST_EVENT_DISCOVERY_CHANGED] = { 2, 0xf0, NVME_LOG_DISCOVERY, 31 },
+	[PST_EVENT_ANA_CHANGED] = { 2, NVME_AER_ANA_CHANGED, NVME_LOG_ANA, 11 },
 	[PST_EVENT_RESERVATION] = { NVME_AER_TYPE_COMMAND_SET, 0x00, NVME_LOG_RESERVATION, EVENT_ALWAYS },
 };
 

@@ -64,6 +64,7 @@ uint16_t pst_registers_set(struct pst_registers *r, uint8_t size_code, uint32_t 
 enum pst_event_kind {
 	PST_EVENT_NS_CHANGED,        /* notice 00h, log page 04h */
 	PST_EVENT_DISCOVERY_CHANGED, /* notice F0h, log page 70h */
+	PST_EVENT_ANA_CHANGED,       /* notice 03h, log page 0Ch */
 	PST_EVENT_RESERVATION,       /* command set specific, log page 80h */
 	PST_EVENT_KINDS,
 };

@@ -106,9 +106,11 @@ fail:
 
 /* ---- Listeners ---- */
 
-static pst_err listener_open(struct pst_target_listener *it, struct pst_shard *shard, const struct pst_addr *addr)
+static pst_err listener_open(struct pst_target_listener *it, struct pst_shard *shard, unsigned port,
+			     const struct pst_addr *addr)
 {
 	it->shard = shard;
+	it->port = port;
 	it->addr = *addr;
 	return pst_listen(shard->env, addr, pst_queue_accept, it, &it->listener);
 }
@@ -116,7 +118,7 @@ static pst_err listener_open(struct pst_target_listener *it, struct pst_shard *s
 static void listen_there(struct pst_post *post)
 {
 	struct pst_target_listener *it = pst_container_of(post, struct pst_target_listener, post);
-	pst_err err = it->shard->stopping ? PST_E_CANCELLED : listener_open(it, it->shard, &it->addr);
+	pst_err err = it->shard->stopping ? PST_E_CANCELLED : listener_open(it, it->shard, it->port, &it->addr);
 	char text[72];
 
 	if (err == PST_OK) {
@@ -130,26 +132,54 @@ static void listen_there(struct pst_post *post)
 	free(it);
 }
 
-pst_err pst_target_listen(struct pst_target *target, const struct pst_addr *addr, struct pst_addr *ret_bound)
+/* The next port: hosts that come as soon as it is open find all in its place. */
+static pst_err port_prepare(struct pst_target *target, const struct pst_target_port *config)
 {
-	struct pst_target_listener *first = calloc(1, sizeof(*first));
-	pst_err err;
+	struct pst_port *port = &target->ports[target->port_count];
 
+	pst_assert(config->id > 0);
+	for (unsigned i = 0; i < target->port_count; i++)
+		if (target->ports[i].id == config->id)
+			return PST_E_EXISTS;
+	if (target->port_count == PST_TARGET_PORTS_MAX)
+		return PST_E_NOMEM;
+	port->id = config->id;
+	if (config->ana != NULL)
+		memcpy(port->ana, config->ana, sizeof(port->ana));
+	else
+		memset(port->ana, PST_ANA_OPTIMIZED, sizeof(port->ana));
+	PST_LIST_EACH(node, &target->subsystems)
+		pst_ana_begin(pst_container_of(node, struct pst_subsystem, node), target->port_count);
+	return PST_OK;
+}
+
+pst_err pst_target_listen(struct pst_target *target, const struct pst_target_port *config, struct pst_addr *ret_bound)
+{
+	struct pst_target_listener *first;
+	unsigned port = target->port_count;
+	pst_err err = port_prepare(target, config);
+
+	if (err != PST_OK)
+		return err;
+	first = calloc(1, sizeof(*first));
 	if (first == NULL)
 		return PST_E_NOMEM;
-	err = listener_open(first, &target->shards[0], addr);
+	err = listener_open(first, &target->shards[0], port, &config->addr);
 	if (err != PST_OK) {
 		free(first);
 		return err;
 	}
 	pst_list_push_back(&target->shards[0].listeners, &first->node);
 	pst_listener_addr(first->listener, ret_bound);
+	target->ports[port].bound = *ret_bound;
+	target->port_count++;
 	for (uint32_t i = 1; i < target->shard_count; i++) {
 		struct pst_target_listener *it = calloc(1, sizeof(*it));
 
 		if (it == NULL) /* the home shard serves, which is what the caller was promised */
 			break;
 		it->shard = &target->shards[i];
+		it->port = port;
 		it->addr = *ret_bound;
 		it->post.fn = listen_there;
 		pst_env_post(it->shard->env, &it->post);
@@ -253,7 +283,7 @@ pst_err pst_subsystem_add(struct pst_target *target, const struct pst_subsystem_
 	pst_err err;
 
 	if (strlen(config->nqn) > PST_NQN_MAX || strlen(config->serial) > 20 || strlen(config->model) > 40 ||
-	    config->nsid == 0 || config->nsid >= 0xfffffffe)
+	    config->nsid == 0 || config->nsid >= 0xfffffffe || config->ana_group > PST_ANA_GROUPS_MAX)
 		return PST_E_INVAL;
 	if (strcmp(config->nqn, NVMF_DISCOVERY_NQN) == 0 || pst_subsystem_find(target, config->nqn) != NULL)
 		return PST_E_EXISTS;
@@ -272,12 +302,16 @@ pst_err pst_subsystem_add(struct pst_target *target, const struct pst_subsystem_
 		return err;
 	}
 	if (pst_access_list_set(subsystem, &config->allow) != PST_OK) {
+		free(subsystem->gate.scratch);
 		free(subsystem->shard_stats);
 		free(subsystem);
 		return PST_E_NOMEM;
 	}
 	pst_gate_init(&subsystem->gate, &subsystem->reservations.state);
 	subsystem->target = target;
+	subsystem->ana_group = config->ana_group > 0 ? config->ana_group : 1;
+	for (unsigned port = 0; port < target->port_count; port++)
+		pst_ana_begin(subsystem, port);
 	memcpy(subsystem->nqn, config->nqn, strlen(config->nqn)); /* zeroed, and checked above */
 	memcpy(subsystem->serial, config->serial, strlen(config->serial));
 	memcpy(subsystem->model, config->model, strlen(config->model));
@@ -308,7 +342,7 @@ static void removed(struct pst_post *post)
 void pst_subsystem_check_removed(struct pst_subsystem *subsystem)
 {
 	if (subsystem->remove == NULL || subsystem->remove_posted || subsystem->queue_count != 0 ||
-	    subsystem->ctrl_count != 0)
+	    subsystem->ctrl_count != 0 || subsystem->ana_op != NULL)
 		return;
 	subsystem->remove_posted = true;
 	subsystem->remove_post.fn = removed;

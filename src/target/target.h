@@ -13,6 +13,9 @@
 
 #define PST_NQN_MAX 223u /* bytes, without the terminating zero (NVMe Base, NVMe Qualified Names) */
 
+#define PST_TARGET_PORTS_MAX 16u
+#define PST_ANA_GROUPS_MAX 32u /* ids 1 to 32: ANAGRPMAX, NANAGRPID */
+
 struct pst_target;
 struct pst_subsystem;
 
@@ -33,9 +36,50 @@ struct pst_target_config {
 pst_err PST_MUST_USE pst_target_new(struct pst_env *const *envs, uint32_t env_count,
 				    const struct pst_target_config *config, struct pst_target **ret_target);
 
-/* Listens on every shard. PST_E_ADDRINUSE and others of pst_listen. Several addresses may be added. */
-pst_err PST_MUST_USE pst_target_listen(struct pst_target *target, const struct pst_addr *addr,
+/* ---- Ports and the access through them (NVM Express Base 2.0, 8.1): ana.c. Home shard. ---- */
+
+/* As log page 0Ch has them. */
+enum pst_ana_state {
+	PST_ANA_OPTIMIZED = 1,
+	PST_ANA_NON_OPTIMIZED = 2,
+	PST_ANA_INACCESSIBLE = 3,
+	PST_ANA_PERSISTENT_LOSS = 4,
+	PST_ANA_CHANGE = 15, /* between two others: commands are refused, and hosts wait at most ANATT for the end */
+};
+
+/* "optimized", "non-optimized", "inaccessible", "persistent-loss", "change". Pure; any thread. NULL, false: none. */
+const char *pst_ana_state_name(enum pst_ana_state state);
+bool pst_ana_state_find(const char *name, enum pst_ana_state *ret_state);
+
+/* An address where hosts connect: a port of every subsystem. */
+struct pst_target_port {
+	uint16_t id; /* from 1 */
+	struct pst_addr addr;
+	const uint8_t *ana; /* enum pst_ana_state of each group, by id - 1; copied. NULL: all optimized */
+};
+
+/* Listens on every shard. PST_E_EXISTS (the id), PST_E_NOMEM (no more ports), PST_E_ADDRINUSE and others of pst_listen.
+ */
+pst_err PST_MUST_USE pst_target_listen(struct pst_target *target, const struct pst_target_port *port,
 				       struct pst_addr *ret_bound);
+
+/* A change of the access of paths; embedded in the caller's own structure. One at a time for each target. */
+struct pst_ana_op {
+	void (*done)(struct pst_ana_op *op); /* never inside the call */
+	uint32_t parts;                      /* the target's */
+};
+
+/*
+ * The access to the volumes of @groups (bit id - 1) through port @port_id becomes @state. Commands that a volume has
+ * already are completed. Later ones on a path that is not accessible are answered with its status, without Do Not
+ * Retry. Hosts get an event. When done, nothing that came over a path which is not accessible now is still to reach a
+ * volume. PST_E_NOTFOUND: no such port.
+ */
+pst_err PST_MUST_USE pst_target_set_ana(struct pst_target *target, uint16_t port_id, uint32_t groups,
+					enum pst_ana_state state, struct pst_ana_op *op);
+
+/* The subsystem's namespace is in ANA group @group (1 to PST_ANA_GROUPS_MAX) from now on. As above. */
+void pst_subsystem_set_group(struct pst_subsystem *subsystem, uint32_t group, struct pst_ana_op *op);
 
 /*
  * Before subsystems are removed for a shutdown: from now on connections are refused, and a Connect under way is
@@ -100,6 +144,7 @@ struct pst_subsystem_config {
 	const char *model;  /* at most 40 */
 	uint32_t nsid;
 	uint8_t uuid[16];
+	uint32_t ana_group; /* 0: 1 */
 	struct pst_allow_list allow;
 	struct pst_volume *volume;                 /* the caller closes it, after removal is done */
 	struct pst_qos_flow *flow;                 /* NULL: no admission control */

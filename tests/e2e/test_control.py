@@ -259,7 +259,8 @@ def test_help_everywhere(penstockd):
     """Every command and verb explains itself."""
     for word, verbs in {"volume": "create clone list show set resize flatten straighten delete",
                         "snapshot": "create list show diff rollback delete", "tenant": "create list show set delete",
-                        "profile": "create list show set delete", "pool": "list show check tasks scrub add-device grow events"}.items():
+                        "profile": "create list show set delete", "port": "list show set",
+                        "pool": "list show check tasks scrub add-device grow events"}.items():
         assert penstockd.cli(word, "--help").returncode == 0
         for verb in verbs.split():
             result = penstockd.cli(word, verb, "--help")

@@ -92,6 +92,13 @@ def test_every_path_and_method(penstockd, document):
     call("GET", "/v1/hosts/{name}", host["nqn"], expect=404)
     call("PATCH", "/v1/hosts/{name}", host["nqn"], {"groups": ["null"]}, expect=404)
     call("DELETE", "/v1/hosts/{name}", host["nqn"], expect=404)
+    request_is_valid(document, "/v1/ports/{name}", "patch", {"ana": "inaccessible", "group": 2})
+    call("GET", "/v1/ports", expect=200)
+    call("GET", "/v1/ports/{name}", "1", expect=200)
+    call("GET", "/v1/ports/{name}", "2", expect=404)
+    call("PATCH", "/v1/ports/{name}", "1", {"ana": "inaccessible", "group": 2}, expect=200)
+    call("PATCH", "/v1/ports/{name}", "1", {"ana": "open"}, expect=400)
+    call("PATCH", "/v1/ports/{name}", "2", {"ana": "optimized"}, expect=404)
     call("POST", "/v1/keys", body={"action": "reload"}, expect=423)  # no --kek
     call("POST", "/v1/keys", body={"action": "dance"}, expect=400)
     call("GET", "/v1/keys", expect=200)

@@ -135,7 +135,7 @@ int main(int argc, char **argv)
 	memcpy(config_ns.uuid, open.uuid, sizeof(config_ns.uuid));
 	if ((err = pst_subsystem_add(target, &config_ns, &subsystem)) != PST_OK)
 		fail("subsystem", err);
-	if ((err = pst_target_listen(target, &addr, &bound)) != PST_OK)
+	if ((err = pst_target_listen(target, &(struct pst_target_port){ .id = 1, .addr = addr }, &bound)) != PST_OK)
 		fail(argv[1], err);
 	pthread_create(&signals, NULL, signal_main, &set);
 	for (unsigned i = 1; i < shard_count; i++)

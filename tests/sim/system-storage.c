@@ -57,7 +57,7 @@ static void storage_serve(struct storage *s)
 	pst_err err = pst_target_new(s->envs, s->sys->shards, &config, &s->target);
 
 	if (err == PST_OK)
-		err = pst_target_listen(s->target, &any, &bound);
+		err = pst_target_listen(s->target, &(struct pst_target_port){ .id = 1, .addr = any }, &bound);
 	for (uint32_t i = 0; err == PST_OK && i < s->sys->volume_count; i++) {
 		struct pst_subsystem_config sub = { .nqn = s->sys->volumes[i].nqn,
 						    .serial = "SIM",

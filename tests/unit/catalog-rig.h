@@ -31,6 +31,7 @@ struct pst_subsystem {
 	struct pst_subsystem_remove_op *remove;
 	uint32_t hosts;
 	unsigned resized;
+	uint32_t ana_group;
 	struct pst_allow_list allow; /* as told last; the names are forgotten */
 	char first_allowed[PST_NQN_MAX + 1];
 };
@@ -44,6 +45,11 @@ static struct {
 	bool has_ctrl_key;
 	uint32_t groups;
 	struct pst_subsystem_config config; /* of the last */
+	struct pst_ana_op *ana_op;
+	struct pst_post ana_post;
+	uint16_t ana_port; /* as told last */
+	uint32_t ana_groups;
+	enum pst_ana_state ana_state;
 	uint8_t reservation[2048];
 } target;
 
@@ -97,6 +103,7 @@ pst_err pst_subsystem_add(struct pst_target *t, const struct pst_subsystem_confi
 	*ret = calloc(1, sizeof(**ret));
 	target.subsystems++;
 	target.last = *ret;
+	(*ret)->ana_group = config->ana_group;
 	allow_told(*ret, &config->allow);
 	return PST_OK;
 }
@@ -121,6 +128,50 @@ void pst_subsystem_remove(struct pst_subsystem *s, struct pst_subsystem_remove_o
 void pst_subsystem_resized(struct pst_subsystem *s)
 {
 	s->resized++;
+}
+
+const char *pst_ana_state_name(enum pst_ana_state state)
+{
+	return state == PST_ANA_OPTIMIZED ? "optimized" : state == PST_ANA_INACCESSIBLE ? "inaccessible" : NULL;
+}
+
+bool pst_ana_state_find(const char *name, enum pst_ana_state *ret_state)
+{
+	*ret_state = strcmp(name, "optimized") == 0 ? PST_ANA_OPTIMIZED : PST_ANA_INACCESSIBLE;
+	return strcmp(name, pst_ana_state_name(*ret_state)) == 0;
+}
+
+static void ana_told(struct pst_post *post)
+{
+	struct pst_ana_op *op = target.ana_op;
+
+	(void)post;
+	target.ana_op = NULL;
+	op->done(op);
+}
+
+static void ana_change(struct pst_ana_op *op)
+{
+	target.ana_op = op;
+	target.ana_post.fn = ana_told;
+	pst_env_post(target.env, &target.ana_post);
+}
+
+pst_err pst_target_set_ana(struct pst_target *t, uint16_t port_id, uint32_t groups, enum pst_ana_state state,
+			   struct pst_ana_op *op)
+{
+	(void)t;
+	target.ana_port = port_id;
+	target.ana_groups = groups;
+	target.ana_state = state;
+	ana_change(op);
+	return PST_OK;
+}
+
+void pst_subsystem_set_group(struct pst_subsystem *s, uint32_t group, struct pst_ana_op *op)
+{
+	s->ana_group = group;
+	ana_change(op);
 }
 
 uint32_t pst_subsystem_host_count(struct pst_subsystem *s)

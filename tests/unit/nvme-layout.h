@@ -171,6 +171,12 @@ extern const struct layout layout_of_libnvme[];
 	X(nvme_smart_log, unsafe_shutdowns, nvme_smart_log, unsafe_shutdowns) \
 	X(nvme_smart_log, media_errors, nvme_smart_log, media_errors) \
 	X(nvme_smart_log, error_entries, nvme_smart_log, num_err_log_entries) \
+	X(nvme_ana_log, chgcnt, nvme_ana_log, chgcnt) \
+	X(nvme_ana_log, ngrps, nvme_ana_log, ngrps) \
+	X(nvme_ana_group, grpid, nvme_ana_group_desc, grpid) \
+	X(nvme_ana_group, nnsids, nvme_ana_group_desc, nnsids) \
+	X(nvme_ana_group, chgcnt, nvme_ana_group_desc, chgcnt) \
+	X(nvme_ana_group, state, nvme_ana_group_desc, state) \
 	X(nvmf_discovery_entry, trtype, nvmf_disc_log_entry, trtype) \
 	X(nvmf_discovery_entry, adrfam, nvmf_disc_log_entry, adrfam) \
 	X(nvmf_discovery_entry, subtype, nvmf_disc_log_entry, subtype) \

@@ -461,6 +461,7 @@ static inline void rig_subsystem_remove(struct rig *rig, struct pst_subsystem *s
 
 static inline void rig_new(struct rig *rig, const struct rig_options *options)
 {
+	struct pst_target_port port = { .id = 1 };
 	struct pst_volume *ram;
 	struct pst_env *home;
 
@@ -489,7 +490,8 @@ static inline void rig_new(struct rig *rig, const struct rig_options *options)
 	assert_int_equal(pst_target_new(rig->envs, rig->shards, &options->target, &rig->target), PST_OK);
 	rig_subsystem_add(rig, RIG_NQN, &rig->subsystem);
 	assert_int_equal(pst_addr_parse(pst_sim_node_ip(rig->machine), 4420, &rig->addr), PST_OK);
-	assert_int_equal(pst_target_listen(rig->target, &rig->addr, &rig->addr), PST_OK);
+	port.addr = rig->addr;
+	assert_int_equal(pst_target_listen(rig->target, &port, &rig->addr), PST_OK);
 	pst_sim_run_for(rig->sim, 1000000);
 }
 

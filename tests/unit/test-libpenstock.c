@@ -94,7 +94,7 @@ static int server_start(void **state)
 	server_pool(s, PST_POOL_VOLUME_OPEN);
 	sub.volume = s->volume = s->op.volume;
 	assert_int_equal(pst_target_new(&s->env, 1, &config, &s->target), PST_OK);
-	assert_int_equal(pst_target_listen(s->target, &addr, &s->addr), PST_OK);
+	assert_int_equal(pst_target_listen(s->target, &(struct pst_target_port){ .id = 1, .addr = addr }, &s->addr), PST_OK);
 	assert_int_equal(pst_subsystem_add(s->target, &sub, &s->subsystem), PST_OK);
 	assert_int_equal(pthread_create(&s->thread, NULL, server_run, s), 0);
 	return 0;
