@@ -30,6 +30,8 @@ static const char help[] = "usage: penstockd --pool PATH | --ram SIZE [OPTION]..
 			   "  --listen [ID=]ADDR[:PORT]  where hosts connect; repeatable: each is a port of every\n"
 			   "                           volume, known by its id (default: 1, 2, ... in this order);\n"
 			   "                           port 0 takes any that is free (default 127.0.0.1:4420)\n"
+			   "  --referral ADDR[:PORT]   another discovery service that hosts are told of; repeatable\n"
+			   "                           (default port 8009)\n"
 			   "  --insecure               let in hosts without a key from beyond this machine, too\n"
 			   "  --api unix:PATH          the API's socket, mode 0600 (default as in penstock(1));\n"
 			   "                           the API is not offered over TCP\n"
@@ -157,6 +159,15 @@ static void add_listen(struct pst_daemon_config *c, const char *text)
 	c->port_count++;
 }
 
+static void add_referral(struct pst_daemon_config *c, const char *text)
+{
+	if (c->referral_count == PST_TARGET_REFERRALS_MAX)
+		usage("at most %u --referral addresses", PST_TARGET_REFERRALS_MAX);
+	if (pst_addr_parse(text, PST_DAEMON_DISCOVERY_PORT, &c->referrals[c->referral_count]) != PST_OK)
+		usage("--referral needs a numeric address such as 192.0.2.7:8009, not '%s'", text);
+	c->referral_count++;
+}
+
 /* Those that were given no id have their place in the row as one. */
 static void number_ports(struct pst_daemon_config *c)
 {
@@ -207,6 +218,7 @@ enum option_code {
 	O_FORMAT,
 	O_RAM,
 	O_LISTEN,
+	O_REFERRAL,
 	O_INSECURE,
 	O_API,
 	O_KEK,
@@ -224,16 +236,27 @@ enum option_code {
 };
 
 static const struct option options[] = {
-	{ "pool", required_argument, NULL, O_POOL },      { "pool-size", required_argument, NULL, O_POOL_SIZE },
-	{ "format", no_argument, NULL, O_FORMAT },        { "ram", required_argument, NULL, O_RAM },
-	{ "listen", required_argument, NULL, O_LISTEN },  { "insecure", no_argument, NULL, O_INSECURE },
-	{ "kek", required_argument, NULL, O_KEK },        { "kek-current", required_argument, NULL, O_KEK_CURRENT },
-	{ "api", required_argument, NULL, O_API },        { "shards", required_argument, NULL, O_SHARDS },
-	{ "io", required_argument, NULL, O_IO },          { "capacity", required_argument, NULL, O_CAPACITY },
-	{ "device", required_argument, NULL, O_DEVICE },  { "space-alerts", required_argument, NULL, O_SPACE_ALERTS },
-	{ "spin-us", required_argument, NULL, O_SPIN },   { "log", required_argument, NULL, O_LOG },
-	{ "ready-fd", required_argument, NULL, O_READY }, { "help", no_argument, NULL, O_HELP },
-	{ "version", no_argument, NULL, O_VERSION },      { NULL, 0, NULL, 0 },
+	{ "pool", required_argument, NULL, O_POOL },
+	{ "pool-size", required_argument, NULL, O_POOL_SIZE },
+	{ "format", no_argument, NULL, O_FORMAT },
+	{ "ram", required_argument, NULL, O_RAM },
+	{ "referral", required_argument, NULL, O_REFERRAL },
+	{ "listen", required_argument, NULL, O_LISTEN },
+	{ "insecure", no_argument, NULL, O_INSECURE },
+	{ "kek", required_argument, NULL, O_KEK },
+	{ "kek-current", required_argument, NULL, O_KEK_CURRENT },
+	{ "api", required_argument, NULL, O_API },
+	{ "shards", required_argument, NULL, O_SHARDS },
+	{ "io", required_argument, NULL, O_IO },
+	{ "capacity", required_argument, NULL, O_CAPACITY },
+	{ "device", required_argument, NULL, O_DEVICE },
+	{ "space-alerts", required_argument, NULL, O_SPACE_ALERTS },
+	{ "spin-us", required_argument, NULL, O_SPIN },
+	{ "log", required_argument, NULL, O_LOG },
+	{ "ready-fd", required_argument, NULL, O_READY },
+	{ "help", no_argument, NULL, O_HELP },
+	{ "version", no_argument, NULL, O_VERSION },
+	{ NULL, 0, NULL, 0 },
 };
 
 static void take_option(struct pst_daemon_config *c, int code, const char *arg)
@@ -257,6 +280,9 @@ static void take_option(struct pst_daemon_config *c, int code, const char *arg)
 		break;
 	case O_LISTEN:
 		add_listen(c, arg);
+		break;
+	case O_REFERRAL:
+		add_referral(c, arg);
 		break;
 	case O_INSECURE:
 		c->insecure = true;

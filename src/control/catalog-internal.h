@@ -252,6 +252,8 @@ struct pst_catalog {
 	struct cat_port ports[PST_CATALOG_PORTS_MAX];
 	unsigned port_count;
 	struct cat_port_work port;
+	char discovery_nqn[PST_NQN_MAX + 1]; /* "": not known yet */
+	struct pst_catalog_identity_op *identifying;
 	json_t *allow_next; /* the list that is being recorded */
 	/* Of the change in work on a tenant or profile. */
 	void *subject;
@@ -365,6 +367,10 @@ void cat_hosts_done(struct pst_catalog *c);
 void cat_hosts_start(struct pst_catalog *c, void (*done)(struct pst_catalog *c));
 void cat_hosts_unlock(struct pst_catalog *c, void (*done)(struct pst_catalog *c));
 void cat_hosts_rotate(struct pst_catalog *c, const char *current, void (*done)(struct pst_catalog *c));
+
+/* ---- catalog-identity.c ---- */
+
+pst_err cat_identity_load(struct pst_catalog *c, json_t *record);
 
 /* ---- catalog-port.c ---- */
 

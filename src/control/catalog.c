@@ -299,6 +299,8 @@ static void add_record(void *ctx, const char *key, const void *value, uint32_t v
 		err = PST_E_FORMAT;
 	else if (key[0] == 'h')
 		err = cat_host_load(c, pool, name, record);
+	else if (key[0] == 'i')
+		err = cat_identity_load(c, record);
 	else if (key[0] == 'l')
 		err = cat_port_load(c, pool, name, record);
 	else if (key[0] == 'a')
@@ -436,6 +438,8 @@ void pst_catalog_add_pool(struct pst_catalog *c, struct pst_catalog_pool_op *op)
 		pst_pool_records(p->pool, "host/", add_record, c);
 	if (op->err == PST_OK)
 		pst_pool_records(p->pool, "listen/", add_record, c);
+	if (op->err == PST_OK)
+		pst_pool_records(p->pool, "identity/", add_record, c);
 	if (op->err == PST_OK && cat_tenants_on_pool(c, c->pool_count - 1) != PST_OK)
 		add_fail(c, PST_E_NOMEM, "no memory for the tenants of pool '%s'", op->name);
 	/* Tenants of this pool on the pools that were there before. */

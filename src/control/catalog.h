@@ -5,9 +5,9 @@
  * system call. Changes run one after the other; each leaves the records such that a crash at any point is completed or
  * undone at the next start. Reading never waits for a change.
  *
- * Records: "tenant/NAME", "profile/NAME", "host/NQN" and "listen/PORT" (in the first pool), "volume/NAME",
- * "allow/VOLUME", "snapshot/VOLUME@NAME" and "reservation/VOLUME" (in the volume's pool): JSON objects with a member
- * "format" (1). docs/catalog.md describes them.
+ * Records: "tenant/NAME", "profile/NAME", "host/NQN", "listen/PORT" and "identity/discovery" (in the first pool),
+ * "volume/NAME", "allow/VOLUME", "snapshot/VOLUME@NAME" and "reservation/VOLUME" (in the volume's pool): JSON objects
+ * with a member "format" (1). docs/catalog.md describes them.
  */
 #ifndef PST_CONTROL_CATALOG_H
 #define PST_CONTROL_CATALOG_H
@@ -87,6 +87,15 @@ void pst_catalog_set_addresses(struct pst_catalog *catalog, json_t *addresses);
  */
 const uint8_t *pst_catalog_port_ana(struct pst_catalog *catalog, uint16_t id);
 void pst_catalog_port_listens(struct pst_catalog *catalog, uint16_t id, const struct pst_addr *addr);
+
+struct pst_catalog_identity_op {
+	void (*done)(struct pst_catalog_identity_op *op); /* never inside the call */
+	pst_err err;               /* it could not be recorded: it will be another one after the next start */
+	const char *discovery_nqn; /* the catalog's, also after an error */
+};
+
+/* What this instance is called as a discovery service. Once, after all pools have been added and before any call. */
+void pst_catalog_identity(struct pst_catalog *catalog, struct pst_catalog_identity_op *op);
 
 struct pst_kek;
 

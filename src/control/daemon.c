@@ -278,6 +278,34 @@ static void expand_wildcard(json_t *list, int family, uint16_t port)
 	freeifaddrs(all);
 }
 
+struct identity {
+	struct pst_catalog_identity_op op;
+	bool done;
+};
+
+static void identified(struct pst_catalog_identity_op *op)
+{
+	pst_container_of(op, struct identity, op)->done = true;
+}
+
+static void start_discovery(struct daemon *d)
+{
+	struct identity identity = { .op.done = identified };
+
+	pst_catalog_identity(d->catalog, &identity.op);
+	run_until(d->envs[0], &identity.done);
+	if (identity.op.err != PST_OK)
+		pst_env_log(d->envs[0], PST_LOG_WARN,
+			    "discovery_nqn_not_kept nqn=%s error=\"%s\" next=\"another one after the next start\"",
+			    identity.op.discovery_nqn, pst_err_text(identity.op.err));
+	pst_target_set_discovery_nqn(d->target, identity.op.discovery_nqn);
+	for (unsigned i = 0; i < d->config->referral_count; i++) {
+		pst_err err = pst_target_refer(d->target, &d->config->referrals[i]);
+
+		pst_assert(err == PST_OK); /* there is room for as many as the configuration may have */
+	}
+}
+
 static int start_listening(struct daemon *d)
 {
 	char text[72];
@@ -404,8 +432,10 @@ static int start(struct daemon *d)
 	rc = start_kek(d);
 	for (unsigned i = 0; i < d->config->pool_count && rc == PST_DAEMON_OK && signal_count == 0; i++)
 		rc = start_pool(d, i);
-	if (rc == PST_DAEMON_OK)
+	if (rc == PST_DAEMON_OK && signal_count == 0) {
+		start_discovery(d);
 		rc = start_listening(d);
+	}
 	return rc;
 }
 

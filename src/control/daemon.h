@@ -8,6 +8,7 @@
 #define PST_DAEMON_PORTS_MAX PST_TARGET_PORTS_MAX
 #define PST_DAEMON_SHARDS_MAX 64u
 #define PST_DAEMON_PORT 4420u
+#define PST_DAEMON_DISCOVERY_PORT 8009u /* IANA: NVMe over Fabrics discovery */
 #define PST_DAEMON_DEVICES_MAX 64u
 #define PST_DAEMON_SPACE_ALERTS 3u
 
@@ -41,6 +42,8 @@ struct pst_daemon_config {
 		struct pst_addr addr;
 	} ports[PST_DAEMON_PORTS_MAX];
 	unsigned port_count;
+	struct pst_addr referrals[PST_TARGET_REFERRALS_MAX]; /* discovery services elsewhere */
+	unsigned referral_count;
 	bool insecure; /* hosts from beyond this machine need no key */
 	const char *api_socket;
 	const char *kek;         /* file or directory with key-encryption keys; NULL: none */

@@ -134,20 +134,42 @@ pst_err pst_access_list_set(struct pst_subsystem *subsystem, const struct pst_al
 		pst_assert(len <= PST_NQN_MAX);
 		memcpy(allowed[i], allow->nqns[i], len);
 	}
-	free(subsystem->allowed);
 	subsystem->allowed = allowed;
 	subsystem->allowed_count = allow->count;
 	subsystem->restricted = allow->restricted;
 	return PST_OK;
 }
 
+/* Those who see it now and did not before, or the other way round, hear of it. */
+static void tell_difference(struct pst_subsystem *subsystem, char (*before)[PST_NQN_MAX + 1], uint32_t before_count)
+{
+	for (uint32_t i = 0; i < before_count; i++)
+		if (!pst_access_listed(subsystem, before[i]))
+			pst_discovery_changed_for(subsystem->target, before[i]);
+	for (uint32_t i = 0; i < subsystem->allowed_count; i++) {
+		bool was_listed = false;
+
+		for (uint32_t j = 0; j < before_count; j++)
+			was_listed |= strcmp(before[j], subsystem->allowed[i]) == 0;
+		if (!was_listed)
+			pst_discovery_changed_for(subsystem->target, subsystem->allowed[i]);
+	}
+}
+
 pst_err pst_subsystem_allow(struct pst_subsystem *subsystem, const struct pst_allow_list *allow)
 {
+	char(*before)[PST_NQN_MAX + 1] = subsystem->allowed;
+	uint32_t before_count = subsystem->allowed_count;
+	bool was_restricted = subsystem->restricted;
 	pst_err err = pst_access_list_set(subsystem, allow);
 
 	if (err != PST_OK)
 		return err;
 	review(subsystem->target, NULL);
-	pst_target_discovery_changed(subsystem->target);
+	if (subsystem->restricted && was_restricted)
+		tell_difference(subsystem, before, before_count);
+	else if (subsystem->restricted || was_restricted)
+		pst_discovery_changed_for_all(subsystem->target);
+	free(before);
 	return PST_OK;
 }

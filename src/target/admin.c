@@ -153,7 +153,7 @@ static void identify_controller(struct pst_cmd *cmd)
 		.serial = subsystem != NULL ? subsystem->serial : "discovery",
 		.model = subsystem != NULL ? subsystem->model : "Penstock discovery",
 		.firmware = PST_TARGET_FIRMWARE,
-		.subnqn = subsystem != NULL ? subsystem->nqn : NVMF_DISCOVERY_NQN,
+		.subnqn = subsystem != NULL ? subsystem->nqn : pst_discovery_nqn(ctrl->target),
 		.transfer_bytes_max = config->transfer_bytes_max,
 		.incapsule_bytes = subsystem != NULL ? config->incapsule_bytes : 0,
 		.queue_entries_max = config->queue_entries_max,
@@ -263,58 +263,6 @@ static void log_smart(const struct pst_ctrl *ctrl, const struct pst_log_window *
 	pst_log_smart(&smart, w);
 }
 
-/* A host is told of what it may connect to. */
-static const struct pst_subsystem *listed(struct pst_list *node, const char *hostnqn)
-{
-	const struct pst_subsystem *subsystem = pst_container_of(node, struct pst_subsystem, node);
-
-	return pst_access_listed(subsystem, hostnqn) ? subsystem : NULL;
-}
-
-static uint64_t discovery_entries(const struct pst_target *target, const char *hostnqn)
-{
-	uint64_t count = 1; /* the discovery subsystem itself */
-
-	PST_LIST_EACH(node, &target->subsystems)
-		count += listed(node, hostnqn) != NULL;
-	return count;
-}
-
-static void log_discovery(const struct pst_queue *queue, const struct pst_log_window *w)
-{
-	const struct pst_target *target = queue->shard->target;
-	const char *hostnqn = queue->ctrl->hostnqn;
-	struct pst_discovery_entry entry = {
-		.discovery = true,
-		.ipv6 = strchr(queue->local.host, ':') != NULL,
-		.nqn = NVMF_DISCOVERY_NQN,
-		.traddr = queue->local.host, /* where this host reached us: never a wildcard */
-		.port = queue->local.port,
-		.port_id = 1,
-		.admin_queue_entries = 32,
-	};
-	uint8_t part[PST_DISCOVERY_ENTRY_BYTES];
-	uint64_t at = PST_DISCOVERY_ENTRY_BYTES;
-
-	pst_log_discovery_header(target->generation, discovery_entries(target, hostnqn), part);
-	pst_log_window_put(w, 0, part, sizeof(part));
-	pst_log_discovery_entry(&entry, part);
-	pst_log_window_put(w, at, part, sizeof(part));
-	entry.discovery = false;
-	PST_LIST_EACH(node, &target->subsystems) {
-		const struct pst_subsystem *subsystem = listed(node, hostnqn);
-
-		if (subsystem == NULL)
-			continue;
-		at += PST_DISCOVERY_ENTRY_BYTES;
-		if (at + PST_DISCOVERY_ENTRY_BYTES <= w->offset_bytes || at >= w->offset_bytes + w->len_bytes)
-			continue;
-		entry.nqn = subsystem->nqn;
-		pst_log_discovery_entry(&entry, part);
-		pst_log_window_put(w, at, part, sizeof(part));
-	}
-}
-
 static uint16_t log_page(struct pst_cmd *cmd)
 {
 	struct pst_ctrl *ctrl = cmd->queue->ctrl;
@@ -326,8 +274,7 @@ static uint16_t log_page(struct pst_cmd *cmd)
 		.len_bytes = cmd->io.data_bytes,
 		.data = cmd->iov.iov_base,
 	};
-	uint64_t page_bytes =
-	    pst_log_page_bytes(discovery, lid, discovery ? discovery_entries(ctrl->target, ctrl->hostnqn) : 0);
+	uint64_t page_bytes = pst_log_page_bytes(discovery, lid, discovery ? pst_discovery_entries(cmd->queue) : 0);
 
 	if (page_bytes == 0)
 		return NVME_INVALID_LOG_PAGE | NVME_STATUS_DNR;
@@ -360,7 +307,7 @@ static uint16_t log_page(struct pst_cmd *cmd)
 		pst_log_features(discovery, &w);
 		break;
 	case NVME_LOG_DISCOVERY:
-		log_discovery(cmd->queue, &w);
+		pst_discovery_log(cmd->queue, &w);
 		break;
 	case NVME_LOG_ANA:
 		pst_ana_log(ctrl, (cdw10 >> 8 & 1) != 0, &w); /* LSP bit 0: return groups only */

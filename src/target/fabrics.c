@@ -66,7 +66,7 @@ static uint16_t connect_admin(struct pst_cmd *cmd, const struct nvmf_connect_cmd
 			      const struct nvmf_connect_data *data, struct pst_ctrl **ret_ctrl)
 {
 	struct pst_target *target = cmd->queue->shard->target;
-	bool discovery = strcmp(data->subnqn, NVMF_DISCOVERY_NQN) == 0;
+	bool discovery = pst_discovery_is(target, data->subnqn);
 	struct pst_subsystem *subsystem = discovery ? NULL : pst_subsystem_find(target, data->subnqn);
 	uint16_t status;
 

@@ -314,7 +314,12 @@ struct pst_target {
 	struct pst_list subsystems;
 	struct pst_list ctrls;
 	struct pst_list hosts;
-	uint64_t generation;         /* of the discovery log */
+	uint64_t generation, generation_all; /* of the discovery log: the last of anybody's, the last of all hosts' */
+	struct pst_list views;               /* of single hosts: discovery.c */
+	uint32_t view_count;
+	char discovery_nqn[PST_NQN_MAX + 1]; /* "": only the well-known one */
+	struct pst_addr referrals[PST_TARGET_REFERRALS_MAX];
+	unsigned referral_count;
 	uint32_t auth_count;         /* queues that are authenticating */
 	struct pst_list auth_line;   /* Authentication Sends that wait for their turn */
 	struct pst_timer auth_timer; /* for the next of them */
@@ -420,6 +425,7 @@ enum pst_access { PST_ACCESS_NO, PST_ACCESS_OPEN, PST_ACCESS_PROOF };
 enum pst_access pst_access_of(const struct pst_target *target, const struct pst_subsystem *subsystem,
 			      const char *hostnqn, bool remote, const struct pst_known_host **ret_host);
 bool pst_access_listed(const struct pst_subsystem *subsystem, const char *hostnqn);
+/* In place of the old list, which is the caller's to free. */
 pst_err pst_access_list_set(struct pst_subsystem *subsystem, const struct pst_allow_list *allow);
 void pst_access_done(struct pst_target *target); /* forgets all hosts */
 /* ---- ana.c ---- */
@@ -432,6 +438,19 @@ uint16_t pst_ana_status(uint8_t state);
 uint16_t pst_ana_look(const struct pst_cmd *cmd);
 void pst_ana_drained(struct pst_gate *gate);                                                     /* volume's shard */
 void pst_ana_log(const struct pst_ctrl *ctrl, bool groups_only, const struct pst_log_window *w); /* log page 0Ch */
+
+/* ---- discovery.c: home shard ---- */
+
+void pst_discovery_init(struct pst_target *target);
+void pst_discovery_done(struct pst_target *target);
+/* Something has changed for all hosts; for one; for those that see @subsystem. */
+void pst_discovery_changed_for_all(struct pst_target *target);
+void pst_discovery_changed_for(struct pst_target *target, const char *hostnqn);
+void pst_discovery_changed(const struct pst_subsystem *subsystem);
+const char *pst_discovery_nqn(const struct pst_target *target);
+bool pst_discovery_is(const struct pst_target *target, const char *nqn); /* either of its names */
+uint64_t pst_discovery_entries(const struct pst_queue *queue);
+void pst_discovery_log(const struct pst_queue *queue, const struct pst_log_window *w);
 
 /* ---- gate.c: volume's shard, but for enter ---- */
 
@@ -489,7 +508,6 @@ struct pst_subsystem *pst_subsystem_find(struct pst_target *target, const char *
 void pst_subsystem_fold_sockets(struct pst_subsystem *subsystem, struct pst_queue *queue);
 void pst_subsystem_check_removed(struct pst_subsystem *subsystem);
 void pst_target_check_stopped(struct pst_target *target);
-void pst_target_discovery_changed(struct pst_target *target);
 
 struct pst_target_listener {
 	struct pst_list node; /* shard->listeners */

@@ -202,13 +202,15 @@ void pst_log_discovery_entry(const struct pst_discovery_entry *e, uint8_t ret[PS
 		if (e->port >= scale || scale == 1)
 			port[len++] = (char)('0' + e->port / scale % 10);
 	memset(ret, 0, PST_DISCOVERY_ENTRY_BYTES);
-	ret[0] = 3;                    /* TRTYPE: TCP */
-	ret[1] = e->ipv6 ? 2 : 1;      /* ADRFAM */
-	ret[2] = e->discovery ? 3 : 2; /* SUBTYPE: this discovery subsystem; an NVM subsystem */
-	ret[3] = 1u << 2 | 2;          /* TREQ: flow control may be disabled; no secure channel */
+	ret[0] = 3;                /* TRTYPE: TCP */
+	ret[1] = e->ipv6 ? 2 : 1;  /* ADRFAM */
+	ret[2] = (uint8_t)e->kind; /* SUBTYPE */
+	ret[3] = 1u << 2 | 2;      /* TREQ: flow control may be disabled; no secure channel */
 	pst_put_le16(ret + 4, e->port_id);
-	pst_put_le16(ret + 6, 0xffff);                   /* CNTLID: dynamic */
-	pst_put_le16(ret + 8, e->admin_queue_entries);   /* ASQSZ */
+	pst_put_le16(ret + 6, 0xffff);                 /* CNTLID: dynamic */
+	pst_put_le16(ret + 8, e->admin_queue_entries); /* ASQSZ */
+	/* EFLAGS: hosts may stay connected with a keep alive timer (EPCSD) */
+	pst_put_le16(ret + 10, e->kind == PST_DISCOVERY_CURRENT ? 1u << 1 : 0);
 	pst_identify_text(ret + 32, 32, port);           /* TRSVCID */
 	memcpy(ret + 256, e->nqn, strnlen(e->nqn, 255)); /* SUBNQN, ended by zeros */
 	pst_identify_text(ret + 512, 256, e->traddr);

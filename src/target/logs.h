@@ -77,13 +77,19 @@ void pst_log_ana(const struct pst_log_ana *a, const struct pst_log_window *w);
 
 #define PST_DISCOVERY_ENTRY_BYTES 1024u
 
+enum pst_discovery_kind {
+	PST_DISCOVERY_REFERRAL = 1,  /* another discovery service */
+	PST_DISCOVERY_SUBSYSTEM = 2, /* with namespaces */
+	PST_DISCOVERY_CURRENT = 3,   /* this discovery service itself */
+};
+
 struct pst_discovery_entry {
-	bool discovery; /* the discovery subsystem itself */
+	enum pst_discovery_kind kind;
 	bool ipv6;
 	const char *nqn;
-	const char *traddr; /* the local address of the connection that asks */
+	const char *traddr;
 	uint16_t port;
-	uint16_t port_id;
+	uint16_t port_id; /* 0: of a referral */
 	uint16_t admin_queue_entries;
 };
 

@@ -61,6 +61,7 @@ static void target_free(struct pst_target *target)
 {
 	if (target->shard_count > 0)
 		pst_access_done(target);
+	pst_discovery_done(target);
 	for (uint32_t i = 0; i < target->shard_count; i++)
 		pst_buffers_done(&target->shards[i].buffers);
 	free(target->shards);
@@ -83,8 +84,8 @@ pst_err pst_target_new(struct pst_env *const *envs, uint32_t env_count, const st
 	pst_list_init(&target->hosts);
 	pst_list_init(&target->auth_line);
 	pst_timer_init(&target->auth_timer, pst_auth_turn);
-	target->generation = 1;
 	pst_env_random(envs[0], &target->cntlid_next, sizeof(target->cntlid_next));
+	pst_list_init(&target->views);
 	target->shards = calloc(env_count, sizeof(*target->shards));
 	if (target->shards == NULL)
 		goto fail;
@@ -97,6 +98,7 @@ pst_err pst_target_new(struct pst_env *const *envs, uint32_t env_count, const st
 			goto fail;
 		target->shard_count++;
 	}
+	pst_discovery_init(target);
 	*ret_target = target;
 	return PST_OK;
 fail:
@@ -173,6 +175,7 @@ pst_err pst_target_listen(struct pst_target *target, const struct pst_target_por
 	pst_listener_addr(first->listener, ret_bound);
 	target->ports[port].bound = *ret_bound;
 	target->port_count++;
+	pst_discovery_changed_for_all(target);
 	for (uint32_t i = 1; i < target->shard_count; i++) {
 		struct pst_target_listener *it = calloc(1, sizeof(*it));
 
@@ -265,17 +268,6 @@ struct pst_subsystem *pst_subsystem_find(struct pst_target *target, const char *
 	return NULL;
 }
 
-void pst_target_discovery_changed(struct pst_target *target)
-{
-	target->generation++;
-	PST_LIST_EACH(node, &target->ctrls) {
-		struct pst_ctrl *ctrl = pst_container_of(node, struct pst_ctrl, node);
-
-		if (ctrl->subsystem == NULL)
-			pst_ctrl_raise(ctrl, PST_EVENT_DISCOVERY_CHANGED);
-	}
-}
-
 pst_err pst_subsystem_add(struct pst_target *target, const struct pst_subsystem_config *config,
 			  struct pst_subsystem **ret_subsystem)
 {
@@ -285,7 +277,7 @@ pst_err pst_subsystem_add(struct pst_target *target, const struct pst_subsystem_
 	if (strlen(config->nqn) > PST_NQN_MAX || strlen(config->serial) > 20 || strlen(config->model) > 40 ||
 	    config->nsid == 0 || config->nsid >= 0xfffffffe || config->ana_group > PST_ANA_GROUPS_MAX)
 		return PST_E_INVAL;
-	if (strcmp(config->nqn, NVMF_DISCOVERY_NQN) == 0 || pst_subsystem_find(target, config->nqn) != NULL)
+	if (pst_discovery_is(target, config->nqn) || pst_subsystem_find(target, config->nqn) != NULL)
 		return PST_E_EXISTS;
 	subsystem = calloc(1, sizeof(*subsystem));
 	if (subsystem == NULL)
@@ -322,7 +314,7 @@ pst_err pst_subsystem_add(struct pst_target *target, const struct pst_subsystem_
 	subsystem->added_ns = pst_env_now_ns(pst_target_home(target));
 	pst_list_init(&subsystem->queues);
 	pst_list_push_back(&target->subsystems, &subsystem->node);
-	pst_target_discovery_changed(target);
+	pst_discovery_changed(subsystem);
 	*ret_subsystem = subsystem;
 	return PST_OK;
 }
@@ -362,7 +354,7 @@ void pst_subsystem_remove(struct pst_subsystem *subsystem, struct pst_subsystem_
 		if (ctrl->subsystem == subsystem)
 			pst_ctrl_kill(ctrl, "the volume is removed");
 	}
-	pst_target_discovery_changed(target);
+	pst_discovery_changed(subsystem);
 	pst_subsystem_check_removed(subsystem);
 }
 

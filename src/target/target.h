@@ -14,6 +14,7 @@
 #define PST_NQN_MAX 223u /* bytes, without the terminating zero (NVMe Base, NVMe Qualified Names) */
 
 #define PST_TARGET_PORTS_MAX 16u
+#define PST_TARGET_REFERRALS_MAX 16u
 #define PST_ANA_GROUPS_MAX 32u /* ids 1 to 32: ANAGRPMAX, NANAGRPID */
 
 struct pst_target;
@@ -62,6 +63,14 @@ struct pst_target_port {
  */
 pst_err PST_MUST_USE pst_target_listen(struct pst_target *target, const struct pst_target_port *port,
 				       struct pst_addr *ret_bound);
+
+/*
+ * Discovery: a name of this target's own for its discovery service, which hosts may use in place of the well-known one
+ * and see in its log; it should outlive restarts. Before the first port. And a discovery service elsewhere, which hosts
+ * are referred to: PST_E_NOMEM beyond PST_TARGET_REFERRALS_MAX.
+ */
+void pst_target_set_discovery_nqn(struct pst_target *target, const char *nqn);
+pst_err PST_MUST_USE pst_target_refer(struct pst_target *target, const struct pst_addr *addr);
 
 /* A change of the access of paths; embedded in the caller's own structure. One at a time for each target. */
 struct pst_ana_op {

@@ -42,13 +42,13 @@ def command(opcode, nsid=0, cdw10=0, cdw11=0, cdw12=0):
 class Controller:
     """An association: its admin queue and, but for discovery, one I/O queue."""
 
-    def __init__(self, address, nqn, hostnqn="nqn.2026-01.example:plain"):
+    def __init__(self, address, nqn, hostnqn="nqn.2026-01.example:plain", discovery=False):
         self.admin, self.io = Queue(address), None
         status, cntlid = self.admin.connect(hostnqn, nqn)
         assert status == 0, hex(status)
         enable = struct.pack("<BBHB35xB3xIQ8x", 0x7f, 0, 0, 0, 0, 0x14, 0x00460001)
         assert self.admin.command(enable)[0] == 0
-        if "discovery" not in nqn and nqn != DISCOVERY:
+        if not discovery and nqn != DISCOVERY:
             self.io = Queue(address)
             status, _ = self.io.connect(hostnqn, nqn, 1, cntlid & 0xffff)
             assert status == 0, hex(status)

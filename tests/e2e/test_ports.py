@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Several ports of one daemon: what they are called, what hosts find at each, and how well volumes may be used there."""
 
-import json
-
 from plain_host import DISCOVERY, Controller
 
 TWO = ("--listen", "127.0.0.1:0", "--listen", "127.0.0.2:0")
@@ -66,3 +64,33 @@ def test_ids_are_unique(start_penstockd):
     for listen in (("2=127.0.0.1:0", "127.0.0.2:0"), ("0=127.0.0.1:0",), ("x=127.0.0.1:0",), ("65536=127.0.0.1:0",)):
         options = [word for address in listen for word in ("--listen", address)]
         assert start_penstockd(*options).failed_with() == 2
+
+
+def test_discovery(start_penstockd, tmp_path):
+    """Both ports and the referral are listed; the service has a name that outlives the daemon; changes are told."""
+    directory = tmp_path / "d"
+    directory.mkdir()
+    options = ("--pool", directory / "pool", "--pool-size", "64Mi", *TWO, "--referral", "192.0.2.7")
+    daemon = start_penstockd(*options, directory=directory)
+    nqn = daemon.cli_json("volume", "create", "v", "--size", "1Mi")["nqn"]
+    where = addresses(daemon)
+    host = Controller(where[0], DISCOVERY)
+    generation, entries = host.discovery()
+    own = entries[0]["nqn"]
+    assert own != DISCOVERY
+    assert entries == [*({"subtype": 3, "portid": i + 1, "eflags": 2, "address": where[i], "nqn": own} for i in (0, 1)),
+                       *({"subtype": 2, "portid": i + 1, "eflags": 0, "address": where[i], "nqn": nqn} for i in (0, 1)),
+                       {"subtype": 1, "portid": 0, "eflags": 0, "address": "192.0.2.7:8009", "nqn": DISCOVERY}]
+    assert host.discovery()[0] == generation
+    host.want_events(1 << 31)
+    daemon.cli_json("volume", "create", "w", "--size", "1Mi")
+    assert host.admin.answer() == (0, DISCOVERY_EVENT)
+    assert host.discovery()[0] > generation and len(host.discovery()[1]) == 7
+    host.close()
+    daemon.kill()
+    daemon = start_penstockd(*options, directory=directory)
+    host = Controller(addresses(daemon)[1], own, discovery=True)
+    again, entries = host.discovery()
+    assert entries[0]["nqn"] == own and len(entries) == 7 and again != generation
+    assert host.identify(1)[768:768 + len(own)] == own.encode()
+    host.close()

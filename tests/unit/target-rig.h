@@ -31,8 +31,9 @@ struct rig_options {
 	struct pst_target_config target;
 	bool qos;
 	struct pst_qos_policy policy;
-	bool keeps; /* reservations through power loss */
-	bool ram;   /* the volume is the memory engine's own, which lends its blocks; no faults */
+	bool keeps;                /* reservations through power loss */
+	const char *discovery_nqn; /* NULL: only the well-known one */
+	bool ram;                  /* the volume is the memory engine's own, which lends its blocks; no faults */
 };
 
 struct rig {
@@ -488,6 +489,8 @@ static inline void rig_new(struct rig *rig, const struct rig_options *options)
 		assert_int_equal(pst_qos_flow_new(rig->group, &options->policy, &rig->flow), PST_OK);
 	}
 	assert_int_equal(pst_target_new(rig->envs, rig->shards, &options->target, &rig->target), PST_OK);
+	if (options->discovery_nqn != NULL)
+		pst_target_set_discovery_nqn(rig->target, options->discovery_nqn);
 	rig_subsystem_add(rig, RIG_NQN, &rig->subsystem);
 	assert_int_equal(pst_addr_parse(pst_sim_node_ip(rig->machine), 4420, &rig->addr), PST_OK);
 	port.addr = rig->addr;

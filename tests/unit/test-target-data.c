@@ -231,10 +231,13 @@ static void discovery_entry_is_padded(void **state)
 	const struct nvmf_disc_log_entry *e = (const void *)entry;
 
 	(void)state;
-	pst_log_discovery_entry(
-	    &(struct pst_discovery_entry){
-		.nqn = NQN, .traddr = "192.0.2.1", .port = 4420, .port_id = 1, .admin_queue_entries = 32 },
-	    entry);
+	pst_log_discovery_entry(&(struct pst_discovery_entry){ .kind = PST_DISCOVERY_SUBSYSTEM,
+							       .nqn = NQN,
+							       .traddr = "192.0.2.1",
+							       .port = 4420,
+							       .port_id = 1,
+							       .admin_queue_entries = 32 },
+				entry);
 	assert_int_equal(e->trtype, NVMF_TRTYPE_TCP);
 	assert_int_equal(e->adrfam, NVMF_ADDR_FAMILY_IP4);
 	assert_int_equal(e->subtype, NVME_NQN_NVME);
