@@ -75,6 +75,13 @@ struct pst_ns_options {
 	uint32_t connect_timeout_ms; /**< 0: 10000; also for each command of the handshake */
 	uint32_t reconnect_delay_ms; /**< 0: 100; doubled up to 2 s */
 	uint32_t loss_timeout_ms;    /**< 0: for ever; how long requests wait for a lost target before PST_E_TIMEOUT */
+	/**
+	 * Other addresses of the same subsystem, "ADDR:PORT" or "[V6]:PORT", at most 7; copied. One path is in use at a
+	 * time: an optimized one if there is one. When it fails, or the target says that it is not to be used, requests
+	 * go on over another.
+	 */
+	const char *const *paths;
+	uint32_t path_count; /**< of paths; 0: only traddr */
 };
 
 /**
@@ -113,7 +120,8 @@ enum pst_request_kind {
  * to replay, since requests in flight have no order among themselves; a request that depends on another must wait for
  * it. A flush that was in flight is sent again: writes completed before a restart of the target survive that restart.
  * After silence of the target the reconnect waits until keep_alive_ms have passed, so that no write of the lost
- * connection can arrive after its replay.
+ * connection can arrive after its replay. With other paths only the writes that were in flight wait so long; what else
+ * there is goes on over another path at once.
  */
 struct pst_request {
 	enum pst_request_kind kind;

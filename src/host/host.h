@@ -23,8 +23,12 @@ struct pst_session_keys {
 	bool has_ctrl;
 };
 
+#define PST_SESSION_PATHS_MAX 8u
+
 struct pst_session_config {
 	struct pst_addr addr;
+	struct pst_addr more[PST_SESSION_PATHS_MAX - 1]; /* other paths to the same subsystem */
+	uint32_t more_count;
 	char subnqn[224];
 	char hostnqn[224];
 	uint8_t hostid[16];
@@ -46,13 +50,16 @@ struct pst_session_close_op {
 };
 
 /*
- * Connect; one attempt. Errors: PST_E_REFUSED, PST_E_TIMEOUT, PST_E_NOTFOUND (subsystem or namespace), PST_E_DENIED,
- * PST_E_PROTO, PST_E_NOMEM, PST_E_CLOSED.
+ * Connect; one attempt at each path. Errors: PST_E_REFUSED, PST_E_TIMEOUT, PST_E_NOTFOUND (subsystem or namespace),
+ * PST_E_DENIED, PST_E_PROTO, PST_E_NOMEM, PST_E_CLOSED.
  */
 void pst_session_open(struct pst_env *env, const struct pst_session_config *config, struct pst_session_open_op *op);
 
 /* Orderly shutdown; outstanding requests complete with PST_E_CANCELLED, then op->done; the session is gone. */
 void pst_session_close(struct pst_session *session, struct pst_session_close_op *op);
+
+/* The path in use, or the one that is tried: 0 is addr, others are more[]. */
+uint32_t pst_session_path(const struct pst_session *session);
 
 /* See pst_ns_submit. */
 void pst_session_submit(struct pst_session *session, struct pst_request *request);

@@ -49,6 +49,7 @@ struct part {
 	uint64_t sent_ns;
 	bool in_flight;
 	uint8_t tries;
+	uint64_t hold_until_ns;      /* not sent again before: see session_lose */
 	struct nvme_dsm_range range; /* discard */
 	struct iovec range_iov;
 };
@@ -87,6 +88,7 @@ enum session_step {
 	STEP_NAMESPACE,
 	STEP_DESCRIPTORS,
 	STEP_LIMITS,
+	STEP_ANA, /* how well the namespace may be used on this path; if the controller can say */
 	STEP_QUEUES,
 	STEP_IO, /* I/O queues: TCP, ICReq, Connect, all at once */
 	STEP_LIVE,
@@ -104,7 +106,7 @@ struct pst_session {
 
 	enum session_step step;
 	bool lost; /* tear down what there is of the association */
-	pst_err lost_err;
+	pst_err lost_err, open_err;
 	struct pst_link admin, io[IO_QUEUES_MAX];
 	uint32_t io_count; /* of this association */
 	struct pst_timer step_timer, keep_alive_timer, delay_timer, loss_timer, retry_timer;
@@ -112,6 +114,16 @@ struct pst_session {
 	bool kicked;
 	uint64_t delay_ns;
 	bool keep_alive_pending;
+
+	/* Paths: path.c. */
+	uint32_t path;        /* in use, or tried */
+	uint32_t path_tries;  /* that have failed since the last association, in this round */
+	uint32_t path_second; /* best that the round has found, not optimized; path_count(): none */
+	bool path_any;        /* the round is over: that one is taken */
+	bool path_shut;       /* this one is not to be used any more: nothing is sent, and it is left when it is idle */
+	bool ana;             /* the controller reports asymmetric namespace access */
+	uint8_t event_log;    /* the page that the last event is about */
+	uint64_t hold_ns;     /* when changes that were in flight on a lost path may be sent again */
 	char config_tag, event_tag, log_tag, namespace_tag; /* owners of admin commands */
 
 	/* What the controller said. */
@@ -170,6 +182,22 @@ static inline bool session_live(const struct pst_session *s)
 	return s->step == STEP_LIVE && !s->lost;
 }
 
+/* path.c */
+static inline uint32_t path_count(const struct pst_session *s)
+{
+	return 1 + s->config.more_count;
+}
+const struct pst_addr *path_addr(const struct pst_session *s);
+void path_lost(struct pst_session *s);   /* an association on it has ended */
+bool path_failed(struct pst_session *s); /* an attempt has; true: the round goes on, at once */
+void path_lives(struct pst_session *s);
+enum path_verdict { PATH_TAKE, PATH_LEAVE };
+/* By log page 0Ch, in s->page. */
+enum path_verdict path_judge(struct pst_session *s);
+/* A command came back with a status that is about the path: its part is sent on another one. */
+bool path_status(uint16_t status);
+void path_shut(struct pst_session *s);
+
 /* steps.c: the handshake and other admin commands */
 void steps_next(struct pst_session *s);
 void steps_response(struct pst_session *s, struct pst_link *link, const struct pst_conn_event *ev);
@@ -192,6 +220,7 @@ void requests_pump(struct pst_session *s);
 void requests_response(struct pst_session *s, const struct pst_conn_event *ev);
 void requests_fail_all(struct pst_session *s, pst_err err);
 bool requests_stuck(const struct pst_session *s);
+bool requests_in_flight(const struct pst_session *s);
 void requests_retry(struct pst_session *s);
 void requests_reconnected(struct pst_session *s);
 

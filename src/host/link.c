@@ -83,7 +83,7 @@ void link_open(struct pst_link *link, uint32_t depth, uint32_t incapsule_bytes)
 		return;
 	}
 	link->state = LINK_CONNECTING;
-	link->connect.addr = s->config.addr;
+	link->connect.addr = *path_addr(s);
 	link->connect.done = link_on_connect;
 	link->send.done = link_on_send;
 	link->send.iov = link->send_iov;

@@ -370,6 +370,17 @@ static pst_err connect_config(struct pst_host *host, const char *traddr, uint16_
 	return PST_OK;
 }
 
+static pst_err connect_paths(const struct pst_ns_options *o, struct pst_session_config *c)
+{
+	if (o->path_count > PST_SESSION_PATHS_MAX - 1)
+		return PST_E_INVAL;
+	for (uint32_t i = 0; i < o->path_count; i++)
+		if (pst_addr_parse(o->paths[i], 4420, &c->more[i]) != PST_OK)
+			return PST_E_INVAL;
+	c->more_count = o->path_count;
+	return PST_OK;
+}
+
 pst_err pst_ns_connect(pst_host *host, const struct pst_ns_options *options, pst_ns **ret_ns)
 {
 	struct connect_call c = { .call.fn = connect_begin, .open.done = connect_on_open };
@@ -390,6 +401,9 @@ pst_err pst_ns_connect(pst_host *host, const struct pst_ns_options *options, pst
 	c.config.connect_timeout_ns = or_default(o.connect_timeout_ms, 10000) * 1000000ull;
 	c.config.reconnect_delay_ns = or_default(o.reconnect_delay_ms, 100) * 1000000ull;
 	c.config.loss_timeout_ns = o.loss_timeout_ms * 1000000ull;
+	err = connect_paths(&o, &c.config);
+	if (err != PST_OK)
+		return err;
 	c.ns = calloc(1, sizeof(*c.ns));
 	if (c.ns == NULL)
 		return PST_E_NOMEM;

@@ -204,6 +204,22 @@ static void part_later(struct pst_session *s, struct part *part)
 		pst_timer_arm(s->env, &s->retry_timer, pst_env_now_ns(s->env) + RETRY_NS);
 }
 
+static bool changes_data(const struct pst_request *request)
+{
+	return request->kind != PST_REQUEST_READ && request->kind != PST_REQUEST_FLUSH;
+}
+
+/* True: it waits in `later`, since its first sending may yet be carried out. */
+static bool part_held(struct pst_session *s, struct part *part)
+{
+	if (part->hold_until_ns <= pst_env_now_ns(s->env))
+		return false;
+	pst_list_push_back(&s->later, &part->node);
+	if (!pst_timer_armed(&s->retry_timer))
+		pst_timer_arm(s->env, &s->retry_timer, part->hold_until_ns);
+	return true;
+}
+
 void requests_retry(struct pst_session *s)
 {
 	pst_list_splice(&s->replay, &s->later);
@@ -221,7 +237,14 @@ void requests_response(struct pst_session *s, const struct pst_conn_event *ev)
 			return;
 		}
 		s->stats.replayed_requests++;
+		if (changes_data(part->request))
+			part->hold_until_ns = PST_MAX(part->hold_until_ns, s->hold_ns);
 		pst_list_push_back(&s->replay, &part->node);
+	} else if (path_status(status)) {
+		if (part->request->kind == PST_REQUEST_FLUSH)
+			flush_answered(s, false);
+		pst_list_push_back(&s->replay, &part->node);
+		path_shut(s);
 	} else if (status != 0) {
 		if (status_retry(status) && part->tries < TRIES_MAX)
 			part_later(s, part);
@@ -319,6 +342,7 @@ static struct part *part_make(struct pst_session *s)
 		part->skip_bytes = st->made_bytes;
 		part->bytes = PST_MIN(request->len_bytes - st->made_bytes, max);
 		part->tries = 0;
+		part->hold_until_ns = 0;
 		st->parts++;
 		st->made_bytes += part->bytes;
 		if (st->made_bytes == request->len_bytes) {
@@ -400,7 +424,7 @@ void requests_pump(struct pst_session *s)
 		requests_fail_all(s, PST_E_TIMEOUT);
 		return;
 	}
-	while (session_live(s)) {
+	while (session_live(s) && !s->path_shut) {
 		struct pst_link *link = pick_link(s);
 		struct part *part = NULL;
 
@@ -410,11 +434,23 @@ void requests_pump(struct pst_session *s)
 		part = node != NULL ? pst_container_of(node, struct part, node) : part_make(s);
 		if (part == NULL)
 			break;
+		if (part_held(s, part))
+			continue;
 		if (part->request->kind != PST_REQUEST_FLUSH || flush_admit(s, part))
 			part_send(s, link, part);
 	}
+	if (session_live(s) && s->path_shut && !requests_in_flight(s))
+		session_lose(s, PST_E_AGAIN);
 	if (!pst_list_empty(&s->failed))
 		session_kick(s);
+}
+
+bool requests_in_flight(const struct pst_session *s)
+{
+	for (uint32_t i = 0; i < s->part_count; i++)
+		if (s->parts[i].in_flight)
+			return true;
+	return false;
 }
 
 bool requests_stuck(const struct pst_session *s)

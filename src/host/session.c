@@ -42,12 +42,18 @@ static void timers_disarm(struct pst_session *s)
  * may still carry out writes of it, even ones that are yet in the network. If these came after a replay, and after a
  * later write of the caller, old data would stand. So wait until the target has dropped the association: when the
  * keep-alive time has passed without us. A target that closed the connection itself has nothing more of it.
+ *
+ * With another path there is no need to wait for everything: only what changes data and was in flight is held.
  */
-static uint64_t session_fence_ns(const struct pst_session *s, pst_err err)
+static void session_fence(struct pst_session *s, pst_err err)
 {
-	uint64_t delay = s->config.reconnect_delay_ns;
+	uint64_t fence_ns = err == PST_E_TIMEOUT ? s->config.keep_alive_ns + FENCE_NS : 0;
 
-	return err == PST_E_TIMEOUT ? PST_MAX(delay, s->config.keep_alive_ns + FENCE_NS) : delay;
+	s->delay_ns = s->config.reconnect_delay_ns;
+	if (path_count(s) > 1)
+		s->hold_ns = pst_env_now_ns(s->env) + fence_ns;
+	else
+		s->delay_ns = PST_MAX(s->delay_ns, fence_ns);
 }
 
 /* The association is over, or the attempt at one. The first reason counts. */
@@ -60,7 +66,8 @@ void session_lose(struct pst_session *s, pst_err err)
 	if (s->stats.connected) {
 		s->stats.connected = false;
 		s->lost_since_ns = pst_env_now_ns(s->env);
-		s->delay_ns = session_fence_ns(s, err);
+		session_fence(s, err);
+		path_lost(s);
 		if (s->close_op == NULL)
 			pst_env_log(s->env, PST_LOG_WARN, "host_lost subnqn=%s reason=\"%s\" next=reconnect",
 				    s->config.subnqn, pst_err_text(err));
@@ -76,7 +83,7 @@ void session_lose(struct pst_session *s, pst_err err)
 
 static void session_attempt(struct pst_session *s)
 {
-	s->lost = s->keep_alive_pending = false;
+	s->lost = s->keep_alive_pending = s->path_shut = false;
 	s->step = STEP_LINK;
 	pst_timer_arm(s->env, &s->step_timer, pst_env_now_ns(s->env) + s->config.connect_timeout_ns);
 	link_open(&s->admin, ADMIN_ENTRIES - 1, NVME_TCP_ADMIN_INCAPSULE_BYTES);
@@ -96,6 +103,7 @@ static bool session_torn_down(struct pst_session *s)
 {
 	struct pst_session_close_op *close_op = s->close_op;
 	struct pst_session_open_op *open_op = s->open_op;
+	bool more;
 
 	if (close_op != NULL) {
 		requests_fail_all(s, PST_E_CANCELLED);
@@ -108,8 +116,11 @@ static bool session_torn_down(struct pst_session *s)
 		close_op->done(close_op);
 		return true;
 	}
-	if (open_op != NULL) {
-		open_op->err = s->lost_err;
+	more = path_failed(s);
+	if (s->open_err == PST_OK) /* the first path is the one that the caller means */
+		s->open_err = s->lost_err;
+	if (open_op != NULL && !more) {
+		open_op->err = s->open_err;
 		open_op->session = NULL;
 		session_free(s);
 		open_op->done(open_op);
@@ -117,8 +128,9 @@ static bool session_torn_down(struct pst_session *s)
 	}
 	s->step = STEP_DOWN;
 	s->lost = false;
-	pst_timer_arm(s->env, &s->delay_timer, pst_env_now_ns(s->env) + s->delay_ns);
-	s->delay_ns = PST_MIN(s->delay_ns * 2, (uint64_t)DELAY_NS_MAX);
+	pst_timer_arm(s->env, &s->delay_timer, pst_env_now_ns(s->env) + (more ? 0 : s->delay_ns));
+	if (!more)
+		s->delay_ns = PST_MIN(s->delay_ns * 2, (uint64_t)DELAY_NS_MAX);
 	return false;
 }
 
@@ -130,6 +142,7 @@ static void session_lives(struct pst_session *s)
 	pst_timer_disarm(s->env, &s->loss_timer);
 	s->expired = false;
 	s->stats.connected = true;
+	path_lives(s);
 	requests_retry(s);
 	if (s->lost_since_ns > 0) {
 		requests_reconnected(s);
@@ -294,6 +307,7 @@ void pst_session_open(struct pst_env *env, const struct pst_session_config *conf
 	pst_timer_init(&s->retry_timer, session_on_retry);
 	connect_data_init(s);
 	s->delay_ns = config->reconnect_delay_ns;
+	s->path_second = path_count(s);
 	if (requests_init(s) != PST_OK) {
 		s->kick.fn = session_open_failed;
 		session_kick(s);
@@ -318,6 +332,11 @@ void pst_session_close(struct pst_session *s, struct pst_session_close_op *op)
 		session_lose(s, PST_E_CANCELLED);
 	}
 	session_kick(s);
+}
+
+uint32_t pst_session_path(const struct pst_session *s)
+{
+	return s->path;
 }
 
 void pst_session_info(const struct pst_session *s, struct pst_ns_info *ret_info)

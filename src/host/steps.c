@@ -163,6 +163,13 @@ static void got_status(struct pst_session *s, uint32_t csts)
 	}
 }
 
+/* After the limits, or how well the path may be used: as many queues as are wanted, if it is the one to take. */
+static void ask_queues(struct pst_session *s)
+{
+	step_to(s, STEP_QUEUES);
+	send_feature(s, NVME_FEAT_QUEUES, (s->config.io_queues - 1) * 0x10001u, NULL);
+}
+
 static void got_controller(struct pst_session *s)
 {
 	const struct nvme_id_ctrl *id = (const struct nvme_id_ctrl *)s->page;
@@ -182,6 +189,7 @@ static void got_controller(struct pst_session *s)
 	s->zeroes_bytes = oncs & 1u << 3 ? UINT64_MAX : 0;
 	s->discard_bytes = oncs & 1u << 2 ? UINT64_MAX : 0;
 	s->info.volatile_cache = id->vwc & 1;
+	s->ana = (id->cmic & 1u << 3) != 0;
 	step_to(s, STEP_NAMESPACE);
 	send_identify(s, NVME_CNS_NAMESPACE, s->config.nsid, NULL);
 }
@@ -255,8 +263,12 @@ static void got_limits(struct pst_session *s, bool ok)
 		discard = PST_MIN(discard, nvme_get64(id->dmsl) * block);
 	s->zeroes_bytes = PST_MIN(s->zeroes_bytes, zeroes);
 	s->discard_bytes = PST_MIN(s->discard_bytes, discard);
-	step_to(s, STEP_QUEUES);
-	send_feature(s, NVME_FEAT_QUEUES, (s->config.io_queues - 1) * 0x10001u, NULL);
+	if (!s->ana) {
+		ask_queues(s);
+		return;
+	}
+	step_to(s, STEP_ANA);
+	send_log(s, NVME_LOG_ANA, 0, PAGE_BYTES, NULL);
 }
 
 /* Number of Queues: 0-based counts that the controller has given, which may be more or less than asked for. */
@@ -355,6 +367,12 @@ static void send_event_request(struct pst_session *s)
 	admin_send(s, &sqe, PST_CONN_NO_DATA, 0, &s->event_tag);
 }
 
+static void ask_event_log(struct pst_session *s, uint8_t lid)
+{
+	s->event_log = lid;
+	send_log(s, lid, 0, PAGE_BYTES, &s->log_tag);
+}
+
 /* An event: read its log page, which clears it; look at the namespace again; ask for the next event. */
 static void background_response(struct pst_session *s, const struct pst_conn_event *ev, uint16_t status)
 {
@@ -369,8 +387,10 @@ static void background_response(struct pst_session *s, const struct pst_conn_eve
 			send_event_request(s);
 	} else if (owner == &s->event_tag) {
 		if (status == 0)
-			send_log(s, nvme_get32(ev->cqe.dw0) >> 16 & 0xff, 0, PAGE_BYTES, &s->log_tag);
+			ask_event_log(s, nvme_get32(ev->cqe.dw0) >> 16 & 0xff);
 	} else if (owner == &s->log_tag) {
+		if (status == 0 && s->event_log == NVME_LOG_ANA && path_judge(s) == PATH_LEAVE)
+			path_shut(s);
 		send_identify(s, NVME_CNS_NAMESPACE, s->config.nsid, &s->namespace_tag);
 	} else if (owner == &s->namespace_tag) {
 		if (status == 0 && parse_namespace(s))
@@ -389,7 +409,8 @@ void steps_io_ready(struct pst_session *s, struct pst_link *link)
 	if (!all)
 		return;
 	s->step = STEP_LIVE;
-	send_feature(s, NVME_FEAT_ASYNC_EVENT, NVME_AEC_NS_CHANGED, &s->config_tag);
+	send_feature(s, NVME_FEAT_ASYNC_EVENT, NVME_AEC_NS_CHANGED | (s->ana ? NVME_AEC_ANA_CHANGED : 0),
+		     &s->config_tag);
 }
 
 /* ---- The sequence ---- */
@@ -465,6 +486,12 @@ static void step_response(struct pst_session *s, const struct nvme_cqe *cqe, uin
 			break;
 		step_to(s, STEP_DESCRIPTORS);
 		send_identify(s, NVME_CNS_DESCRIPTORS, s->config.nsid, NULL);
+		break;
+	case STEP_ANA:
+		if (path_judge(s) == PATH_TAKE)
+			ask_queues(s);
+		else
+			session_lose(s, PST_E_AGAIN);
 		break;
 	case STEP_QUEUES:
 		got_queues(s, (uint32_t)value);

@@ -97,6 +97,7 @@ static void system_new(struct system *sys, uint64_t seed, FILE *trace)
 		v->oracle = oracle_new(i + 1, v->block_count);
 	}
 	sys->storage_node = pst_sim_node_new(sys->sim, "storage");
+	memset(sys->ana, PST_ANA_OPTIMIZED, sizeof(sys->ana));
 }
 
 static bool system_start(struct system *sys)
@@ -140,11 +141,21 @@ static void system_crash(struct system *sys, bool power)
 	}
 }
 
+static void system_change_access(struct system *sys)
+{
+	static const enum pst_ana_state states[] = { PST_ANA_OPTIMIZED,       PST_ANA_OPTIMIZED,
+						     PST_ANA_NON_OPTIMIZED,   PST_ANA_INACCESSIBLE,
+						     PST_ANA_PERSISTENT_LOSS, PST_ANA_CHANGE };
+
+	storage_set_ana(sys, (uint32_t)pst_sim_rand_below(sys->sim, PORTS), (uint32_t)pst_sim_rand_below(sys->sim, 2),
+			states[pst_sim_rand_below(sys->sim, PST_ARRAY_COUNT(states))]);
+}
+
 static void system_disturb(struct system *sys, bool crashes)
 {
 	struct pst_sim_node *first = sys->storage_node;
 
-	switch (pst_sim_rand_below(sys->sim, 6)) {
+	switch (pst_sim_rand_below(sys->sim, 9)) {
 	case 0:
 	case 1:
 		if (crashes)
@@ -160,6 +171,11 @@ static void system_disturb(struct system *sys, bool crashes)
 		pst_sim_partition(first, host, pst_sim_rand_below(sys->sim, 2));
 		break;
 	}
+	case 4:
+	case 5:
+	case 6:
+		system_change_access(sys);
+		break;
 	default:
 		break; /* only time */
 	}
@@ -193,6 +209,7 @@ static bool system_settle(struct system *sys)
 {
 	pst_sim_heal(sys->sim);
 	system_restart_storage(sys);
+	storage_open_paths(sys);
 	sys->ops_left = PST_MIN(sys->ops_left, 100u); /* what was not begun yet must work now */
 	if (!must(sys, is_up, "serving") || !must(sys, all_idle, "all requests complete"))
 		return false;
@@ -228,7 +245,7 @@ static bool system_seed(uint64_t seed, FILE *trace, struct seed_result *ret_resu
 		.trace_hash = pst_sim_trace_hash(sys.sim),
 		.counters = { stats.steps, sys.reads, sys.writes, sys.flushes, sys.verified_blocks, stats.kills,
 			      stats.power_losses, stats.torn, stats.resets, sys.reconnects, stats.splits,
-			      sys.flush_failures },
+			      sys.flush_failures, sys.ana_changes },
 	};
 	pst_sim_free(sys.sim);
 	return ok;
@@ -236,9 +253,9 @@ static bool system_seed(uint64_t seed, FILE *trace, struct seed_result *ret_resu
 
 int main(int argc, char **argv)
 {
-	static const char *const names[] = { "steps",  "reads",        "writes", "flushes", "verified blocks",
-					     "kills",  "power losses", "torn",   "resets",  "reconnects",
-					     "splits", "lost flushes", NULL };
+	static const char *const names[] = { "steps",  "reads",        "writes",         "flushes", "verified blocks",
+					     "kills",  "power losses", "torn",           "resets",  "reconnects",
+					     "splits", "lost flushes", "access changes", NULL };
 
 	return seeds_main(argc, argv, system_seed, names);
 }

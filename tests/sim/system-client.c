@@ -14,6 +14,7 @@ struct client_op {
 	struct client *client;
 	bool outstanding;
 	uint32_t power_losses; /* of the system, when it began */
+	uint64_t reconnects;   /* likewise, of the session */
 	uint64_t number;
 	uint64_t lba, count;
 	struct oracle_read *read;
@@ -81,7 +82,6 @@ struct client *client_start(struct system *sys, struct pst_sim_node *node, uint3
 	c->open.done = client_on_open;
 	pst_timer_init(&c->timer, client_on_timer);
 	c->config = (struct pst_session_config){
-		.addr.port = 4420,
 		.nsid = 1,
 		.io_queues = 1 + (uint32_t)pst_sim_rand_below(sys->sim, 3),
 		.queue_entries = 2 + (uint32_t)pst_sim_rand_below(sys->sim, 31),
@@ -92,6 +92,13 @@ struct client *client_start(struct system *sys, struct pst_sim_node *node, uint3
 		.reconnect_delay_ns = SECOND / 10,
 	};
 	snprintf(c->config.addr.host, sizeof(c->config.addr.host), "%s", pst_sim_node_ip(sys->storage_node));
+	/* Some know both ports, in either order; some know one. */
+	c->config.addr.port = (uint16_t)(4420 + pst_sim_rand_below(sys->sim, PORTS));
+	if (pst_sim_rand_below(sys->sim, 4) > 0) {
+		c->config.more_count = 1;
+		c->config.more[0] = c->config.addr;
+		c->config.more[0].port = (uint16_t)(4420 + 4421 - c->config.addr.port);
+	}
 	snprintf(c->config.subnqn, sizeof(c->config.subnqn), "%s", c->volume->nqn);
 	memcpy(c->config.hostid, uuid, sizeof(uuid));
 	pst_host_nqn_format(uuid, c->config.hostnqn);
@@ -136,9 +143,18 @@ static void op_trace(const struct client_op *op, const char *what)
 
 static void client_next_verify(struct client *c);
 
+static uint64_t client_reconnects(const struct client *c)
+{
+	struct pst_ns_stats stats;
+
+	pst_session_stats(c->session, &stats);
+	return stats.reconnects;
+}
+
 /*
  * After a power loss one flush may fail, with all that are under way then; and if it was begun before the loss, once
- * more the next, of writes that it did not cover.
+ * more the next, of writes that it did not cover. The same if it was begun before a reconnect: the host can't know
+ * whether it was told of a loss before that or after it, and what was written between the two is doubtful.
  */
 static bool op_may_tell_loss(struct client_op *op)
 {
@@ -147,7 +163,7 @@ static bool op_may_tell_loss(struct client_op *op)
 	if (op->number <= c->told_to)
 		return true;
 	c->told_to = c->begun;
-	if (op->power_losses != c->sys->power_losses)
+	if (op->power_losses != c->sys->power_losses || op->reconnects != client_reconnects(c))
 		return true;
 	return c->lost_flushes++ < c->sys->power_losses;
 }
@@ -232,6 +248,7 @@ static void op_submit(struct client_op *op, enum pst_request_kind kind, uint64_t
 	};
 	op->outstanding = true;
 	op->power_losses = c->sys->power_losses;
+	op->reconnects = client_reconnects(c);
 	op->number = ++c->begun;
 	c->outstanding++;
 	op_trace(op, "begin");

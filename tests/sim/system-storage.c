@@ -34,6 +34,8 @@ struct storage {
 	struct pst_target *target;
 	struct pst_target_stop_op stop;
 	struct storage_volume volumes[VOLUMES_MAX];
+	struct pst_ana_op ana_op;
+	bool ana_busy, ana_again;
 	uint32_t at; /* volume of the step */
 	bool up;
 };
@@ -50,19 +52,25 @@ static void storage_failed(struct storage *s, const char *what, pst_err err, con
 
 static void storage_serve(struct storage *s)
 {
-	struct pst_addr any = { .host = "0.0.0.0", .port = 4420 }, bound;
+	struct pst_addr bound;
 	/* Tiny limits, so that buffers run out. */
 	struct pst_target_config config = { .transfer_bytes_max = TRANSFER_BYTES_MAX,
 					    .buffer_bytes_max = 262144u << pst_sim_rand_below(s->sys->sim, 3) };
 	pst_err err = pst_target_new(s->envs, s->sys->shards, &config, &s->target);
 
-	if (err == PST_OK)
-		err = pst_target_listen(s->target, &(struct pst_target_port){ .id = 1, .addr = any }, &bound);
+	for (uint32_t i = 0; err == PST_OK && i < PORTS; i++) {
+		struct pst_target_port port = { .id = (uint16_t)(1 + i),
+						.addr = { .host = "0.0.0.0", .port = (uint16_t)(4420 + i) },
+						.ana = s->sys->ana[i] };
+
+		err = pst_target_listen(s->target, &port, &bound);
+	}
 	for (uint32_t i = 0; err == PST_OK && i < s->sys->volume_count; i++) {
 		struct pst_subsystem_config sub = { .nqn = s->sys->volumes[i].nqn,
 						    .serial = "SIM",
 						    .model = "Penstock volume",
 						    .nsid = 1,
+						    .ana_group = 1 + i % 2,
 						    .volume = s->volumes[i].volume };
 
 		memcpy(sub.uuid, s->sys->volumes[i].uuid, 16);
@@ -192,6 +200,58 @@ void storage_start(struct system *sys)
 bool storage_up(const struct system *sys)
 {
 	return sys->storage && sys->storage->up;
+}
+
+/* ---- Paths ---- */
+
+static void storage_on_ana(struct pst_ana_op *op)
+{
+	struct storage *s = pst_container_of(op, struct storage, ana_op);
+
+	s->ana_busy = false;
+	if (s->ana_again) {
+		s->ana_again = false;
+		storage_open_paths(s->sys);
+	}
+}
+
+static void storage_ana_apply(struct storage *s, uint32_t port, uint32_t group)
+{
+	pst_err err;
+
+	s->ana_busy = true;
+	s->ana_op.done = storage_on_ana;
+	err = pst_target_set_ana(s->target, (uint16_t)(port + 1), 1u << group,
+				 (enum pst_ana_state)s->sys->ana[port][group], &s->ana_op);
+	pst_assert(err == PST_OK);
+}
+
+bool storage_set_ana(struct system *sys, uint32_t port, uint32_t group, enum pst_ana_state state)
+{
+	if (storage_up(sys) && sys->storage->ana_busy)
+		return false;
+	sys->ana[port][group] = (uint8_t)state;
+	sys->ana_changes++;
+	if (storage_up(sys))
+		storage_ana_apply(sys->storage, port, group);
+	return true;
+}
+
+void storage_open_paths(struct system *sys)
+{
+	for (uint32_t port = 0; port < PORTS; port++)
+		for (uint32_t group = 0; group < 2; group++) {
+			if (sys->ana[port][group] == PST_ANA_OPTIMIZED)
+				continue;
+			if (!storage_set_ana(sys, port, group, PST_ANA_OPTIMIZED)) {
+				sys->storage->ana_again = true;
+				return;
+			}
+			if (storage_up(sys)) { /* the others when this one is done */
+				sys->storage->ana_again = true;
+				return;
+			}
+		}
 }
 
 /* ---- Stopping ---- */

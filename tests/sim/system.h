@@ -19,6 +19,7 @@
 #define CLIENT_DEPTH 8u
 #define OP_BLOCKS_MAX 40u
 #define VOLUME_BLOCKS_MAX 256u
+#define PORTS 2u
 #define TRANSFER_BYTES_MAX 65536u /* of the target: small, so that requests are split */
 
 struct system_volume {
@@ -42,6 +43,8 @@ struct system {
 	struct storage *storage; /* of the running process; NULL while it is down */
 	uint32_t shards;
 	bool formatted;
+	uint8_t ana[PORTS][PST_ANA_GROUPS_MAX]; /* outlives the storage process */
+	uint64_t ana_changes;
 
 	struct system_volume volumes[VOLUMES_MAX];
 	uint32_t volume_count;
@@ -60,6 +63,11 @@ void storage_start(struct system *sys);
 bool storage_up(const struct system *sys);
 /* Orderly: subsystems, target, volumes, pool; then storage is NULL and its shards are free. */
 void storage_stop(struct system *sys);
+
+/* The access to all volumes of a group through a port, from now on; false: the last change is not done yet. */
+bool storage_set_ana(struct system *sys, uint32_t port, uint32_t group, enum pst_ana_state state);
+/* Everything is optimized again, sooner or later. */
+void storage_open_paths(struct system *sys);
 
 struct client *client_start(struct system *sys, struct pst_sim_node *node, uint32_t volume);
 struct pst_sim_node *client_node(const struct client *client);

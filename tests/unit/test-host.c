@@ -119,7 +119,8 @@ static void target_start(struct world *w)
 	if (w->known != NULL)
 		assert_int_equal(pst_target_host_set(w->target, w->known), PST_OK);
 	snprintf(addr.host, sizeof(addr.host), "%s", pst_sim_node_ip(w->target_node));
-	assert_int_equal(pst_target_listen(w->target, &(struct pst_target_port){ .id = 1, .addr = addr }, &bound), PST_OK);
+	assert_int_equal(pst_target_listen(w->target, &(struct pst_target_port){ .id = 1, .addr = addr }, &bound),
+			 PST_OK);
 	assert_int_equal(pst_subsystem_add(w->target, &config, &w->subsystem), PST_OK);
 }
 

@@ -94,7 +94,8 @@ static int server_start(void **state)
 	server_pool(s, PST_POOL_VOLUME_OPEN);
 	sub.volume = s->volume = s->op.volume;
 	assert_int_equal(pst_target_new(&s->env, 1, &config, &s->target), PST_OK);
-	assert_int_equal(pst_target_listen(s->target, &(struct pst_target_port){ .id = 1, .addr = addr }, &s->addr), PST_OK);
+	assert_int_equal(pst_target_listen(s->target, &(struct pst_target_port){ .id = 1, .addr = addr }, &s->addr),
+			 PST_OK);
 	assert_int_equal(pst_subsystem_add(s->target, &sub, &s->subsystem), PST_OK);
 	assert_int_equal(pthread_create(&s->thread, NULL, server_run, s), 0);
 	return 0;
@@ -147,6 +148,35 @@ static pst_host *host_open(int backend, bool caller_polls)
 	}
 	assert_int_equal(err, PST_OK);
 	return host;
+}
+
+/* Where the first address has nobody, another is taken; addresses that are none, or too many, are refused. */
+static void other_paths_are_tried(void **state)
+{
+	pst_host *host = host_open(PST_IO_BACKEND_POSIX, false);
+	struct pst_ns_options options = ns_options();
+	const char *bad = "somewhere", *many[8] = { 0 };
+	char good[72];
+	const char *paths[] = { "127.0.0.1:1", good };
+	uint8_t block[BLOCK];
+	pst_ns *ns;
+
+	(void)state;
+	pst_addr_format(&server.addr, good);
+	options.trsvcid = 1;
+	assert_int_equal(pst_ns_connect(host, &options, &ns), PST_E_REFUSED);
+	options.paths = paths;
+	options.path_count = 2;
+	assert_int_equal(pst_ns_connect(host, &options, &ns), PST_OK);
+	assert_int_equal(pst_ns_read(ns, 0, block, sizeof(block)), PST_OK);
+	pst_ns_disconnect(ns);
+	options.paths = &bad;
+	options.path_count = 1;
+	assert_int_equal(pst_ns_connect(host, &options, &ns), PST_E_INVAL);
+	options.paths = many;
+	options.path_count = 8;
+	assert_int_equal(pst_ns_connect(host, &options, &ns), PST_E_INVAL);
+	pst_host_close(host);
 }
 
 /* The blocking calls, from another thread and polled inside, on each back end. */
@@ -301,6 +331,7 @@ static void discovery_and_errors(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(other_paths_are_tried),
 		cmocka_unit_test(blocking_calls),
 		cmocka_unit_test(many_threads_submit),
 		cmocka_unit_test(discovery_and_errors),
