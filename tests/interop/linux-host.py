@@ -4,7 +4,8 @@
 
 The host is a user-mode Linux kernel in a network namespace of its own, joined by a tap device to the target in the same
 namespace. It discovers, connects with and without digests, reserves the volume, compares and verifies blocks, makes XFS
-and ext4, verifies after remounts, trims, and (with penstockd) authenticates in both ways and lives through two SIGKILLs
+and ext4, verifies after remounts, trims, and (with penstockd) authenticates in both ways, goes on over the other of two
+ports when one is closed or dies in mid-write, follows volumes by persistent discovery, and lives through two SIGKILLs
 of the target in mid-write, with a reservation that persists: guest-job says what is checked.
 
 The kernel: $PENSTOCK_UML_KERNEL, or ~/.cache/penstock/uml-linux-6.12* (made by build-uml-kernel). Without it, without
@@ -13,7 +14,7 @@ root or without /dev/net/tun: exit 77, which means skipped.
 import argparse, ctypes, glob, json, os, select, shutil, signal, subprocess, sys, tempfile, time, tty
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-TARGET, GUEST, PORT = "192.168.78.1", "192.168.78.2", 4420
+TARGET, GUEST, PORT, SECOND_PORT = "192.168.78.1", "192.168.78.2", 4420, 4421
 PROVING = "nqn.2014-08.org.nvmexpress:uuid:5ec0de00-0000-4000-8000-000000000002"  # guest-job's
 
 
@@ -60,6 +61,10 @@ class RamTarget:
             self.process = subprocess.Popen(self.command, stdout=subprocess.PIPE, stderr=log, text=True)
         return json.loads(first_line(self.process.stdout))["nqn"]
 
+    def order(self, words):
+        """What the guest asks of the machine outside, other than a kill."""
+        raise SystemExit(f"FAIL nobody knows how to {' '.join(words)}")
+
     def end(self, number):
         if self.process and self.process.poll() is None:
             self.process.send_signal(number)
@@ -85,7 +90,8 @@ class Daemon(RamTarget):
     def start(self):
         ready, ready_out = os.pipe()
         command = ["ip", "netns", "exec", self.netns, f"{self.build}/bin/penstockd", "--pool", f"{self.scratch}/pool",
-                   "--pool-size", "3Gi", "--listen", f"{TARGET}:{PORT}", "--api", self.api, "--insecure",
+                   "--pool-size", "3Gi", "--listen", f"{TARGET}:{PORT}", "--listen", f"{TARGET}:{SECOND_PORT}",
+                   "--api", self.api, "--insecure",
                    "--kek", f"{self.scratch}/kek", "--ready-fd", str(ready_out)]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(command, pass_fds=[ready_out], stderr=log)
@@ -99,6 +105,14 @@ class Daemon(RamTarget):
             # Keys have '=' at their end at most; the guest takes words apart at the first one.
             self.keys = f"hostkey={made['key']} ctrlkey={made['ctrl_key']} private={private['nqn']}"
         return self.nqn
+
+    def order(self, words):
+        if words[0] in ("block-port", "open-port"):  # what the target sends from this port is dropped: silence
+            subprocess.run(["ip", "-n", self.netns, "rule", "add" if words[0] == "block-port" else "del", "ipproto", "tcp",
+                            "sport", words[1], "blackhole"], check=True)
+        else:
+            subprocess.run([f"{self.build}/bin/penstock", *words], check=True, stdout=subprocess.DEVNULL,
+                           env={**os.environ, "PENSTOCK_URL": self.api})
 
 
 def first_line(stream, seconds=20):
@@ -143,7 +157,7 @@ def guest_command(kernel, nqn, seconds, scratch, kill, keys):
             f"init={HERE}/guest-init", "con0=fd:0,fd:1", "con=null", "ssl=null", "quiet", "panic=-1",
             "random.trust_cpu=on", "GLIBC_TUNABLES=glibc.cpu.hwcaps=-AVX,-AVX2,-AVX512F,-AVX512VL,-AVX_Fast_Unaligned_Load",
             "vec0:transport=tap,ifname=tap0,depth=64,gro=1", f"job={HERE}/guest-job", f"addr={GUEST}/24",
-            f"target={TARGET}", f"port={PORT}", f"nqn={nqn}", f"kill={int(kill)}", *keys.split()]
+            f"target={TARGET}", f"port={PORT}", f"second={SECOND_PORT}", f"nqn={nqn}", f"kill={int(kill)}", *keys.split()]
 
 
 def console_lines(terminal):
@@ -179,6 +193,8 @@ def run_guest(netns, target, nqn, kernel, seconds, scratch):
             if line == "HOST kill-target":
                 target.end(signal.SIGKILL)
                 target.start()
+            elif line.startswith("HOST "):
+                target.order(line.split()[1:])
             if line.startswith("GUEST-EXIT rc="):
                 code = int(line.split("=")[1])
     finally:
@@ -196,7 +212,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("build", help="build directory")
     parser.add_argument("--ram", action="store_true", help="the target alone, on memory, instead of penstockd")
-    parser.add_argument("--seconds", type=int, default=200, help="most time that the guest may take")
+    parser.add_argument("--seconds", type=int, default=320, help="most time that the guest may take")
     args = parser.parse_args()
     check_machine()
     kernel, build = find_kernel(), os.path.abspath(args.build)
