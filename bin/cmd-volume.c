@@ -120,6 +120,23 @@ static int create(const struct cli_object *o, const struct cli_object_verb *v, i
 	return cli_object_call(&common, "POST", strdup("/v1/volumes"));
 }
 
+/* For its hosts, which stay connected. */
+static int attach_or_detach(const struct cli_object *o, const struct cli_object_verb *v, int argc, char **argv)
+{
+	struct cli_common common = { 0 };
+	int rc;
+
+	if (!cli_object_parse(o, v, "NAME", argc, argv, &common, &rc))
+		return rc;
+	common.body = json_pack("{s:b}", "attached", strcmp(v->name, "attach") == 0);
+	return cli_object_call(&common, "PATCH", cli_path("volumes", common.names[0], NULL));
+}
+
+static const struct cli_arg detach_args[] = {
+	CLI_FLAG_QUERY("--force", "force", "also with hosts connected: their I/O fails"),
+	{ NULL },
+};
+
 /* One host more or less on the list of those that may connect. */
 static int allow_or_deny(const struct cli_object *o, const struct cli_object_verb *v, int argc, char **argv)
 {
@@ -203,6 +220,9 @@ static const struct cli_object_verb verbs[] = {
 	  "Copies what a clone shares with others, in the background, while it is in use." },
 	{ "straighten", "put its data in order again", run_task,
 	  "Puts what random overwrites have scattered in order, in the background, where that pays." },
+	{ "detach", "take it from its hosts, which stay connected", attach_or_detach,
+	  "Takes a volume from its hosts: they stay connected, and the volume is not there for them.", detach_args },
+	{ "attach", "give it back to them", attach_or_detach, "Gives a detached volume back to its hosts." },
 	{ "delete", "delete it and its data", delete, "Deletes a volume and its data." },
 	{ NULL },
 };

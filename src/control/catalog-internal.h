@@ -71,6 +71,7 @@ struct cat_volume {
 	char serial[21];
 	uint32_t nsid;
 	uint32_t ana_group;
+	bool detached; /* from its hosts, which stay connected */
 	struct pst_qos_policy policy;
 	char source[CAT_SNAPSHOT_NAME_MAX + 1]; /* clones: the snapshot it began as, which may be gone; else "" */
 	uint8_t source_uuid[16];
@@ -381,6 +382,8 @@ void cat_port_change(struct pst_catalog *c);
 bool cat_ana_group_want(struct pst_catalog *c, uint32_t *ret_group);
 /* The request changes the group alone. */
 void cat_ana_group_set(struct pst_catalog *c, struct cat_volume *v);
+/* The request attaches or detaches, alone. */
+void cat_attached_set(struct pst_catalog *c, struct cat_volume *v);
 
 /* ---- catalog-access.c ---- */
 

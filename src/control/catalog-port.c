@@ -229,7 +229,8 @@ bool cat_ana_group_want(struct pst_catalog *c, uint32_t *ret_group)
 	return true;
 }
 
-static void group_told(struct pst_ana_op *op)
+/* Of the group, or of attaching: the volume is as it should be. */
+static void volume_told(struct pst_ana_op *op)
 {
 	struct pst_catalog *c = pst_container_of(op, struct pst_catalog, port.op);
 
@@ -246,7 +247,7 @@ static void group_recorded(struct pst_catalog *c, struct cat_volume *v, pst_err 
 	if (v->subsystem == NULL) /* locked: it is served with its group when it is unlocked */
 		return cat_succeed(c, cat_volume_json(c, v));
 	c->subject = v;
-	c->port.op.done = group_told;
+	c->port.op.done = volume_told;
 	pst_subsystem_set_group(v->subsystem, v->ana_group, &c->port.op);
 }
 
@@ -255,4 +256,40 @@ void cat_ana_group_set(struct pst_catalog *c, struct cat_volume *v)
 	c->port.old_group = v->ana_group;
 	if (cat_ana_group_want(c, &v->ana_group))
 		cat_volume_job(c, v, CAT_PROGRAM_STORE, group_recorded);
+}
+
+/* ---- Attaching and detaching a volume ---- */
+
+static void attached_recorded(struct pst_catalog *c, struct cat_volume *v, pst_err err)
+{
+	if (err != PST_OK) {
+		v->detached = !v->detached;
+		return cat_fail(c, err, "penstock pool list", "that volume '%s' is %s could not be recorded: %s",
+				v->name, v->detached ? "attached" : "detached", pst_err_text(err));
+	}
+	pst_env_log(c->env, PST_LOG_INFO, "volume_%s volume=%s", v->detached ? "detached" : "attached", v->name);
+	if (v->subsystem == NULL)
+		return cat_succeed(c, cat_volume_json(c, v));
+	c->subject = v;
+	c->port.op.done = volume_told;
+	pst_subsystem_set_attached(v->subsystem, !v->detached, &c->port.op);
+}
+
+void cat_attached_set(struct pst_catalog *c, struct cat_volume *v)
+{
+	const json_t *json = json_object_get(c->current->body, "attached");
+	uint32_t hosts = v->subsystem != NULL ? pst_subsystem_host_count(v->subsystem) : 0;
+	char hint[200];
+
+	if (!json_is_boolean(json))
+		return cat_fail(c, PST_E_INVAL, NULL, "attached must be true or false");
+	if (json_is_true(json) != v->detached)
+		return cat_succeed(c, cat_volume_json(c, v));
+	if (!v->detached && hosts > 0 && !c->current->force) {
+		snprintf(hint, sizeof(hint), "unmount it there first, or: penstock volume detach %s --force", v->name);
+		return cat_fail(c, PST_E_BUSY, hint, "volume '%s' is in use: %u host%s connected", v->name, hosts,
+				hosts == 1 ? " is" : "s are");
+	}
+	v->detached = !v->detached;
+	cat_volume_job(c, v, CAT_PROGRAM_STORE, attached_recorded);
 }

@@ -310,21 +310,22 @@ static bool set_one_of(struct pst_catalog *c)
 	const json_t *body = c->current->body;
 	bool settings = json_object_get(body, "on_full") != NULL || json_object_get(body, "reserved_bytes") != NULL;
 	bool size = json_object_get(body, "size_bytes") != NULL, policy = json_object_get(body, "policy") != NULL;
+	bool group = json_object_get(body, "ana_group") != NULL, attached = json_object_get(body, "attached") != NULL;
 
-	bool group = json_object_get(body, "ana_group") != NULL;
-
-	if (settings + size + policy + group + sets_hosts(body) <= 1)
+	if (settings + size + policy + group + attached + sets_hosts(body) <= 1)
 		return true;
 	cat_fail(c, PST_E_INVAL, NULL,
-		 "size_bytes, policy, hosts, ana_group, and on_full with reserved_bytes must be changed by separate "
+		 "size_bytes, policy, hosts, ana_group, attached, and on_full with reserved_bytes must be changed by "
+		 "separate "
 		 "requests");
 	return false;
 }
 
 static void volume_set(struct pst_catalog *c, struct cat_volume *v)
 {
-	static const char *const allowed[] = { "size_bytes", "policy",    "on_full",  "reserved_bytes", "allowed_hosts",
-					       "allow_host", "deny_host", "any_host", "ana_group",      NULL };
+	static const char *const allowed[] = { "size_bytes",    "policy",     "on_full",   "reserved_bytes",
+					       "allowed_hosts", "allow_host", "deny_host", "any_host",
+					       "ana_group",     "attached",   NULL };
 	struct pst_qos_policy policy = v->policy;
 	json_t *body = c->current->body;
 	pst_err err;
@@ -338,6 +339,8 @@ static void volume_set(struct pst_catalog *c, struct cat_volume *v)
 		return cat_allow_set(c, v);
 	if (json_object_get(body, "ana_group") != NULL)
 		return cat_ana_group_set(c, v);
+	if (json_object_get(body, "attached") != NULL)
+		return cat_attached_set(c, v);
 	if (cat_key_refuses(c, v))
 		return;
 	if (json_object_get(body, "size_bytes") != NULL)

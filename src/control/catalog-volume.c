@@ -101,17 +101,17 @@ json_t *cat_volume_json(struct pst_catalog *c, const struct cat_volume *v)
 
 	pst_uuid_format(v->uuid, uuid);
 	cat_volume_usage(c, v, &usage);
-	json = json_pack("{s:s s:s s:s s:i s:s s:s s:I s:i s:s s:s s:s s:I s:I s:I s:i s:s s:I s:i s:O s:i s:o}",
-			 "name", v->name, "uuid", uuid, "nqn", v->nqn, "nsid", (int)v->nsid, "serial", v->serial,
-			 "state", cat_state_names[v->state], "size_bytes", (json_int_t)cat_volume_bytes(v),
-			 "block_size", (int)PST_BLOCK_BYTES, "tenant", v->tenant->name, "profile", v->profile, "pool",
-			 c->pools[v->pool].name, "used_bytes", (json_int_t)(usage.own_bytes + cat_snapshots_own(v)),
-			 "mapped_bytes", (json_int_t)usage.mapped_bytes, "own_bytes", (json_int_t)usage.own_bytes,
-			 "snapshots", (int)v->snapshot_count, "on_full",
-			 usage.settings.on_full == PST_ON_FULL_PAUSE ? "pause" : "fail", "reserved_bytes",
-			 (json_int_t)(usage.settings.reserved_blocks * PST_BLOCK_BYTES), "hosts",
-			 v->subsystem != NULL ? (int)pst_subsystem_host_count(v->subsystem) : 0, "addresses",
-			 c->addresses, "ana_group", (int)v->ana_group, "policy", pst_policy_to_json(&v->policy));
+	json = json_pack(
+	    "{s:s s:s s:s s:i s:s s:s s:I s:i s:s s:s s:s s:I s:I s:I s:i s:s s:I s:i s:O s:i s:b s:o}", "name",
+	    v->name, "uuid", uuid, "nqn", v->nqn, "nsid", (int)v->nsid, "serial", v->serial, "state",
+	    cat_state_names[v->state], "size_bytes", (json_int_t)cat_volume_bytes(v), "block_size",
+	    (int)PST_BLOCK_BYTES, "tenant", v->tenant->name, "profile", v->profile, "pool", c->pools[v->pool].name,
+	    "used_bytes", (json_int_t)(usage.own_bytes + cat_snapshots_own(v)), "mapped_bytes",
+	    (json_int_t)usage.mapped_bytes, "own_bytes", (json_int_t)usage.own_bytes, "snapshots",
+	    (int)v->snapshot_count, "on_full", usage.settings.on_full == PST_ON_FULL_PAUSE ? "pause" : "fail",
+	    "reserved_bytes", (json_int_t)(usage.settings.reserved_blocks * PST_BLOCK_BYTES), "hosts",
+	    v->subsystem != NULL ? (int)pst_subsystem_host_count(v->subsystem) : 0, "addresses", c->addresses,
+	    "ana_group", (int)v->ana_group, "attached", !v->detached, "policy", pst_policy_to_json(&v->policy));
 	if (json != NULL && v->source[0] != '\0') {
 		pst_uuid_format(v->source_uuid, uuid);
 		json_object_set_new(json, "source", json_string(v->source));
@@ -139,6 +139,8 @@ static json_t *volume_record(const struct cat_volume *v, const char *state)
 		json_object_set_new(json, "source", json_string(v->source));
 		json_object_set_new(json, "source_uuid", json_string(uuid));
 	}
+	if (json != NULL && v->detached)
+		json_object_set_new(json, "attached", json_false());
 	cat_key_record(v, json);
 	return json;
 }
@@ -198,6 +200,7 @@ pst_err cat_volume_load(struct pst_catalog *c, unsigned pool, const char *name, 
 	snprintf(v->profile, sizeof(v->profile), "%s", profile);
 	v->nsid = (uint32_t)nsid;
 	v->ana_group = (uint32_t)ana_group;
+	v->detached = json_is_false(json_object_get(record, "attached"));
 	v->policy = policy;
 	if (cat_key_load(v, record) != PST_OK)
 		return PST_E_FORMAT;
@@ -384,9 +387,12 @@ static pst_err serve_flow(struct pst_catalog *c, struct cat_volume *v)
 
 static bool step_serve(struct pst_catalog *c, struct cat_volume *v, pst_err *ret_err)
 {
-	struct pst_subsystem_config config = {
-		.nqn = v->nqn, .serial = v->serial, .model = CAT_MODEL, .nsid = v->nsid, .ana_group = v->ana_group
-	};
+	struct pst_subsystem_config config = { .nqn = v->nqn,
+					       .serial = v->serial,
+					       .model = CAT_MODEL,
+					       .nsid = v->nsid,
+					       .ana_group = v->ana_group,
+					       .detached = v->detached };
 
 	*ret_err = PST_OK;
 	if (v->locked)

@@ -367,6 +367,8 @@ enum {
 	NVME_CNS_CSI_CONTROLLER = 0x06,
 	NVME_CNS_CSI_ACTIVE_LIST = 0x07,
 	NVME_CNS_CSI_INDEPENDENT = 0x08,
+	NVME_CNS_ATTACHED_CONTROLLERS = 0x12, /* to a namespace */
+	NVME_CNS_CONTROLLERS = 0x13,          /* of the subsystem */
 };
 
 struct nvme_power_state {

@@ -187,6 +187,26 @@ static void identify_namespace(struct pst_cmd *cmd, uint8_t cns)
 	pst_admin_finish(cmd, NVME_SUCCESS);
 }
 
+static bool attached(const struct pst_ctrl *ctrl)
+{
+	return atomic_load(&ctrl->subsystem->ana[ctrl->port]) != PST_ANA_DETACHED;
+}
+
+/* From CNTID of dword 10 on. Every controller of a subsystem has its namespace attached. */
+static void identify_controllers(struct pst_cmd *cmd)
+{
+	const struct pst_ctrl *own = cmd->queue->ctrl;
+	uint16_t from = (uint16_t)(nvme_get32(cmd->wire->sqe.cdw10) >> 16);
+
+	PST_LIST_EACH(node, &own->target->ctrls) {
+		const struct pst_ctrl *ctrl = pst_container_of(node, struct pst_ctrl, node);
+
+		if (ctrl->subsystem == own->subsystem && ctrl->cntlid >= from)
+			pst_identify_controllers_add(ctrl->cntlid, cmd->iov.iov_base);
+	}
+	pst_admin_finish(cmd, NVME_SUCCESS);
+}
+
 static void identify(struct pst_cmd *cmd)
 {
 	const struct pst_subsystem *subsystem = cmd->queue->subsystem;
@@ -219,7 +239,7 @@ static void identify(struct pst_cmd *cmd)
 	switch (cns) {
 	case NVME_CNS_ACTIVE_LIST:
 	case NVME_CNS_CSI_ACTIVE_LIST:
-		if (nsid < 0xfffffffe)
+		if (nsid < 0xfffffffe && attached(cmd->queue->ctrl))
 			pst_identify_active_list(subsystem->nsid, nsid, cmd->iov.iov_base);
 		pst_admin_finish(cmd, nsid < 0xfffffffe ? NVME_SUCCESS : BAD_NAMESPACE);
 		break;
@@ -227,14 +247,23 @@ static void identify(struct pst_cmd *cmd)
 		pst_identify_controller_nvm(cmd->iov.iov_base);
 		pst_admin_finish(cmd, NVME_SUCCESS);
 		break;
+	case NVME_CNS_CONTROLLERS:
+		identify_controllers(cmd);
+		break;
+	case NVME_CNS_ATTACHED_CONTROLLERS:
+		if (nsid == subsystem->nsid && attached(cmd->queue->ctrl))
+			identify_controllers(cmd);
+		else
+			pst_admin_finish(cmd, BAD_NAMESPACE);
+		break;
 	case NVME_CNS_NAMESPACE:
 	case NVME_CNS_DESCRIPTORS:
 	case NVME_CNS_CSI_NAMESPACE:
 	case NVME_CNS_CSI_INDEPENDENT:
-		if (nsid == subsystem->nsid)
+		if (nsid == subsystem->nsid && attached(cmd->queue->ctrl))
 			identify_namespace(cmd, cns);
 		else /* valid but inactive ids answer with zeros, where the figure says so */
-			pst_admin_finish(cmd, nsid > 0 && nsid < subsystem->nsid && cns == NVME_CNS_NAMESPACE
+			pst_admin_finish(cmd, nsid > 0 && nsid <= subsystem->nsid && cns == NVME_CNS_NAMESPACE
 						  ? NVME_SUCCESS
 						  : BAD_NAMESPACE);
 		break;

@@ -50,6 +50,8 @@ bool pst_ana_state_find(const char *name, enum pst_ana_state *ret_state)
 
 uint16_t pst_ana_status(uint8_t state)
 {
+	if (state == PST_ANA_DETACHED)
+		return NVME_INVALID_NAMESPACE | NVME_STATUS_DNR;
 	for (size_t i = 0; i < PST_ARRAY_COUNT(states); i++)
 		if (states[i].state == state)
 			return states[i].status;
@@ -65,7 +67,7 @@ uint16_t pst_ana_look(const struct pst_cmd *cmd)
 
 static uint8_t state_set(const struct pst_subsystem *subsystem, unsigned port)
 {
-	return subsystem->target->ports[port].ana[subsystem->ana_group - 1];
+	return subsystem->detached ? PST_ANA_DETACHED : subsystem->target->ports[port].ana[subsystem->ana_group - 1];
 }
 
 void pst_ana_begin(struct pst_subsystem *subsystem, unsigned port)
@@ -118,6 +120,9 @@ static void in_force(struct pst_post *post)
 			pst_ctrl_raise(ctrl, PST_EVENT_ANA_CHANGED);
 		}
 	}
+	if (subsystem->ns_changed)
+		pst_subsystem_resized(subsystem);
+	subsystem->ns_changed = false;
 	part_over(subsystem);
 }
 
@@ -200,8 +205,18 @@ void pst_subsystem_set_group(struct pst_subsystem *subsystem, uint32_t group, st
 	subsystem->ana_group = group;
 	for (unsigned port = 0; port < subsystem->target->port_count; port++)
 		subsystem->ana_changes[port]++; /* the log shows another group */
+	subsystem->ns_changed = true;           /* Identify Namespace shows another ANAGRPID */
 	change(subsystem, op);
-	pst_subsystem_resized(subsystem); /* Identify Namespace shows another ANAGRPID */
+}
+
+void pst_subsystem_set_attached(struct pst_subsystem *subsystem, bool attached, struct pst_ana_op *op)
+{
+	call(subsystem->target, op);
+	if (attached != subsystem->detached)
+		return;
+	subsystem->detached = !attached;
+	subsystem->ns_changed = true;
+	change(subsystem, op);
 }
 
 void pst_ana_log(const struct pst_ctrl *ctrl, bool groups_only, const struct pst_log_window *w)

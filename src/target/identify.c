@@ -163,3 +163,18 @@ void pst_identify_active_list(uint32_t nsid, uint32_t after, uint8_t ret[PST_IDE
 	if (nsid > after)
 		pst_put_le32(ret, nsid);
 }
+
+void pst_identify_controllers_add(uint16_t cntlid, uint8_t list[PST_IDENTIFY_BYTES])
+{
+	uint16_t count = pst_get_le16(list), at = count;
+
+	while (at > 0 && pst_get_le16(list + 2 * at) > cntlid) /* entries are behind the count */
+		at--;
+	if (at == PST_IDENTIFY_CONTROLLERS_MAX)
+		return;
+	if (count == PST_IDENTIFY_CONTROLLERS_MAX)
+		count--;
+	memmove(list + 2 * at + 4, list + 2 * at + 2, 2 * (size_t)(count - at));
+	pst_put_le16(list + 2 * at + 2, cntlid);
+	pst_put_le16(list, count + 1);
+}

@@ -58,6 +58,13 @@ void pst_identify_descriptors(const struct pst_identify_ns *ns, uint8_t ret[PST_
 void pst_identify_active_list(uint32_t nsid, uint32_t after, uint8_t ret[PST_IDENTIFY_BYTES]);
 
 /*
+ * CNS 12h and 13h: a list of controllers, which begins empty. Adds @cntlid in its place; of more than fit the lowest
+ * are kept.
+ */
+#define PST_IDENTIFY_CONTROLLERS_MAX 2047u
+void pst_identify_controllers_add(uint16_t cntlid, uint8_t list[PST_IDENTIFY_BYTES]);
+
+/*
  * NGUID derived from the volume's UUID: not the UUID itself, because hosts treat the same 128 bits under two
  * identifier types as two claims.
  */

@@ -279,7 +279,8 @@ struct pst_subsystem {
 	/* Of a change: constant while the gate looks at it. */
 	struct pst_ana_op *ana_op; /* NULL: none */
 	uint8_t ana_next[PST_TARGET_PORTS_MAX];
-	uint32_t ana_parts; /* that it waits for */
+	uint32_t ana_parts;        /* that it waits for */
+	bool detached, ns_changed; /* as set; hosts are to look at the namespace again when it is in force */
 	struct pst_post ana_post, ana_drained_post;
 	struct pst_list queues;
 	uint32_t queue_count; /* connected and not yet gone */
@@ -432,6 +433,8 @@ void pst_access_done(struct pst_target *target); /* forgets all hosts */
 
 /* Home shard, before any connection comes over @port, or to @subsystem. */
 void pst_ana_begin(struct pst_subsystem *subsystem, unsigned port);
+#define PST_ANA_DETACHED 0u /* beside enum pst_ana_state: the namespace is not attached */
+
 /* What a command on a path of this state is answered with; NVME_SUCCESS: it may go on. Pure. */
 uint16_t pst_ana_status(uint8_t state);
 /* The same of a command's path. On the connection's or the home shard; only the gate judges for good. */

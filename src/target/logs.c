@@ -175,7 +175,11 @@ void pst_log_ana(const struct pst_log_ana *a, const struct pst_log_window *w)
 	uint8_t page[PST_LOG_ANA_BYTES] = { 0 }, *group = page + ANA_HEAD_BYTES;
 
 	pst_put_le64(page, a->changes); /* CHGCNT */
-	pst_put_le16(page + 8, 1);      /* NGRPS */
+	if (a->state == 0) {            /* it has no namespace, and so no group */
+		pst_log_window_put(w, 0, page, sizeof(page));
+		return;
+	}
+	pst_put_le16(page + 8, 1); /* NGRPS */
 	pst_put_le32(group, a->group);
 	pst_put_le32(group + 4, a->groups_only ? 0 : 1); /* NNSIDV */
 	pst_put_le64(group + 8, a->changes);             /* the group's CHGCNT: there is no other group */

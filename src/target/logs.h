@@ -69,7 +69,7 @@ void pst_log_notices_take(struct pst_log_notices *log, uint32_t nsid, const stru
 struct pst_log_ana {
 	uint64_t changes; /* from 1 */
 	uint32_t group, nsid;
-	uint8_t state;    /* enum pst_ana_state */
+	uint8_t state;    /* enum pst_ana_state; 0: its namespace is detached */
 	bool groups_only; /* RGO: without namespace ids */
 };
 

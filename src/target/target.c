@@ -302,6 +302,7 @@ pst_err pst_subsystem_add(struct pst_target *target, const struct pst_subsystem_
 	pst_gate_init(&subsystem->gate, &subsystem->reservations.state);
 	subsystem->target = target;
 	subsystem->ana_group = config->ana_group > 0 ? config->ana_group : 1;
+	subsystem->detached = config->detached;
 	for (unsigned port = 0; port < target->port_count; port++)
 		pst_ana_begin(subsystem, port);
 	memcpy(subsystem->nqn, config->nqn, strlen(config->nqn)); /* zeroed, and checked above */

@@ -91,6 +91,12 @@ pst_err PST_MUST_USE pst_target_set_ana(struct pst_target *target, uint16_t port
 void pst_subsystem_set_group(struct pst_subsystem *subsystem, uint32_t group, struct pst_ana_op *op);
 
 /*
+ * Detached, the namespace is not there for hosts, which stay connected: it is on no list, and commands to it are
+ * refused. As above: what the volume has already is completed, and nothing is left of it when done.
+ */
+void pst_subsystem_set_attached(struct pst_subsystem *subsystem, bool attached, struct pst_ana_op *op);
+
+/*
  * Before subsystems are removed for a shutdown: from now on connections are refused, and a Connect under way is
  * answered with "controller busy". A host that lost its connection would otherwise come back at once, be told that its
  * subsystem does not exist, and give up for good instead of waiting for the restart.
@@ -154,6 +160,7 @@ struct pst_subsystem_config {
 	uint32_t nsid;
 	uint8_t uuid[16];
 	uint32_t ana_group; /* 0: 1 */
+	bool detached;      /* see pst_subsystem_set_attached */
 	struct pst_allow_list allow;
 	struct pst_volume *volume;                 /* the caller closes it, after removal is done */
 	struct pst_qos_flow *flow;                 /* NULL: no admission control */

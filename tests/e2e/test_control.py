@@ -257,7 +257,7 @@ def test_top(penstockd):
 
 def test_help_everywhere(penstockd):
     """Every command and verb explains itself."""
-    for word, verbs in {"volume": "create clone list show set resize flatten straighten delete",
+    for word, verbs in {"volume": "create clone list show set resize flatten straighten detach attach delete",
                         "snapshot": "create list show diff rollback delete", "tenant": "create list show set delete",
                         "profile": "create list show set delete", "port": "list show set",
                         "pool": "list show check tasks scrub add-device grow events"}.items():

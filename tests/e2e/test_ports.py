@@ -94,3 +94,16 @@ def test_discovery(start_penstockd, tmp_path):
     assert entries[0]["nqn"] == own and len(entries) == 7 and again != generation
     assert host.identify(1)[768:768 + len(own)] == own.encode()
     host.close()
+
+
+def test_detach(penstockd):
+    """A detached volume is not there for a host that stays connected, until it is attached again."""
+    nqn = penstockd.cli_json("volume", "create", "v", "--size", "1Mi")["nqn"]
+    host = Controller(penstockd.cli_json("volume", "show", "v")["addresses"][0], nqn)
+    assert host.write(0, 5) == 0 and host.identify(2)[0] == 1
+    assert penstockd.cli("volume", "detach", "v").returncode == 5
+    assert penstockd.cli_json("volume", "detach", "v", "--force")["attached"] is False
+    assert host.read(0)[0] == 0x400b and host.identify(2)[0] == 0
+    assert penstockd.cli_json("volume", "attach", "v")["attached"] is True
+    assert host.read(0) == (0, 5)
+    host.close()

@@ -261,6 +261,32 @@ static void step_compound(struct play *p, struct script *s, uint8_t which)
 	link_run(l);
 }
 
+struct flicker {
+	struct pst_ana_op op;
+	bool done;
+};
+
+static void flickered(struct pst_ana_op *op)
+{
+	pst_container_of(op, struct flicker, op)->done = true;
+}
+
+/* The path is closed, or the namespace detached, and it is back at once; what is under way may be refused. */
+static void path_flickers(struct play *p, bool detach)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		struct flicker f = { .op.done = flickered };
+
+		if (detach)
+			pst_subsystem_set_attached(p->rig.subsystem, i == 1, &f.op);
+		else
+			assert_int_equal(pst_target_set_ana(p->rig.target, 1, 1,
+							    i == 1 ? PST_ANA_OPTIMIZED : PST_ANA_INACCESSIBLE, &f.op),
+					 PST_OK);
+		rig_wait(&p->rig, &f.done);
+	}
+}
+
 static void step(struct play *p, struct script *s)
 {
 	uint8_t what = next(s), which = what >> 3;
@@ -302,6 +328,8 @@ static void step(struct play *p, struct script *s)
 		} else if (which & 1) {
 			step_reservation(p, s, which >> 2);
 		} else {
+			if (which & 2)
+				path_flickers(p, (which & 4) != 0);
 			pst_subsystem_resized(p->rig.subsystem);
 			access_changes(p, which);
 		}

@@ -32,6 +32,7 @@ struct pst_subsystem {
 	uint32_t hosts;
 	unsigned resized;
 	uint32_t ana_group;
+	bool detached;
 	struct pst_allow_list allow; /* as told last; the names are forgotten */
 	char first_allowed[PST_NQN_MAX + 1];
 };
@@ -104,6 +105,7 @@ pst_err pst_subsystem_add(struct pst_target *t, const struct pst_subsystem_confi
 	target.subsystems++;
 	target.last = *ret;
 	(*ret)->ana_group = config->ana_group;
+	(*ret)->detached = config->detached;
 	allow_told(*ret, &config->allow);
 	return PST_OK;
 }
@@ -171,6 +173,12 @@ pst_err pst_target_set_ana(struct pst_target *t, uint16_t port_id, uint32_t grou
 void pst_subsystem_set_group(struct pst_subsystem *s, uint32_t group, struct pst_ana_op *op)
 {
 	s->ana_group = group;
+	ana_change(op);
+}
+
+void pst_subsystem_set_attached(struct pst_subsystem *s, bool attached, struct pst_ana_op *op)
+{
+	s->detached = !attached;
 	ana_change(op);
 }
 

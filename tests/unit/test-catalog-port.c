@@ -96,6 +96,30 @@ static void volumes_have_groups(void **state)
 	shut_down();
 }
 
+/* Detached it stays for the next daemon, until it is attached; with hosts connected only if that is meant. */
+static void volumes_are_detached(void **state)
+{
+	(void)state;
+	boot(DOOM_NONE, 0);
+	assert_int_equal(err_of(PST_CATALOG_CREATE, PST_CATALOG_VOLUME, NULL, "{\"name\":\"a\",\"size_bytes\":4096}"),
+			 PST_OK);
+	target.last->hosts = 1;
+	assert_int_equal(err_of(PST_CATALOG_SET, PST_CATALOG_VOLUME, "a", "{\"attached\":1}"), PST_E_INVAL);
+	assert_int_equal(err_of(PST_CATALOG_SET, PST_CATALOG_VOLUME, "a", "{\"attached\":false}"), PST_E_BUSY);
+	assert_false(target.last->detached);
+	call_force = true;
+	assert_true(ask(PST_CATALOG_SET, PST_CATALOG_VOLUME, "a", "{\"attached\":false}"));
+	assert_true(json_is_false(json_object_get(call.result, "attached")));
+	json_decref(call.result);
+	assert_true(target.last->detached);
+	crash();
+	boot(DOOM_NONE, 0);
+	assert_true(target.last->detached);
+	assert_int_equal(err_of(PST_CATALOG_SET, PST_CATALOG_VOLUME, "a", "{\"attached\":true}"), PST_OK);
+	assert_false(target.last->detached);
+	shut_down();
+}
+
 /* A daemon that dies in the middle of it comes back with the old group or the new one, whole. */
 static void moves_survive_crashes(void **state)
 {
@@ -103,6 +127,7 @@ static void moves_survive_crashes(void **state)
 		{ PST_CATALOG_CREATE, PST_CATALOG_VOLUME, NULL,
 		  "{\"name\":\"a\",\"size_bytes\":4096,\"ana_group\":4}" },
 		{ PST_CATALOG_SET, PST_CATALOG_VOLUME, "a", "{\"ana_group\":5}" },
+		{ PST_CATALOG_SET, PST_CATALOG_VOLUME, "a", "{\"attached\":false}" },
 	};
 
 	(void)state;
@@ -115,6 +140,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(access_is_kept, setup, teardown),
 		cmocka_unit_test_setup_teardown(refused_changes_change_nothing, setup, teardown),
 		cmocka_unit_test_setup_teardown(volumes_have_groups, setup, teardown),
+		cmocka_unit_test_setup_teardown(volumes_are_detached, setup, teardown),
 		cmocka_unit_test_setup_teardown(moves_survive_crashes, setup, teardown),
 	};
 

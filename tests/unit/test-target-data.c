@@ -133,6 +133,20 @@ static void namespace_says_size_and_identity(void **state)
 	assert_int_equal(pst_get_le32(list), 0);
 }
 
+/* The list is in ascending order, whatever order its controllers come in, and keeps the lowest when it is full. */
+static void controllers_are_listed_in_order(void **state)
+{
+	uint8_t list[PST_IDENTIFY_BYTES] = { 0 };
+	const struct nvme_ctrl_list *l = (const void *)list;
+
+	(void)state;
+	for (uint16_t i = 0; i < 3000; i++) /* 7 and 3001 have no common factor: each once */
+		pst_identify_controllers_add((uint16_t)(1 + (i + 1) * 7 % 3001), list);
+	assert_int_equal(le16toh(l->num), 2047);
+	for (uint16_t i = 0; i < 2047; i++)
+		assert_int_equal(le16toh(l->identifier[i]), i + 2);
+}
+
 /* A page read in odd pieces is the page read whole. */
 static void windows_compose(void **state)
 {
@@ -258,9 +272,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(controller_says_what_hosts_need),  cmocka_unit_test(discovery_controller_differs),
 		cmocka_unit_test(namespace_says_size_and_identity), cmocka_unit_test(windows_compose),
-		cmocka_unit_test(supported_pages_match_lengths),    cmocka_unit_test(error_log_is_newest_first),
-		cmocka_unit_test(notices_are_read_in_order),        cmocka_unit_test(smart_counts_data_units),
-		cmocka_unit_test(discovery_entry_is_padded),
+		cmocka_unit_test(controllers_are_listed_in_order),  cmocka_unit_test(supported_pages_match_lengths),
+		cmocka_unit_test(error_log_is_newest_first),        cmocka_unit_test(notices_are_read_in_order),
+		cmocka_unit_test(smart_counts_data_units),          cmocka_unit_test(discovery_entry_is_padded),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
