@@ -188,9 +188,8 @@ void pst_compound_next(struct pst_gate *gate)
 			continue;
 		}
 		gate->compound = cmd;
-		cmd->inside = true;
 		cmd->done_blocks = cmd->range_done = 0;
-		pst_list_push_back(&gate->inside, node);
+		pst_gate_begin(gate, cmd);
 		begin(gate);
 	}
 	gate->choosing = false;

@@ -46,10 +46,11 @@ static void submit(struct pst_cmd *cmd, bool inside_enter);
 
 /* ---- Order ---- */
 
-/* Plain commands that change blocks; compound ones take turns and have their own lock. */
 static bool changes_blocks(const struct pst_cmd *cmd)
 {
-	return cmd->io.op == PST_OP_PLAIN && cmd->io.kind != PST_IO_READ && cmd->io.kind != PST_IO_FLUSH;
+	if (cmd->io.op != PST_OP_PLAIN)
+		return cmd->io.op == PST_OP_COPY || cmd->io.op == PST_OP_COMPARE_WRITE;
+	return cmd->io.kind != PST_IO_READ && cmd->io.kind != PST_IO_FLUSH;
 }
 
 /* From the first to the last block; what lies between ranges may be counted in: it only costs time. */
@@ -57,7 +58,7 @@ static void set_span(struct pst_cmd *cmd)
 {
 	cmd->first_lba = cmd->io.lba;
 	cmd->last_lba = cmd->io.lba + cmd->io.block_count - 1;
-	for (uint32_t i = 0; i < cmd->range_count; i++) {
+	for (uint32_t i = 0; cmd->io.op == PST_OP_PLAIN && i < cmd->range_count; i++) { /* of Copy: its sources */
 		const struct pst_block_range *range = &cmd->ranges[i];
 
 		cmd->first_lba = i == 0 ? range->lba : PST_MIN(cmd->first_lba, range->lba);
@@ -77,7 +78,8 @@ static bool follows_any(const struct pst_list *earlier, const struct pst_cmd *cm
 	return false;
 }
 
-/* Must @cmd wait for one that entered before it? The others are looked through only if they are not all of its own. */
+/* Must @cmd, a plain one, wait for one that entered before it? Compound ones take turns instead. The others are looked
+ * through only if they are not all of its own. */
 static bool must_wait(const struct pst_gate *gate, const struct pst_cmd *cmd)
 {
 	if (pst_compound_holds_back(gate, cmd))
@@ -89,8 +91,10 @@ static bool must_wait(const struct pst_gate *gate, const struct pst_cmd *cmd)
 	       follows_any(&gate->held_back, cmd);
 }
 
-static void change_begins(struct pst_gate *gate, const struct pst_cmd *cmd)
+void pst_gate_begin(struct pst_gate *gate, struct pst_cmd *cmd)
 {
+	cmd->inside = true;
+	pst_list_push_back(&gate->inside, &cmd->gate_node);
 	if (!changes_blocks(cmd))
 		return;
 	if (gate->changing++ == 0) {
@@ -214,9 +218,7 @@ static void submit(struct pst_cmd *cmd, bool inside_enter)
 			pst_gate_leave(cmd, pst_gate_path(cmd), inside_enter);
 			return;
 		}
-		cmd->inside = true;
-		pst_list_push_back(&gate->inside, &cmd->gate_node);
-		change_begins(gate, cmd);
+		pst_gate_begin(gate, cmd);
 	}
 	*io = (struct pst_io){ .kind = cmd->io.kind,
 			       .flags = cmd->io.flags,

@@ -462,6 +462,7 @@ void pst_gate_init(struct pst_gate *gate, const struct pst_reservation *reservat
 void pst_gate_set_ana(struct pst_gate *gate, const uint8_t states[PST_TARGET_PORTS_MAX]);
 /* The status of the command's path, by the states in force. */
 uint16_t pst_gate_path(const struct pst_cmd *cmd);
+void pst_gate_begin(struct pst_gate *gate, struct pst_cmd *cmd); /* it has passed, and is inside from now on */
 /* On the connection's shard: hands the command over until pst_cmd_volume_done, which never runs inside the call. */
 void pst_gate_enter(struct pst_cmd *cmd);
 /* Puts change->next in force; pst_reservation_gate_done when nothing of what it forbids is with the volume any more. */

@@ -306,6 +306,42 @@ static void an_old_write_never_follows_a_new_one(void **state)
 	}
 }
 
+/* The same of a Copy that a lost path has left behind: a write of what it changes comes after it. */
+static void an_old_copy_never_follows_a_write(void **state)
+{
+	static uint8_t ranges[4096];
+
+	(void)state;
+	for (unsigned shards = 1; shards <= 3; shards++) {
+		struct nvme_sqe sqe = sqe_io(NVME_CMD_COPY, 9, 1);
+		struct pst_fault_rule slow = {
+			.action = PST_FAULT_DELAY, .kinds = 1u << PST_IO_READ, .delay_ns = 5 * RIG_SECOND, .count = 1
+		};
+		struct call copy;
+		struct ports ports;
+		struct host a, b;
+		struct rig rig;
+		uint8_t value;
+
+		rig_new(&rig, &(struct rig_options){ .shards = shards, .volume_shard = shards - 1 });
+		ports = two_ports(&rig);
+		connect_at(&rig, ports.one, &a, 7);
+		connect_at(&rig, ports.two, &b, 7);
+		assert_int_equal(put(&a.io, 100, 1), 0);
+		assert_int_equal(pst_fault_add(rig.volume, &slow), PST_OK);
+		pst_put_le64(ranges + 8, 100);
+		call_start(&a.io, &copy, &sqe, PST_CONN_DATA_OUT, ranges, 32);
+		pst_sim_run_for(rig.sim, RIG_SECOND / 10);
+		host_close(&a);
+		assert_int_equal(put(&b.io, 9, 2), 0);
+		pst_sim_run_for(rig.sim, 10 * RIG_SECOND);
+		assert_int_equal(get(&b.io, 9, &value), 0);
+		assert_int_equal(value, 2);
+		host_close(&b);
+		rig_free(&rig);
+	}
+}
+
 /* The same by a change of the access: after an answer with the status of the closed path, nothing of it lands. */
 static void nothing_lands_after_the_path_was_closed(void **state)
 {
@@ -461,6 +497,7 @@ int main(void)
 		cmocka_unit_test(a_closed_path_refuses),
 		cmocka_unit_test(commands_under_way_complete),
 		cmocka_unit_test(an_old_write_never_follows_a_new_one),
+		cmocka_unit_test(an_old_copy_never_follows_a_write),
 		cmocka_unit_test(nothing_lands_after_the_path_was_closed),
 		cmocka_unit_test(groups_have_their_own_states),
 		cmocka_unit_test(a_detached_namespace_is_gone),
