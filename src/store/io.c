@@ -531,6 +531,10 @@ static enum step write_step(struct req *r)
 	enum map_result got;
 	struct piece *piece;
 
+	if (r->io->recalled) {
+		r->err = PST_E_CANCELLED;
+		return STEP_ON;
+	}
 	if (admit(r, p) == STEP_WAIT)
 		return STEP_WAIT;
 	if (r->err != PST_OK)

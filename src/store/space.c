@@ -11,7 +11,8 @@
  *
  * A write that takes blocks (to a hole, or to a block shared with a snapshot) and finds only what is not for it fails
  * with PST_E_NOSPACE, or pauses: its request is taken back into a list of the partition, so it holds nothing but
- * itself, and begins again where it was when there is room. Closing its volume cancels it.
+ * itself, and begins again where it was when there is room. Closing its volume cancels it, and so does its owner's
+ * recall.
  *
  * A reservation is spread like the volume's stripes: a partition keeps its share. One as large as the volume is exact;
  * a smaller one is kept in full only if the volume is written evenly. The map for it is counted in: one node for each
@@ -288,6 +289,19 @@ void space_cancel(struct store *st, const struct svol *v)
 	cancel(st, v, UINT64_MAX);
 }
 
+void space_recall(struct store *st, struct pst_io *io)
+{
+	for (uint32_t i = 0; i < st->part_count; i++)
+		PST_LIST_EACH(l, &st->parts[i].paused) {
+			if (l != &io->node)
+				continue;
+			pst_list_remove(l);
+			st->space.paused--;
+			io_complete(st, io, PST_E_CANCELLED);
+			return;
+		}
+}
+
 /* A look at all of them, now and then, as long as there are any. */
 static void pause_check(struct pst_timer *timer)
 {
@@ -305,6 +319,10 @@ void space_pause(struct part *p, struct pst_io *io)
 	struct store *st = p->store;
 	uint64_t now_ns = pst_env_now_ns(st->pool.env);
 
+	if (io->recalled) { /* while parts of it were in flight */
+		io_complete(st, io, PST_E_CANCELLED);
+		return;
+	}
 	if (io->scratch[IO_PAUSED_NS] == 0)
 		io->scratch[IO_PAUSED_NS] = now_ns;
 	pst_list_push_back(&p->paused, &io->node);

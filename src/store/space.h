@@ -44,6 +44,8 @@ uint64_t space_floor(const struct part *p, const struct svol *v, bool takes);
 /* A write of @v found no room on @p. Says so once. True: it is to wait, by space_pause, until there is some. */
 bool space_full(struct part *p, const struct svol *v);
 void space_pause(struct part *p, struct pst_io *io);
+/* A paused write ends with PST_E_CANCELLED. Another one does so where it would begin its next piece: io.c. */
+void space_recall(struct store *st, struct pst_io *io);
 /* All paused writes of @v end with PST_E_CANCELLED. */
 void space_cancel(struct store *st, const struct svol *v);
 

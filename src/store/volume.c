@@ -244,4 +244,15 @@ static void volume_stats(struct pst_volume *volume, struct pst_volume_stats *ret
 	ret_stats->used_bytes = pst_container_of(volume, struct svol, volume)->used_blocks * PST_BLOCK_BYTES;
 }
 
-const struct pst_volume_ops store_volume_ops = { "store", volume_submit, volume_stats, volume_close };
+static void volume_recall(struct pst_volume *volume, struct pst_io *io)
+{
+	space_recall(pst_container_of(volume, struct svol, volume)->store, io);
+}
+
+const struct pst_volume_ops store_volume_ops = {
+	.name = "store",
+	.submit = volume_submit,
+	.stats = volume_stats,
+	.close = volume_close,
+	.recall = volume_recall,
+};

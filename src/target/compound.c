@@ -75,6 +75,8 @@ static void part(struct pst_cmd *cmd, enum pst_io_kind kind, uint64_t lba, uint6
 	/* Base 2.0, 8.19; and the volume may have shrunk since the last part. */
 	if (pst_gate_denies(cmd))
 		pst_gate_leave(cmd, NVME_RESERVATION_CONFLICT | NVME_STATUS_DNR, true);
+	else if (cmd->fenced && kind == PST_IO_WRITE) /* Preempt and Abort: it might wait for space */
+		pst_gate_leave(cmd, NVME_ABORT_REQUESTED, true);
 	else if (!pst_range_ok(lba, block_count, volume_of(cmd)->block_count))
 		pst_gate_leave(cmd, NVME_LBA_OUT_OF_RANGE | NVME_STATUS_DNR, true);
 	else
@@ -153,7 +155,7 @@ static void part_done(struct pst_io *io)
 	struct pst_cmd *cmd = pst_container_of(io, struct pst_cmd, volume_io);
 
 	if (io->err != PST_OK)
-		pst_gate_leave(cmd, pst_status_of_err(io->err, io->kind != PST_IO_READ), false);
+		pst_gate_leave(cmd, pst_gate_status(cmd), false);
 	else if (io->kind == PST_IO_READ)
 		was_read(cmd);
 	else

@@ -10,6 +10,8 @@
  * A change of the reservation (gate_change) is in force here from its turn on. What the volume has already, and what
  * would be refused now (or belongs to a host whose commands are to be aborted), is marked; the change is complete when
  * the last of these has left. So when a Preempt has been answered, nothing that it forbids is still to reach the disk.
+ * What is marked is recalled: a write that waits for space in a full pool would else hold up the change, and land
+ * later.
  * A change of the access through a port is the same for commands that have yet to begin; those inside go on.
  *
  * Order: a host that has lost a path sends its writes again over another, and later writes after them, while the volume
@@ -192,6 +194,16 @@ bool pst_gate_denies(struct pst_cmd *cmd)
 	return (queue->gate_denies & cmd->io.access) != 0;
 }
 
+/* What the answer of the volume means. */
+uint16_t pst_gate_status(struct pst_cmd *cmd)
+{
+	const struct pst_io *io = &cmd->volume_io;
+
+	if (io->err == PST_E_CANCELLED && cmd->fenced) /* recalled, for the change that waits for it */
+		return pst_gate_denies(cmd) ? CONFLICT : NVME_ABORT_REQUESTED;
+	return pst_status_of_err(io->err, io->kind != PST_IO_READ);
+}
+
 static void volume_done(struct pst_io *io)
 {
 	struct pst_cmd *cmd = pst_container_of(io, struct pst_cmd, volume_io);
@@ -199,7 +211,7 @@ static void volume_done(struct pst_io *io)
 	if (io->err == PST_OK && cmd->range_index < cmd->range_count)
 		submit(cmd, false);
 	else
-		pst_gate_leave(cmd, pst_status_of_err(io->err, io->kind != PST_IO_READ), false);
+		pst_gate_leave(cmd, pst_gate_status(cmd), false);
 }
 
 uint16_t pst_gate_path(const struct pst_cmd *cmd)
@@ -324,6 +336,7 @@ void pst_gate_change(struct pst_gate *gate, struct pst_reservations *change)
 		release(gate);
 		pst_compound_next(gate);
 	}
+	gate->fenced = 1; /* until all have been looked at */
 	PST_LIST_EACH(node, &gate->inside) {
 		struct pst_cmd *cmd = pst_container_of(node, struct pst_cmd, gate_node);
 
@@ -331,7 +344,12 @@ void pst_gate_change(struct pst_gate *gate, struct pst_reservations *change)
 			continue;
 		cmd->fenced = true;
 		gate->fenced++;
+		if (cmd != gate->compound || !gate->compound_waits)
+			pst_volume_recall(volume_of(cmd), &cmd->volume_io);
 	}
-	if (gate->fenced == 0)
+	/* A Compare and Write that waits for writes before it has not begun. Its leaving lets others in. */
+	if (gate->compound != NULL && gate->compound_waits && gate->compound->fenced)
+		pst_gate_leave(gate->compound, pst_gate_denies(gate->compound) ? CONFLICT : NVME_ABORT_REQUESTED, true);
+	if (--gate->fenced == 0)
 		change_complete(gate);
 }

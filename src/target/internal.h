@@ -469,6 +469,7 @@ void pst_gate_enter(struct pst_cmd *cmd);
 void pst_gate_change(struct pst_gate *gate, struct pst_reservations *change);
 
 bool pst_gate_denies(struct pst_cmd *cmd);
+uint16_t pst_gate_status(struct pst_cmd *cmd); /* after the volume has answered */
 /* @inside_enter: the answer may not run inside the call. */
 void pst_gate_leave(struct pst_cmd *cmd, uint16_t status, bool inside_enter);
 

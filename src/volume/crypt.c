@@ -32,7 +32,7 @@ struct crypt;
 
 struct piece {
 	struct crypt *crypt;
-	struct pst_io *upper;
+	struct pst_io *upper; /* NULL: it is free */
 	struct pst_io lower;
 	struct pst_list node;
 	uint64_t at; /* its first block in the upper request */
@@ -299,6 +299,7 @@ static void piece_put(struct piece *piece)
 		c->write_blocks -= piece->count;
 	}
 	bounce_put(p, piece->block, piece->count);
+	piece->upper = NULL;
 	pst_list_push_front(&p->free_pieces, &piece->node);
 }
 
@@ -457,6 +458,28 @@ static void crypt_submit(struct pst_volume *volume, struct pst_io *io)
 	pool_run(p);
 }
 
+/* What waits for bounce memory does not go on; pieces of it that have been handed down are recalled there. */
+static void crypt_recall(struct pst_volume *volume, struct pst_io *io)
+{
+	struct crypt *c = to_crypt(volume);
+	struct pst_crypt_pool *p = c->pool;
+	struct work *work = to_work(io);
+
+	if (work->next < io->block_count) {
+		work->next = io->block_count;
+		if (io->err == PST_OK)
+			io->err = PST_E_CANCELLED;
+		pst_list_remove(&io->node);
+		if (pst_list_empty(&c->reads) && pst_list_empty(&c->writes))
+			pst_list_remove(&c->hungry_node);
+		if (work->pieces == 0)
+			work_done_later(p, io);
+	}
+	for (uint32_t i = 0; work->pieces > 0 && i < p->pieces_max; i++)
+		if (p->pieces[i].upper == io)
+			pst_volume_recall(c->lower, &p->pieces[i].lower);
+}
+
 static void crypt_stats(struct pst_volume *volume, struct pst_volume_stats *ret_stats)
 {
 	pst_volume_stats(to_crypt(volume)->lower, ret_stats);
@@ -478,7 +501,14 @@ static void crypt_resized(struct pst_volume *volume)
 	c->volume.block_count = c->lower->block_count;
 }
 
-static const struct pst_volume_ops crypt_ops = { "crypt", crypt_submit, crypt_stats, crypt_close, crypt_resized };
+static const struct pst_volume_ops crypt_ops = {
+	.name = "crypt",
+	.submit = crypt_submit,
+	.stats = crypt_stats,
+	.close = crypt_close,
+	.resized = crypt_resized,
+	.recall = crypt_recall,
+};
 
 /* ---- Making ---- */
 

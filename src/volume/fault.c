@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Each request takes a slot, which carries its own request for the lower volume. A slot goes HELD (delay or error: a
- * timer, so that a completion never runs inside submit) -> LOWER (handed down) -> free. Without a free slot requests
- * wait in order.
+ * timer, so that a completion never runs inside submit; or paused, without one) -> LOWER (handed down) -> free. Without
+ * a free slot requests wait in order.
  */
 #include "volume/fault.h"
 
@@ -18,7 +18,7 @@ struct fault_slot {
 	struct pst_timer timer;
 	struct pst_list node; /* in fault->free */
 	pst_err err;          /* to complete with when the timer fires; PST_OK: hand down */
-	bool corrupt;
+	bool corrupt, held;
 };
 
 struct fault_rule {
@@ -30,7 +30,7 @@ struct fault {
 	struct pst_volume volume;
 	struct pst_volume *lower;
 	struct fault_slot *slots;
-	uint32_t busy;
+	uint32_t slot_count, busy;
 	struct pst_list free;
 	struct pst_list waiting; /* upper requests */
 	struct fault_rule rules[PST_FAULT_RULES_MAX];
@@ -121,6 +121,7 @@ static void hand_down(struct fault_slot *s)
 {
 	const struct pst_io *upper = s->upper;
 
+	s->held = false;
 	s->lower = (struct pst_io){
 		.kind = upper->kind,
 		.flags = upper->flags,
@@ -158,9 +159,46 @@ static void start(struct fault *f, struct pst_io *io)
 		hand_down(s);
 		return;
 	}
+	s->held = true;
 	if (rule->action == PST_FAULT_ERROR)
 		s->err = rule->err;
-	pst_timer_arm(f->volume.env, &s->timer, pst_env_now_ns(f->volume.env) + rule->delay_ns);
+	if (rule->action != PST_FAULT_PAUSE)
+		pst_timer_arm(f->volume.env, &s->timer, pst_env_now_ns(f->volume.env) + rule->delay_ns);
+}
+
+static bool paused(const struct fault_slot *s)
+{
+	return s->upper != NULL && s->held && !pst_timer_armed(&s->timer);
+}
+
+/* What is paused goes on, or ends with @err. */
+static void unpause(struct fault_slot *s, pst_err err)
+{
+	s->err = err;
+	pst_timer_arm(s->fault->volume.env, &s->timer, pst_env_now_ns(s->fault->volume.env));
+}
+
+static void unpause_all(struct fault *f, pst_err err)
+{
+	for (uint32_t i = 0; i < f->slot_count; i++)
+		if (paused(&f->slots[i]))
+			unpause(&f->slots[i], err);
+}
+
+static void fault_recall(struct pst_volume *volume, struct pst_io *io)
+{
+	struct fault *f = to_fault(volume);
+
+	for (uint32_t i = 0; i < f->slot_count; i++) {
+		struct fault_slot *s = &f->slots[i];
+
+		if (s->upper != io)
+			continue;
+		if (paused(s))
+			unpause(s, PST_E_CANCELLED);
+		else if (!s->held)
+			pst_volume_recall(f->lower, &s->lower);
+	}
 }
 
 static void fault_submit(struct pst_volume *volume, struct pst_io *io)
@@ -183,6 +221,7 @@ static void fault_close(struct pst_volume *volume, struct pst_volume_close_op *o
 	struct fault *f = to_fault(volume);
 
 	f->closing = op;
+	unpause_all(f, PST_E_CANCELLED);
 	close_when_idle(f);
 }
 
@@ -194,7 +233,14 @@ static void fault_resized(struct pst_volume *volume)
 	f->volume.block_count = f->lower->block_count;
 }
 
-static const struct pst_volume_ops fault_ops = { "fault", fault_submit, fault_stats, fault_close, fault_resized };
+static const struct pst_volume_ops fault_ops = {
+	.name = "fault",
+	.submit = fault_submit,
+	.stats = fault_stats,
+	.close = fault_close,
+	.resized = fault_resized,
+	.recall = fault_recall,
+};
 
 pst_err pst_fault_new(struct pst_volume *lower, uint32_t io_max, struct pst_volume **ret_volume)
 {
@@ -210,6 +256,7 @@ pst_err pst_fault_new(struct pst_volume *lower, uint32_t io_max, struct pst_volu
 		free(f);
 		return PST_E_NOMEM;
 	}
+	f->slot_count = io_max;
 	f->volume = *lower;
 	f->volume.ops = &fault_ops;
 	f->lower = lower;
@@ -237,6 +284,7 @@ pst_err pst_fault_add(struct pst_volume *fault, const struct pst_fault_rule *rul
 void pst_fault_clear(struct pst_volume *fault)
 {
 	to_fault(fault)->rule_count = 0;
+	unpause_all(to_fault(fault), PST_OK);
 }
 
 uint64_t pst_fault_hits(struct pst_volume *fault)

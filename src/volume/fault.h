@@ -14,6 +14,7 @@ enum pst_fault_action {
 	PST_FAULT_ERROR,   /* complete with rule->err, the lower volume is not asked */
 	PST_FAULT_DELAY,   /* hold for rule->delay_ns, then go on */
 	PST_FAULT_CORRUPT, /* reads: flip one bit of the first block on the way back */
+	PST_FAULT_PAUSE, /* as in a full pool: hold until the rules are cleared, it is recalled, or the volume closes */
 };
 
 struct pst_fault_rule {
@@ -31,6 +32,7 @@ pst_err PST_MUST_USE pst_fault_new(struct pst_volume *lower, uint32_t io_max, st
 
 /* PST_E_NOMEM beyond PST_FAULT_RULES_MAX. Takes effect for requests submitted afterwards. */
 pst_err PST_MUST_USE pst_fault_add(struct pst_volume *fault, const struct pst_fault_rule *rule);
+/* What is paused goes on. */
 void pst_fault_clear(struct pst_volume *fault);
 
 /* How often the rules have acted. */

@@ -34,7 +34,17 @@ void pst_volume_submit(struct pst_volume *volume, struct pst_io *io)
 	assert_contract(volume, io);
 	io->err = PST_OK;
 	io->device_ns = 0;
+	io->recalled = false;
 	volume->ops->submit(volume, io);
+}
+
+void pst_volume_recall(struct pst_volume *volume, struct pst_io *io)
+{
+	if (io->kind != PST_IO_WRITE || io->recalled)
+		return;
+	io->recalled = true;
+	if (volume->ops->recall != NULL)
+		volume->ops->recall(volume, io);
 }
 
 void pst_volume_stats(struct pst_volume *volume, struct pst_volume_stats *ret_stats)

@@ -31,7 +31,7 @@ enum {
  * alignment, but 4096-aligned ones are read and written in place. Durability (design of the volume stack): a completed
  * write survives the death of the process, is durable after a flush, and no block is ever torn.
  * Results: PST_E_CHECKSUM or PST_E_IO (media), PST_E_NOSPACE, PST_E_DENIED (write to a snapshot), PST_E_LOST (first
- * flush after an unclean machine stop), PST_E_CANCELLED (volume closing).
+ * flush after an unclean machine stop), PST_E_CANCELLED (volume closing, or recalled).
  */
 struct pst_io {
 	enum pst_io_kind kind;
@@ -44,6 +44,7 @@ struct pst_io {
 	    *holes; /* reads; NULL: not asked for. A bit for each block, cleared by the caller: 1, it has no data */
 	void (*done)(struct pst_io *io); /* on the volume's shard; never inside pst_volume_submit */
 	pst_err err;
+	bool recalled;        /* by pst_volume_recall; layers and engines look at it before they begin a part */
 	uint64_t device_ns;   /* engine's: time spent waiting for the device, as far as known */
 	struct pst_list node; /* engine's */
 	uint64_t scratch[8];  /* engine's */
@@ -81,6 +82,7 @@ struct pst_volume_ops {
 	/* Both or none. */
 	bool (*lend)(struct pst_volume *volume, struct pst_loan *loan);
 	void (*give_back)(struct pst_volume *volume, struct pst_loan *loan);
+	void (*recall)(struct pst_volume *volume, struct pst_io *io); /* NULL: writes never wait long in it */
 };
 
 struct pst_volume {
@@ -92,6 +94,13 @@ struct pst_volume {
 
 /* Asserts the contract (range, iov sum, kinds) and hands on. Range errors of peers are the target's to find first. */
 void pst_volume_submit(struct pst_volume *volume, struct pst_io *io);
+
+/*
+ * A write that is under way is not wanted any more: it ends soon, with PST_E_CANCELLED if something of it has not been
+ * begun, and else as it would have. So nothing of it reaches the volume after its end, and it does not go on waiting
+ * for space in a full pool. What has been begun is not undone. Other kinds end by themselves: harmless for them.
+ */
+void pst_volume_recall(struct pst_volume *volume, struct pst_io *io);
 void pst_volume_stats(struct pst_volume *volume, struct pst_volume_stats *ret_stats);
 void pst_volume_close(struct pst_volume *volume, struct pst_volume_close_op *op);
 

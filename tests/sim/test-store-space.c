@@ -682,6 +682,58 @@ static void paused_writes_hold_nothing(void **state)
 	world_free(w);
 }
 
+/* Recalled writes end at once, paused or not begun, and none lands when there is space again; the others do. */
+static void recalled_writes_do_not_land(void **state)
+{
+	static struct pst_io ios[600];
+	static struct iovec iov;
+	static uint8_t buf[B], back[B];
+	struct world *w = world_new(11, 1);
+	unsigned before;
+	uint64_t lba;
+
+	(void)state;
+	lba = fill_up(w, 0, 1);
+	set_volume(w, PST_ON_FULL_PAUSE, 0);
+	memset(buf, 7, sizeof(buf));
+	iov = (struct iovec){ buf, B };
+	paused_done = 0;
+	for (unsigned i = 0; i < PST_ARRAY_COUNT(ios); i++) {
+		ios[i] = (struct pst_io){ .kind = PST_IO_WRITE,
+					  .lba = lba + i,
+					  .block_count = 1,
+					  .iov = &iov,
+					  .iov_count = 1,
+					  .err = PST_E_AGAIN,
+					  .done = on_paused };
+		pst_volume_submit(w->r->volumes[0], &ios[i]);
+	}
+	for (unsigned i = 0; i < 100; i++) /* the store has not looked at them */
+		pst_volume_recall(w->r->volumes[0], &ios[i]);
+	assert_int_equal(paused_done, 0);
+	pst_sim_run_for(w->r->sim, 20 * RIG_SECOND);
+	assert_in_range(paused_done, 100, 140);
+	before = paused_done;
+	for (unsigned i = 200; i < 300; i++)
+		pst_volume_recall(w->r->volumes[0], &ios[i]);
+	assert_int_equal(paused_done, before);
+	pst_sim_run_for(w->r->sim, RIG_SECOND / 10);
+	assert_in_range(paused_done, before + 60, before + 100);
+	assert_int_equal(io_run(w, PST_IO_DISCARD, 0, lba, NULL), PST_OK);
+	pst_sim_run_for(w->r->sim, 20 * RIG_SECOND);
+	assert_int_equal(paused_done, PST_ARRAY_COUNT(ios));
+	for (unsigned i = 0; i < PST_ARRAY_COUNT(ios); i++) {
+		assert_int_equal(io_run(w, PST_IO_READ, lba + i, 1, back), PST_OK);
+		assert_int_equal(back[9], ios[i].err == PST_OK ? 7 : 0);
+		if (i < 100)
+			assert_int_equal(ios[i].err, PST_E_CANCELLED);
+		else if (i < 200 || i >= 300)
+			assert_int_equal(ios[i].err, PST_OK);
+	}
+	stop(w);
+	world_free(w);
+}
+
 /* What a volume has reserved is there for it when others have filled the pool; more than there is can't be reserved. */
 static void reservation_is_kept(void **state)
 {
@@ -931,6 +983,7 @@ int main(void)
 		cmocka_unit_test(deletion_works_in_a_full_pool),
 		cmocka_unit_test(paused_write_goes_on_with_new_space),
 		cmocka_unit_test(paused_writes_hold_nothing),
+		cmocka_unit_test(recalled_writes_do_not_land),
 		cmocka_unit_test(reservation_is_kept),
 		cmocka_unit_test(thresholds_speak_once),
 		cmocka_unit_test(inherited_blocks_need_new_ones),

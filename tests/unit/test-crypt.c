@@ -297,6 +297,55 @@ static void equal_halves_are_refused(void **state)
 
 /* ---- Secret memory ---- */
 
+/*
+ * A recalled write ends, whether its pieces pause below, or wait for bounce memory, or both; what is not recalled goes
+ * on, and all bounce memory comes back.
+ */
+static void recalled_writes_end(void **state)
+{
+	struct world w;
+	uint8_t key[PST_CRYPT_KEY_BYTES], *data = calloc(64, B), back[B];
+	struct iovec iov[3] = { { data, (size_t)20 * B }, { data, (size_t)64 * B }, { data, B } };
+	struct pst_io writes[3];
+
+	(void)state;
+	key_for_test(key);
+	world_open(&w, key);
+	memset(data, 5, (size_t)64 * B);
+	assert_int_equal(
+	    pst_fault_add(w.fault, &(struct pst_fault_rule){ .action = PST_FAULT_PAUSE, .kinds = 1u << PST_IO_WRITE }),
+	    PST_OK);
+	for (unsigned i = 0; i < 3; i++) {
+		writes[i] = (struct pst_io){ .kind = PST_IO_WRITE,
+					     .lba = 100 * i,
+					     .block_count = iov[i].iov_len / B,
+					     .iov = &iov[i],
+					     .iov_count = 1,
+					     .done = on_io };
+		pst_volume_submit(w.volume, &writes[i]);
+	}
+	for (unsigned i = 0; i < 100; i++)
+		pst_env_poll(w.env, 0);
+	assert_int_equal(done, 0);
+	pst_volume_recall(w.volume, &writes[1]); /* a part of it is below, the rest waits, and the third behind it */
+	assert_int_equal(done, 0);
+	wait_for(&w, 1);
+	assert_int_equal(writes[1].err, PST_E_CANCELLED);
+	pst_volume_recall(w.volume, &writes[2]);
+	wait_for(&w, 1);
+	assert_int_equal(writes[2].err, PST_E_CANCELLED);
+	pst_fault_clear(w.fault);
+	wait_for(&w, 1);
+	assert_int_equal(writes[0].err, PST_OK);
+	assert_int_equal(io(&w, w.volume, PST_IO_READ, 100, 1, back), PST_OK);
+	assert_int_equal(back[0], 0);
+	assert_int_equal(io(&w, w.volume, PST_IO_READ, 3, 1, back), PST_OK);
+	assert_int_equal(back[0], 5);
+	assert_int_equal(io(&w, w.volume, PST_IO_WRITE, 100, 64, data), PST_OK);
+	free(data);
+	world_close(&w);
+}
+
 /* Is the page of @mem left out of core dumps? The kernel's own word for it is "dd". */
 static bool not_dumped(const void *mem)
 {
@@ -363,7 +412,7 @@ int main(void)
 		cmocka_unit_test(matches_the_standards_vector), cmocka_unit_test(matches_an_independent_implementation),
 		cmocka_unit_test(holes_are_not_ciphertext),     cmocka_unit_test(errors_come_through),
 		cmocka_unit_test(hanging_writes_leave_room),    cmocka_unit_test(equal_halves_are_refused),
-		cmocka_unit_test(secrets_are_not_dumped),
+		cmocka_unit_test(recalled_writes_end),          cmocka_unit_test(secrets_are_not_dumped),
 	};
 
 	if (!pst_secret_for_openssl()) {

@@ -296,6 +296,123 @@ static void preempt_and_abort_reaches_the_gate(void **state)
 	}
 }
 
+static void full_pool(struct rig *rig)
+{
+	assert_int_equal(pst_fault_add(rig->volume, &(struct pst_fault_rule){ .action = PST_FAULT_PAUSE,
+									      .kinds = 1u << PST_IO_WRITE }),
+			 PST_OK);
+}
+
+/*
+ * Writes that wait for space in a full pool end when their host is fenced, and the Preempt does not wait for the space.
+ * They don't land when there is space again; a write of the host that stays allowed does.
+ */
+static void fenced_writes_do_not_wait_for_space(void **state)
+{
+	static uint8_t theirs[4096], mine[4096], back[4096], range[32];
+
+	(void)state;
+	memset(theirs, 0xbb, sizeof(theirs));
+	memset(mine, 0xaa, sizeof(mine));
+	pst_put_le64(range + 8, 100);
+	for (unsigned shards = 1; shards <= 3; shards++) {
+		struct rig rig;
+		struct host a, b;
+		struct call writes[8], copy, later_copy, own, preempt;
+		uint8_t keys[16];
+		struct nvme_sqe sqe;
+
+		rig_new(&rig, &(struct rig_options){ .shards = shards, .volume_shard = shards - 1 });
+		host_connect_as(&rig, &a, false, 0, 127, 0xa);
+		host_connect_as(&rig, &b, false, 0, 127, 0xb);
+		assert_int_equal(enroll(&a, 1), 0);
+		assert_int_equal(enroll(&b, 2), 0);
+		/* Write exclusive, registrants only: a may write, and so may b, until it is preempted. */
+		assert_int_equal(acquire(&b, ACQUIRE, 3, 2, 0), 0);
+		full_pool(&rig);
+		sqe = sqe_io(NVME_CMD_WRITE, 5, 1);
+		for (unsigned i = 0; i < 8; i++)
+			call_start(&b.io, &writes[i], &sqe, PST_CONN_DATA_OUT, theirs, sizeof(theirs));
+		sqe = sqe_io(NVME_CMD_COPY, 6, 1);
+		call_start(&b.io, &copy, &sqe, PST_CONN_DATA_OUT, range, sizeof(range));
+		call_start(&b.io, &later_copy, &sqe, PST_CONN_DATA_OUT, range, sizeof(range));
+		sqe = sqe_io(NVME_CMD_WRITE, 7, 1);
+		call_start(&a.io, &own, &sqe, PST_CONN_DATA_OUT, mine, sizeof(mine));
+		pst_sim_run_for(rig.sim, 10 * RIG_SECOND);
+		assert_false(writes[0].done || copy.done || own.done);
+		resv_start(&a, &preempt, keys, NVME_CMD_RESV_ACQUIRE, PREEMPT | 3 << 8, 1, 2);
+		pst_sim_run_for(rig.sim, RIG_SECOND);
+		assert_true(preempt.done && call_status(&a.io, &preempt) == 0);
+		for (unsigned i = 0; i < 8; i++)
+			assert_true(writes[i].done && call_status(&b.io, &writes[i]) == CONFLICT);
+		assert_true(copy.done && call_status(&b.io, &copy) == CONFLICT);
+		assert_true(later_copy.done && call_status(&b.io, &later_copy) == CONFLICT);
+		assert_false(own.done);
+		pst_fault_clear(rig.volume);
+		assert_int_equal(call_status(&a.io, &own), 0);
+		for (unsigned lba = 5; lba <= 7; lba++) {
+			sqe = sqe_io(NVME_CMD_READ, lba, 1);
+			assert_int_equal(command(&a.io, &sqe, PST_CONN_DATA_IN, back, sizeof(back), NULL), 0);
+			assert_int_equal(back[0], lba == 7 ? 0xaa : 0);
+		}
+		host_close(&a);
+		host_close(&b);
+		rig_free(&rig);
+	}
+}
+
+/* The same for Preempt and Abort, of a host that might go on writing; and for a fused pair that waits for its turn. */
+static void aborted_writes_do_not_wait_for_space(void **state)
+{
+	static uint8_t theirs[4096], zeros[4096], back[4096];
+
+	(void)state;
+	memset(theirs, 0xbb, sizeof(theirs));
+	for (unsigned shards = 1; shards <= 3; shards++) {
+		struct rig rig;
+		struct host a, b;
+		struct call own, pair[2], preempt, write;
+		uint8_t keys[16];
+		struct nvme_sqe sqe = sqe_io(NVME_CMD_WRITE, 5, 1);
+
+		rig_new(&rig, &(struct rig_options){ .shards = shards, .volume_shard = shards - 1 });
+		host_connect_as(&rig, &a, false, 0, 127, 0xa);
+		host_connect_as(&rig, &b, false, 0, 127, 0xb);
+		assert_int_equal(enroll(&a, 1), 0);
+		assert_int_equal(enroll(&b, 2), 0);
+		full_pool(&rig);
+		call_start(&a.io, &own, &sqe, PST_CONN_DATA_OUT, zeros, sizeof(zeros));
+		sqe = sqe_io(NVME_CMD_WRITE, 6, 1);
+		call_start(&b.io, &write, &sqe, PST_CONN_DATA_OUT, theirs, sizeof(theirs));
+		pst_sim_run_for(rig.sim, RIG_SECOND);
+		sqe = sqe_io(NVME_CMD_COMPARE, 5, 1);
+		sqe.flags = 1;
+		call_start(&b.io, &pair[0], &sqe, PST_CONN_DATA_OUT, zeros, sizeof(zeros));
+		sqe.opcode = NVME_CMD_WRITE;
+		sqe.flags = 2;
+		call_start(&b.io, &pair[1], &sqe, PST_CONN_DATA_OUT, theirs, sizeof(theirs));
+		pst_sim_run_for(rig.sim, RIG_SECOND);
+		assert_false(own.done || write.done || pair[1].done);
+		/* No reservation is held: preempting the key takes the registration away, and forbids nothing. */
+		resv_start(&a, &preempt, keys, NVME_CMD_RESV_ACQUIRE, PREEMPT_ABORT | 1 << 8, 1, 2);
+		pst_sim_run_for(rig.sim, RIG_SECOND);
+		assert_true(preempt.done);
+		assert_true(write.done && call_status(&b.io, &write) == NVME_ABORT_REQUESTED);
+		assert_true(pair[1].done && call_status(&b.io, &pair[1]) == NVME_ABORT_REQUESTED);
+		assert_false(own.done);
+		pst_fault_clear(rig.volume);
+		assert_int_equal(call_status(&a.io, &own), 0);
+		for (unsigned lba = 5; lba <= 6; lba++) {
+			sqe = sqe_io(NVME_CMD_READ, lba, 1);
+			assert_int_equal(command(&a.io, &sqe, PST_CONN_DATA_IN, back, sizeof(back), NULL), 0);
+			assert_int_equal(back[0], 0);
+		}
+		host_close(&a);
+		host_close(&b);
+		rig_free(&rig);
+	}
+}
+
 static void restart(struct rig *rig, struct host *a, struct host *b)
 {
 	host_close(a);
@@ -543,6 +660,8 @@ int main(void)
 		cmocka_unit_test(preempt_waits_for_what_is_under_way),
 		cmocka_unit_test(preempt_and_abort_aborts_what_waits),
 		cmocka_unit_test(preempt_and_abort_reaches_the_gate),
+		cmocka_unit_test(fenced_writes_do_not_wait_for_space),
+		cmocka_unit_test(aborted_writes_do_not_wait_for_space),
 		cmocka_unit_test(persistent_reservations_outlive_a_restart),
 		cmocka_unit_test(features_are_of_the_namespace),
 		cmocka_unit_test(hosts_are_notified),
