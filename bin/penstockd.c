@@ -39,6 +39,8 @@ static const char help[] = "usage: penstockd --pool PATH | --ram SIZE [OPTION]..
 			   "                           bytes (raw, hexadecimal, base64), or a directory of such\n"
 			   "                           files, of which the last by name wraps; read again on SIGHUP\n"
 			   "  --kek-current ID         wrap with this one instead\n"
+			   "  --limit NAME=N           a limit of the target, as connections_max=4096; repeatable;\n"
+			   "                           penstockd(8) lists them\n"
 			   "  --shards N               threads that serve connections (default 1)\n"
 			   "  --io uring|posix         default: io_uring where the kernel allows it\n"
 			   "  --capacity RATE          what a pool's reservations may add up to, as 100000iops or\n"
@@ -205,6 +207,20 @@ static void take_alerts(struct pst_daemon_config *c, const char *text)
 	      text);
 }
 
+static void take_limit(struct pst_daemon_config *c, const char *text)
+{
+	const char *equals = strchr(text, '=');
+	char name[64], why[PST_TARGET_WHY_BYTES];
+	uint64_t value;
+
+	if (equals == NULL || equals == text || (size_t)(equals - text) >= sizeof(name))
+		usage("--limit needs a name and a number, as connections_max=4096, not '%s'", text);
+	snprintf(name, sizeof(name), "%.*s", (int)(equals - text), text);
+	value = number("--limit", equals + 1, 1, UINT64_MAX);
+	if (pst_target_config_set(&c->target, name, value, why) != PST_OK)
+		usage("--limit %s: %s", name, why);
+}
+
 static const char *api_path(const char *text)
 {
 	if (strncmp(text, "unix:", 5) != 0 || text[5] == '\0')
@@ -223,6 +239,7 @@ enum option_code {
 	O_API,
 	O_KEK,
 	O_KEK_CURRENT,
+	O_LIMIT,
 	O_SHARDS,
 	O_IO,
 	O_CAPACITY,
@@ -251,6 +268,7 @@ static const struct option options[] = {
 	{ "capacity", required_argument, NULL, O_CAPACITY },
 	{ "device", required_argument, NULL, O_DEVICE },
 	{ "space-alerts", required_argument, NULL, O_SPACE_ALERTS },
+	{ "limit", required_argument, NULL, O_LIMIT },
 	{ "spin-us", required_argument, NULL, O_SPIN },
 	{ "log", required_argument, NULL, O_LOG },
 	{ "ready-fd", required_argument, NULL, O_READY },
@@ -297,6 +315,9 @@ static void take_option(struct pst_daemon_config *c, int code, const char *arg)
 		if (!pst_kek_id_ok(arg))
 			usage("--kek-current needs a key's name: at most 64 of A-Z a-z 0-9 . _ -, not '%s'", arg);
 		c->kek_current = arg;
+		break;
+	case O_LIMIT:
+		take_limit(c, arg);
 		break;
 	case O_SHARDS:
 		c->shards = (unsigned)number("--shards", arg, 1, PST_DAEMON_SHARDS_MAX);
@@ -351,6 +372,16 @@ static void check_exposure(const struct pst_daemon_config *c)
 			      c->ports[i].addr.host);
 }
 
+/* What fits only together. */
+static void check_limits(const struct pst_daemon_config *c)
+{
+	struct pst_target_config target = c->target;
+	char why[PST_TARGET_WHY_BYTES];
+
+	if (pst_target_config_complete(&target, why) != PST_OK)
+		usage("--limit: %s", why);
+}
+
 int main(int argc, char **argv)
 {
 	struct pst_daemon_config config = {
@@ -378,6 +409,7 @@ int main(int argc, char **argv)
 		add_listen(&config, "127.0.0.1");
 	number_ports(&config);
 	check_exposure(&config);
+	check_limits(&config);
 	if (config.api_socket == NULL)
 		config.api_socket = api_path(pst_api_url(NULL, url));
 	return pst_daemon_run(&config);

@@ -413,8 +413,7 @@ static void json_wipe_free(void *mem)
 
 static int start(struct daemon *d)
 {
-	/* Hosts that can't prove who they are are let in from this machine only, unless the operator says otherwise. */
-	const struct pst_target_config target_config = { .authenticate_remote = !d->config->insecure };
+	struct pst_target_config target_config = d->config->target;
 	pst_err err;
 	int rc = start_envs(d);
 
@@ -424,6 +423,8 @@ static int start(struct daemon *d)
 	rc = start_shards(d);
 	if (rc != PST_DAEMON_OK)
 		return rc;
+	/* Hosts that can't prove who they are are let in from this machine only, unless the operator says otherwise. */
+	target_config.authenticate_remote = !d->config->insecure;
 	err = pst_target_new(d->envs, d->env_count, &target_config, &d->target);
 	if (err == PST_OK)
 		err = pst_catalog_new(d->envs[0], d->target, &d->catalog);

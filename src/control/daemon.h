@@ -49,6 +49,7 @@ struct pst_daemon_config {
 	const char *kek;         /* file or directory with key-encryption keys; NULL: none */
 	const char *kek_current; /* id of the one to wrap with; NULL: the last by name */
 	unsigned shards;
+	struct pst_target_config target;
 	struct pst_env_config env;
 	struct pst_qos_config qos;
 	int ready_fd; /* -1: none */

@@ -83,6 +83,7 @@ struct pst_conn {
 
 	struct slot *slots;
 	uint32_t slot_count, busy;
+	uint32_t slots_used; /* those from here on have never been touched: their memory is not resident */
 	struct pst_list free, ready;
 
 	uint8_t *capsule_memory;
@@ -117,6 +118,7 @@ struct pst_conn {
 };
 
 /* conn.c */
+bool conn_slot_free(const struct pst_conn *conn); /* there is one to get */
 struct slot *conn_slot_get(struct pst_conn *conn);
 void conn_slot_settle(struct pst_conn *conn, struct slot *slot);
 void conn_close(struct pst_conn *conn, bool by_peer, struct pst_pdu_error error);

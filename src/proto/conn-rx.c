@@ -239,7 +239,7 @@ static bool rx_h2c_data(struct pst_conn *conn, const struct nvme_tcp_data *pdu, 
 	uint32_t from = nvme_get32(pdu->datao), end;
 	struct slot *slot;
 
-	if (ttag >= conn->slot_count)
+	if (ttag >= conn->slots_used)
 		return FIELD_FAIL(conn, pdu, ttag);
 	slot = &conn->slots[ttag];
 	if (slot->phase != SLOT_PULL || slot->rx_bytes == slot->r2t_end || !conn_tx_begun(conn, &slot->tx))
@@ -340,7 +340,7 @@ static bool rx_admit(struct pst_conn *conn, const struct nvme_tcp_ch *ch, uint32
 {
 	if (ch->type != NVME_TCP_CMD)
 		return true;
-	conn->rx_parked = pst_list_empty(&conn->free) || (bytes > 0 && conn->capsule_free_count == 0);
+	conn->rx_parked = !conn_slot_free(conn) || (bytes > 0 && conn->capsule_free_count == 0);
 	return !conn->rx_parked;
 }
 

@@ -62,13 +62,6 @@ static bool new_pools(struct pst_conn *conn)
 	conn->stage = &conn->stages[0];
 	if (conn->slots == NULL || !conn_stage_ready(conn->stage))
 		return false;
-	for (uint32_t i = conn->slot_count; i-- > 0;) {
-		struct slot *slot = &conn->slots[i];
-
-		slot->index = slot->cid = (uint16_t)i;
-		pst_list_init(&slot->tx.node);
-		pst_list_push_front(&conn->free, &slot->node);
-	}
 	if (config->role == PST_CONN_HOST || each == 0)
 		return true;
 	conn->capsule_memory = aligned_alloc(CAPSULE_ALIGN, each * count);
@@ -132,10 +125,26 @@ void pst_conn_free(struct pst_conn *conn)
 
 /* ---- Slots ---- */
 
+bool conn_slot_free(const struct pst_conn *conn)
+{
+	return !pst_list_empty(&conn->free) || conn->slots_used < conn->slot_count;
+}
+
+static struct slot *slot_first_use(struct pst_conn *conn)
+{
+	struct slot *slot = &conn->slots[conn->slots_used];
+
+	slot->index = slot->cid = (uint16_t)conn->slots_used++;
+	pst_list_init(&slot->tx.node);
+	pst_list_init(&slot->node);
+	return slot;
+}
+
 /* There must be one. */
 struct slot *conn_slot_get(struct pst_conn *conn)
 {
-	struct slot *slot = pst_container_of(pst_list_pop_front(&conn->free), struct slot, node);
+	struct pst_list *node = pst_list_pop_front(&conn->free);
+	struct slot *slot = node != NULL ? pst_container_of(node, struct slot, node) : slot_first_use(conn);
 
 	slot->cmd.owner = slot->cmd.data = NULL;
 	slot->stage = NULL;
@@ -202,7 +211,7 @@ void conn_slot_settle(struct pst_conn *conn, struct slot *slot)
 /* Everything that can't go on any more comes back to the owner. */
 static void slots_sweep(struct pst_conn *conn)
 {
-	for (uint32_t i = 0; i < conn->slot_count && conn->busy > 0; i++) {
+	for (uint32_t i = 0; i < conn->slots_used && conn->busy > 0; i++) {
 		struct slot *slot = &conn->slots[i];
 
 		/* Its data never came in whole: the owner has not heard of it. */

@@ -89,6 +89,7 @@ static void answered(struct pst_post *post)
 		const struct nvmf_connect_cmd *connect = (const void *)&cmd->wire->sqe;
 
 		queue->state = PST_QUEUE_LIVE;
+		pst_list_remove(&queue->half_open_node);
 		queue->state_since_ns = pst_env_now_ns(queue->shard->env);
 		queue->authenticated = (cmd->dw0 & NVMF_CONNECT_ATR) == 0;
 		queue->qid = nvme_get16(connect->qid);
@@ -358,7 +359,7 @@ static uint16_t log_page(struct pst_cmd *cmd)
 
 static struct pst_cmd *command_by_cid(struct pst_queue *queue, uint16_t cid)
 {
-	for (uint32_t i = 0; i < queue->cmd_count; i++)
+	for (uint32_t i = 0; i < queue->cmds_used; i++)
 		if (queue->cmds[i].state != PST_CMD_FREE && queue->cmds[i].state != PST_CMD_COMPLETED &&
 		    nvme_get16(queue->cmds[i].wire->sqe.cid) == cid)
 			return &queue->cmds[i];

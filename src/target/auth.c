@@ -5,7 +5,7 @@
  *
  *   proved     the connection's shard is told with the command that ended it; from then on it takes any command
  *   failed     likewise; the peer has a second to read why and to close, then the queue is closed
- *   too late   after 10 s the connection's shard closes the queue
+ *   too late   after auth_timeout_ms the connection's shard closes the queue
  *
  * Crypto runs here, on the home shard, for anybody who knows the name of a host. So that others still get their turns,
  * queues that authenticate are limited in number, messages are taken up one by one, and after each the next waits
@@ -60,8 +60,14 @@ uint16_t pst_auth_begin(struct pst_queue *queue, const struct pst_known_host *ho
 	struct pst_auth_random random;
 	pst_err err;
 
-	if (target->auth_count == target->config.auth_max)
+	if (target->auth_count >= target->config.auth_max) {
+		pst_target_limit_log(target, queue, hostnqn, "auth_max", target->config.auth_max);
 		return NVMF_CONTROLLER_BUSY; /* it may try again */
+	}
+	if (queue->guest->auths >= target->config.auth_per_host_max) {
+		pst_target_limit_log(target, queue, hostnqn, "auth_per_host_max", target->config.auth_per_host_max);
+		return NVMF_CONTROLLER_BUSY;
+	}
 	queue->auth = pst_secret_alloc(home(queue), sizeof(*queue->auth));
 	if (queue->auth == NULL)
 		return NVMF_CONTROLLER_BUSY;
@@ -74,6 +80,7 @@ uint16_t pst_auth_begin(struct pst_queue *queue, const struct pst_known_host *ho
 		return NVMF_CONTROLLER_BUSY;
 	}
 	target->auth_count++;
+	queue->guest->auths++;
 	return NVME_SUCCESS;
 }
 
@@ -95,6 +102,7 @@ void pst_auth_end(struct pst_queue *queue)
 	pst_secret_free(home(queue), queue->auth, sizeof(*queue->auth));
 	queue->auth = NULL;
 	target->auth_count--;
+	queue->guest->auths--;
 }
 
 /* Both sides know all that they will know. */

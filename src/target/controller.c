@@ -18,8 +18,9 @@ static struct pst_env *home(const struct pst_ctrl *ctrl)
 
 struct pst_ctrl *pst_ctrl_find(struct pst_target *target, uint16_t cntlid)
 {
-	PST_LIST_EACH(node, &target->ctrls) {
-		struct pst_ctrl *ctrl = pst_container_of(node, struct pst_ctrl, node);
+	PST_HASH_EACH(it, &target->ctrl_ids, pst_hash_bytes(&target->ctrl_ids, &cntlid, sizeof(cntlid)))
+	{
+		struct pst_ctrl *ctrl = pst_container_of(it, struct pst_ctrl, id_node);
 
 		if (ctrl->cntlid == cntlid)
 			return ctrl;
@@ -92,6 +93,8 @@ struct pst_ctrl *pst_ctrl_new(struct pst_target *target, struct pst_subsystem *s
 	pst_list_init(&ctrl->aers);
 	pst_timer_init(&ctrl->keep_alive, keep_alive_check);
 	pst_list_push_back(&target->ctrls, &ctrl->node);
+	pst_hash_add(&target->ctrl_ids, &ctrl->id_node,
+		     pst_hash_bytes(&target->ctrl_ids, &ctrl->cntlid, sizeof(ctrl->cntlid)));
 	if (subsystem != NULL)
 		subsystem->ctrl_count++;
 	pst_ctrl_alive(ctrl);
@@ -166,6 +169,7 @@ void pst_ctrl_kill(struct pst_ctrl *ctrl, const char *why)
 	ctrl->dead = true;
 	pst_timer_disarm(home(ctrl), &ctrl->keep_alive);
 	pst_list_remove(&ctrl->node);
+	pst_hash_remove(&ctrl->target->ctrl_ids, &ctrl->id_node);
 	if (ctrl->subsystem != NULL) {
 		ctrl->subsystem->host_count -= ctrl->admitted;
 		ctrl->subsystem->ctrl_count--;
@@ -223,6 +227,7 @@ void pst_queue_gone(struct pst_post *post)
 		subsystem->queue_count--;
 		pst_subsystem_check_removed(subsystem);
 	}
+	pst_guest_leave(queue);
 	free(queue->cmds);
 	free(queue);
 	atomic_fetch_sub(&target->queue_count, 1);

@@ -135,9 +135,12 @@ uint16_t pst_fabrics_connect(struct pst_cmd *cmd)
 		return bad_parameter(cmd, IN_DATA, offsetof(struct nvmf_connect_data, subnqn));
 	if (queue->ctrl != NULL) /* a second Connect while the first is being answered */
 		return NVME_COMMAND_SEQUENCE_ERROR | NVME_STATUS_DNR;
-	status = qid == 0 ? connect_admin(cmd, connect, data, &ctrl) : connect_io(cmd, connect, data, &ctrl);
+	status = pst_guest_enter(queue, data->hostnqn);
+	if (status == NVME_SUCCESS)
+		status = qid == 0 ? connect_admin(cmd, connect, data, &ctrl) : connect_io(cmd, connect, data, &ctrl);
 	if (status != NVME_SUCCESS) {
 		pst_auth_end(queue);
+		pst_guest_leave(queue);
 		return status;
 	}
 	queue->home_qid = qid;

@@ -9,6 +9,7 @@
 #ifndef PST_TARGET_INTERNAL_H
 #define PST_TARGET_INTERNAL_H
 
+#include "base/hash.h"
 #include "proto/auth.h"
 #include "proto/conn.h"
 #include "target/buffers.h"
@@ -25,10 +26,7 @@
 
 #define PST_ADMIN_INCAPSULE_BYTES 8192u        /* TCP transport 3.3.2: the admin queue takes it in any case */
 #define PST_INCAPSULE_BUDGET_BYTES 131072u     /* waiting in-capsule data per connection; then it isn't read */
-#define PST_CONNECT_TIMEOUT_NS 10000000000ull  /* accepted, but no Connect */
-#define PST_STALL_TIMEOUT_NS 30000000000ull    /* promised data doesn't come, or ours isn't taken */
 #define PST_TERMINATE_TIMEOUT_NS 1000000000ull /* for the peer to close after a termination request */
-#define PST_AUTH_TIMEOUT_NS 10000000000ull     /* connected, but not authenticated */
 #define PST_AUTH_RECEIVE_BYTES_MAX 16384u      /* AL of Authentication Receive; longer than any message */
 #define PST_TICK_NS 500000000ull
 #define PST_SEND_IOV_MAX 256u
@@ -118,6 +116,7 @@ struct pst_queue {
 	/* Connection's shard. */
 	struct pst_shard *shard;
 	struct pst_list shard_node;
+	struct pst_list half_open_node; /* shard->half_open: until Connect has succeeded */
 	enum pst_queue_state state;
 	struct pst_stream *stream;
 	struct pst_conn *conn;
@@ -132,9 +131,9 @@ struct pst_queue {
 	uint32_t state_count[PST_CMD_STATES];
 	struct pst_list cmds_free;
 	struct pst_cmd *cmds;
-	uint32_t cmd_count;
-	uint8_t fabrics_data[2048];  /* of Connect or Authentication Send */
-	struct pst_cmd *fabrics_cmd; /* whose it is; NULL: nobody's */
+	uint32_t cmd_count, cmds_used; /* those beyond have never been touched: their memory is not resident */
+	uint8_t fabrics_data[2048];    /* of Connect or Authentication Send */
+	struct pst_cmd *fabrics_cmd;   /* whose it is; NULL: nobody's */
 	uint16_t qid;
 	bool authenticated;          /* or need not be; from Connect on */
 	bool auth_failed;            /* closed when the peer has had time to read why */
@@ -153,6 +152,7 @@ struct pst_queue {
 	struct pst_ctrl *ctrl;
 	struct pst_list ctrl_node;
 	uint16_t home_qid;
+	struct pst_guest *guest;         /* from Connect until it is gone */
 	struct pst_auth *auth;           /* secret memory; while it is authenticating */
 	struct pst_subsystem *subsystem; /* NULL: discovery */
 	uint8_t hostid[16];              /* constant from Connect on, as the subsystem */
@@ -184,15 +184,27 @@ struct pst_shard {
 	struct pst_buffers buffers;
 	struct pst_timer tick;
 	struct pst_list listeners;
+	struct pst_list half_open;
+	uint64_t accept_ns;      /* accept.c */
+	uint64_t refused_log_ns; /* 0: never */
+	uint32_t refused;        /* since then */
 	bool stopping;
 	struct pst_post stop_post;
 };
 
 /* ---- Home shard ---- */
 
+/* A host, as long as it has connections: guest.c. */
+struct pst_guest {
+	struct pst_hash_node node; /* target->guests */
+	char hostnqn[PST_NQN_MAX + 1];
+	uint32_t connections, auths;
+};
+
 struct pst_ctrl {
 	struct pst_target *target;
 	struct pst_list node;
+	struct pst_hash_node id_node;    /* target->ctrl_ids */
 	struct pst_subsystem *subsystem; /* NULL: discovery */
 	uint16_t cntlid;
 	char hostnqn[256];
@@ -266,6 +278,7 @@ struct pst_shard_stats {
 struct pst_subsystem {
 	struct pst_target *target;
 	struct pst_list node;
+	struct pst_hash_node name_node; /* target->subsystem_names */
 	char nqn[PST_NQN_MAX + 1];
 	char serial[21], model[41];
 	uint32_t nsid;
@@ -321,6 +334,7 @@ struct pst_target {
 	char discovery_nqn[PST_NQN_MAX + 1]; /* "": only the well-known one */
 	struct pst_addr referrals[PST_TARGET_REFERRALS_MAX];
 	unsigned referral_count;
+	struct pst_hash subsystem_names, ctrl_ids, guests;
 	uint32_t auth_count;         /* queues that are authenticating */
 	struct pst_list auth_line;   /* Authentication Sends that wait for their turn */
 	struct pst_timer auth_timer; /* for the next of them */
@@ -339,6 +353,11 @@ static inline struct pst_env *pst_target_home(const struct pst_target *target)
 	return target->shards[0].env;
 }
 
+static inline uint64_t pst_ms_ns(uint32_t ms)
+{
+	return (uint64_t)ms * 1000000;
+}
+
 /* ---- queue.c: connection's shard ---- */
 
 void pst_queue_accept(void *listener, struct pst_stream *stream);
@@ -350,6 +369,20 @@ void pst_queue_refresh_sockets(struct pst_queue *queue);
 void pst_shard_tick(struct pst_timer *timer);
 void pst_shard_run_dirty(struct pst_post *post);
 void pst_shard_feed_hungry(struct pst_shard *shard); /* buffers came back */
+
+/* ---- accept.c: the shard that accepts ---- */
+
+/* The limit that a new connection would exceed; NULL: it is taken, and counted. */
+const char *pst_accept_refusal(struct pst_shard *shard, const struct pst_addr *peer);
+void pst_accept_log(struct pst_shard *shard, const struct pst_addr *peer, const char *limit);
+
+/* ---- guest.c: home shard ---- */
+
+/* A connection becomes its host's; a status. @hostnqn has been checked. */
+uint16_t pst_guest_enter(struct pst_queue *queue, const char *hostnqn);
+void pst_guest_leave(struct pst_queue *queue); /* harmless if it never became so */
+void pst_target_limit_log(struct pst_target *target, const struct pst_queue *queue, const char *hostnqn,
+			  const char *limit, uint32_t value);
 
 /* ---- command.c: connection's shard ---- */
 

@@ -50,6 +50,7 @@ static void gone_here(struct pst_post *post)
 	pst_list_remove(&queue->shard_node);
 	pst_list_remove(&queue->dirty_node);
 	pst_list_remove(&queue->hungry_node);
+	pst_list_remove(&queue->half_open_node);
 	pst_conn_free(queue->conn);
 	post->fn = pst_queue_gone;
 	pst_env_post(pst_target_home(queue->shard->target), post);
@@ -70,7 +71,7 @@ void pst_queue_check_closed(struct pst_queue *queue)
 
 static void abandon_all(struct pst_queue *queue)
 {
-	for (uint32_t i = 0; i < queue->cmd_count; i++)
+	for (uint32_t i = 0; i < queue->cmds_used; i++)
 		pst_cmd_abandon(&queue->cmds[i]);
 }
 
@@ -139,9 +140,16 @@ static void terminate(struct pst_queue *queue, const struct pst_pdu_error *error
 static void on_command(struct pst_queue *queue, const struct pst_conn_event *event)
 {
 	struct pst_list *node = pst_list_pop_front(&queue->cmds_free);
+	struct pst_cmd *cmd;
 
-	pst_assert(node != NULL); /* as many as the engine has */
-	pst_cmd_start(queue, pst_container_of(node, struct pst_cmd, node), event->cmd, event->err);
+	if (node != NULL) {
+		cmd = pst_container_of(node, struct pst_cmd, node);
+	} else {
+		pst_assert(queue->cmds_used < queue->cmd_count); /* as many as the engine has */
+		cmd = &queue->cmds[queue->cmds_used++];
+		pst_cmd_prepare(queue, cmd);
+	}
+	pst_cmd_start(queue, cmd, event->cmd, event->err);
 }
 
 static void on_event(struct pst_queue *queue, const struct pst_conn_event *event)
@@ -287,21 +295,23 @@ void pst_shard_run_dirty(struct pst_post *post)
 
 static void queue_tick(struct pst_queue *queue, uint64_t now_ns)
 {
+	const struct pst_target_config *config = &queue->shard->target->config;
+
 	if (queue->state == PST_QUEUE_CLOSING)
 		return;
 	socket_stats(queue);
-	if (queue->state == PST_QUEUE_OPEN && now_ns - queue->state_since_ns > PST_CONNECT_TIMEOUT_NS)
-		pst_queue_close(queue, "no Connect within 10 s");
+	if (queue->state == PST_QUEUE_OPEN && now_ns - queue->state_since_ns > pst_ms_ns(config->connect_timeout_ms))
+		pst_queue_close(queue, "no Connect within connect_timeout_ms");
 	else if (queue->auth_failed && now_ns - queue->state_since_ns > PST_TERMINATE_TIMEOUT_NS)
 		pst_queue_close(queue, "authentication failed");
 	else if (queue->state == PST_QUEUE_LIVE && !queue->authenticated &&
-		 now_ns - queue->state_since_ns > PST_AUTH_TIMEOUT_NS)
-		pst_queue_close(queue, "not authenticated within 10 s");
+		 now_ns - queue->state_since_ns > pst_ms_ns(config->auth_timeout_ms))
+		pst_queue_close(queue, "not authenticated within auth_timeout_ms");
 	else if (queue->state == PST_QUEUE_TERMINATING && now_ns - queue->state_since_ns > PST_TERMINATE_TIMEOUT_NS)
 		pst_queue_close(queue, "not closed by the host after a termination request");
-	else if (queue->state_count[PST_CMD_DATA] > 0 && now_ns - queue->input_ns > PST_STALL_TIMEOUT_NS)
+	else if (queue->state_count[PST_CMD_DATA] > 0 && now_ns - queue->input_ns > pst_ms_ns(config->stall_timeout_ms))
 		pst_queue_close(queue, "the host does not send the data of its writes");
-	else if (queue->sending && now_ns - queue->send_began_ns > PST_STALL_TIMEOUT_NS)
+	else if (queue->sending && now_ns - queue->send_began_ns > pst_ms_ns(config->stall_timeout_ms))
 		pst_queue_close(queue, "the host does not take what it asked for");
 }
 
@@ -328,7 +338,7 @@ static pst_err queue_new(struct pst_shard *shard, struct pst_queue **ret_queue)
 		.maxh2cdata = config->transfer_bytes_max,
 		.header_digest = true,
 		.data_digest = true,
-		.ic_deadline_ns = pst_env_now_ns(shard->env) + PST_CONNECT_TIMEOUT_NS,
+		.ic_deadline_ns = pst_env_now_ns(shard->env) + pst_ms_ns(config->connect_timeout_ms),
 	};
 	struct pst_queue *queue = calloc(1, sizeof(*queue));
 	pst_err err = PST_E_NOMEM;
@@ -349,13 +359,10 @@ static pst_err queue_new(struct pst_shard *shard, struct pst_queue **ret_queue)
 	pst_list_init(&queue->dirty_node);
 	pst_list_init(&queue->hungry);
 	pst_list_init(&queue->hungry_node);
+	pst_list_init(&queue->half_open_node);
 	pst_list_init(&queue->cmds_free);
 	pst_list_init(&queue->ctrl_node);
 	pst_list_init(&queue->subsystem_node);
-	for (uint32_t i = 0; i < queue->cmd_count; i++) {
-		pst_cmd_prepare(queue, &queue->cmds[i]);
-		pst_list_push_back(&queue->cmds_free, &queue->cmds[i].node);
-	}
 	*ret_queue = queue;
 	return PST_OK;
 }
@@ -369,11 +376,11 @@ static void refused_closed(struct pst_close_op *op)
 	free(pst_container_of(op, struct refused, op));
 }
 
-static void refuse(struct pst_shard *shard, struct pst_stream *stream, const char *why)
+static void refuse(struct pst_shard *shard, struct pst_stream *stream, const struct pst_addr *peer, const char *why)
 {
 	struct refused *refused = calloc(1, sizeof(*refused));
 
-	pst_env_log(shard->env, PST_LOG_WARN, "connection_refused reason=\"%s\"", why);
+	pst_accept_log(shard, peer, why);
 	if (refused == NULL) /* nothing to remember the closing with: the peer finds nobody talking, and leaves */
 		return;
 	refused->op.done = refused_closed;
@@ -385,18 +392,20 @@ void pst_queue_accept(void *ctx, struct pst_stream *stream)
 	struct pst_target_listener *listener = ctx;
 	struct pst_shard *shard = listener->shard;
 	struct pst_target *target = shard->target;
+	struct pst_addr local, peer;
 	struct pst_queue *queue;
+	const char *why;
 	pst_err err;
 
-	if (shard->stopping || atomic_load(&target->quiet) ||
-	    atomic_load(&target->queue_count) >= target->config.connections_max) {
-		refuse(shard, stream,
-		       shard->stopping || atomic_load(&target->quiet) ? "stopping" : "connections_max is reached");
+	pst_stream_addrs(stream, &local, &peer);
+	why = pst_accept_refusal(shard, &peer);
+	if (why != NULL) {
+		refuse(shard, stream, &peer, why);
 		return;
 	}
 	err = queue_new(shard, &queue);
 	if (err != PST_OK) {
-		refuse(shard, stream, pst_err_text(err));
+		refuse(shard, stream, &peer, "memory");
 		return;
 	}
 	atomic_fetch_add(&target->queue_count, 1);
@@ -404,8 +413,10 @@ void pst_queue_accept(void *ctx, struct pst_stream *stream)
 	queue->port = listener->port;
 	queue->buffer_bytes_cap = PST_MAX(target->config.transfer_bytes_max, target->config.buffer_bytes_max / 4);
 	queue->state_since_ns = queue->input_ns = pst_env_now_ns(shard->env);
+	queue->local = local;
+	queue->peer = peer;
 	pst_list_push_back(&shard->queues, &queue->shard_node);
-	pst_stream_addrs(stream, &queue->local, &queue->peer);
+	pst_list_push_back(&shard->half_open, &queue->half_open_node);
 	if (!pst_timer_armed(&shard->tick))
 		pst_timer_arm(shard->env, &shard->tick, queue->state_since_ns + PST_TICK_NS);
 	pump(queue);

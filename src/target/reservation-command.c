@@ -55,7 +55,7 @@ static void visit(struct pst_post *post)
 {
 	struct pst_queue *queue = pst_container_of(post, struct pst_queue, visit_post);
 
-	for (uint32_t i = 0; i < queue->cmd_count; i++)
+	for (uint32_t i = 0; i < queue->cmds_used; i++)
 		pst_cmd_abort(&queue->cmds[i]); /* what is too late for is waited for at the gate */
 	post->fn = visited;
 	pst_env_post(pst_target_home(queue->shard->target), post);

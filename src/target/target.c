@@ -10,39 +10,6 @@
 
 /* ---- Birth ---- */
 
-static void config_defaults(struct pst_target_config *config)
-{
-	if (config->io_queues_max == 0)
-		config->io_queues_max = 16;
-	if (config->queue_entries_max == 0)
-		config->queue_entries_max = 128;
-	if (config->transfer_bytes_max == 0)
-		config->transfer_bytes_max = 1u << 20;
-	if (config->incapsule_bytes == 0)
-		config->incapsule_bytes = 8192;
-	if (config->connections_max == 0)
-		config->connections_max = 1024;
-	if (config->buffer_bytes_max == 0)
-		config->buffer_bytes_max = 64u << 20;
-	if (config->registrants_max == 0)
-		config->registrants_max = 32;
-	if (config->keep_alive_ms_default == 0)
-		config->keep_alive_ms_default = 120000;
-	if (config->auth_max == 0)
-		config->auth_max = 256;
-}
-
-static bool config_ok(const struct pst_target_config *config)
-{
-	return config->io_queues_max <= 65535 && config->queue_entries_max >= 32 &&
-	       config->queue_entries_max <= 32768 && pst_is_pow2(config->transfer_bytes_max) &&
-	       config->transfer_bytes_max >= 8192 &&
-	       config->transfer_bytes_max <= PST_IO_BLOCKS_MAX * PST_BLOCK_BYTES &&
-	       config->incapsule_bytes % PST_BLOCK_BYTES == 0 && config->incapsule_bytes <= 8192 &&
-	       config->buffer_bytes_max / 4 >= config->transfer_bytes_max &&
-	       config->registrants_max <= PST_REGISTRANTS_MAX;
-}
-
 static pst_err shard_init(struct pst_shard *shard, struct pst_target *target, struct pst_env *env, uint32_t index)
 {
 	shard->target = target;
@@ -52,6 +19,7 @@ static pst_err shard_init(struct pst_shard *shard, struct pst_target *target, st
 	pst_list_init(&shard->dirty);
 	pst_list_init(&shard->hungry);
 	pst_list_init(&shard->listeners);
+	pst_list_init(&shard->half_open);
 	shard->dirty_post.fn = pst_shard_run_dirty;
 	pst_timer_init(&shard->tick, pst_shard_tick);
 	return pst_buffers_init(&shard->buffers, target->config.buffer_bytes_max, target->config.transfer_bytes_max);
@@ -62,6 +30,9 @@ static void target_free(struct pst_target *target)
 	if (target->shard_count > 0)
 		pst_access_done(target);
 	pst_discovery_done(target);
+	pst_hash_done(&target->guests);
+	pst_hash_done(&target->subsystem_names);
+	pst_hash_done(&target->ctrl_ids);
 	for (uint32_t i = 0; i < target->shard_count; i++)
 		pst_buffers_done(&target->shards[i].buffers);
 	free(target->shards);
@@ -72,13 +43,18 @@ pst_err pst_target_new(struct pst_env *const *envs, uint32_t env_count, const st
 		       struct pst_target **ret_target)
 {
 	struct pst_target *target = calloc(1, sizeof(*target));
+	char why[PST_TARGET_WHY_BYTES];
 	pst_err err = PST_E_NOMEM;
+	uint64_t seed;
 
 	pst_assert(env_count > 0);
 	if (target == NULL)
 		return PST_E_NOMEM;
 	target->config = *config;
-	config_defaults(&target->config);
+	pst_env_random(envs[0], &seed, sizeof(seed));
+	pst_hash_init(&target->guests, seed);
+	pst_hash_init(&target->subsystem_names, seed);
+	pst_hash_init(&target->ctrl_ids, seed);
 	pst_list_init(&target->subsystems);
 	pst_list_init(&target->ctrls);
 	pst_list_init(&target->hosts);
@@ -89,8 +65,8 @@ pst_err pst_target_new(struct pst_env *const *envs, uint32_t env_count, const st
 	target->shards = calloc(env_count, sizeof(*target->shards));
 	if (target->shards == NULL)
 		goto fail;
-	err = PST_E_INVAL;
-	if (!config_ok(&target->config))
+	err = pst_target_config_complete(&target->config, why);
+	if (err != PST_OK)
 		goto fail;
 	for (uint32_t i = 0; i < env_count; i++) {
 		err = shard_init(&target->shards[i], target, envs[i], i);
@@ -259,8 +235,9 @@ void pst_target_stop(struct pst_target *target, struct pst_target_stop_op *op)
 
 struct pst_subsystem *pst_subsystem_find(struct pst_target *target, const char *nqn)
 {
-	PST_LIST_EACH(node, &target->subsystems) {
-		struct pst_subsystem *subsystem = pst_container_of(node, struct pst_subsystem, node);
+	PST_HASH_EACH(it, &target->subsystem_names, pst_hash_string(&target->subsystem_names, nqn))
+	{
+		struct pst_subsystem *subsystem = pst_container_of(it, struct pst_subsystem, name_node);
 
 		if (strcmp(subsystem->nqn, nqn) == 0)
 			return subsystem;
@@ -315,6 +292,8 @@ pst_err pst_subsystem_add(struct pst_target *target, const struct pst_subsystem_
 	subsystem->added_ns = pst_env_now_ns(pst_target_home(target));
 	pst_list_init(&subsystem->queues);
 	pst_list_push_back(&target->subsystems, &subsystem->node);
+	pst_hash_add(&target->subsystem_names, &subsystem->name_node,
+		     pst_hash_string(&target->subsystem_names, subsystem->nqn));
 	pst_discovery_changed(subsystem);
 	*ret_subsystem = subsystem;
 	return PST_OK;
@@ -349,6 +328,7 @@ void pst_subsystem_remove(struct pst_subsystem *subsystem, struct pst_subsystem_
 	pst_assert(subsystem->remove == NULL && op->done != NULL);
 	subsystem->remove = op;
 	pst_list_remove(&subsystem->node);
+	pst_hash_remove(&target->subsystem_names, &subsystem->name_node);
 	PST_LIST_EACH(node, &target->ctrls) {
 		struct pst_ctrl *ctrl = pst_container_of(node, struct pst_ctrl, node);
 

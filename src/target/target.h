@@ -20,18 +20,39 @@
 struct pst_target;
 struct pst_subsystem;
 
+/* Limits; 0: the default. Names, defaults and ranges are in one table, config.c; docs/target.md has it for people. */
 struct pst_target_config {
-	uint32_t io_queues_max;         /* per controller; 0: 16 */
-	uint32_t queue_entries_max;     /* 0: 128 */
-	uint32_t transfer_bytes_max;    /* MDTS; 0: 1 MiB; power of two */
-	uint32_t incapsule_bytes;       /* for I/O queues; 0: 8192 */
-	uint32_t connections_max;       /* 0: 1024 */
-	uint64_t buffer_bytes_max;      /* data buffers per shard; 0: 64 MiB. Exhausted: commands wait */
-	uint32_t registrants_max;       /* hosts that reservations know, per subsystem; 0: 32, at most 56 */
-	uint32_t keep_alive_ms_default; /* for hosts that ask for none on a discovery controller's reaper; 0: 120000 */
-	uint32_t auth_max;              /* queues that are authenticating at a time; further ones: busy. 0: 256 */
-	bool authenticate_remote;       /* hosts without a key may come over loopback addresses only */
+	uint32_t io_queues_max;             /* per controller */
+	uint32_t queue_entries_max;         /* of a queue; commands of a connection */
+	uint32_t transfer_bytes_max;        /* MDTS; power of two */
+	uint32_t incapsule_bytes;           /* for I/O queues */
+	uint32_t connections_max;           /* in all; further ones are closed at once, as for the next four */
+	uint32_t half_open_max;             /* that have not finished Connect; per shard */
+	uint32_t half_open_per_address_max; /* of those from one address; per shard */
+	uint32_t accepts_per_s_max;         /* per shard, after connections_max at once */
+	uint32_t connections_per_host_max;  /* by host NQN; further ones: Connect is answered with busy */
+	uint64_t buffer_bytes_max;          /* data buffers per shard. Exhausted: commands wait */
+	uint32_t registrants_max;           /* hosts that reservations know, per subsystem */
+	uint32_t keep_alive_ms_default;     /* for discovery controllers whose host asks for none */
+	uint32_t auth_max;                  /* queues that are authenticating at a time; further ones: busy */
+	uint32_t auth_per_host_max;         /* of those of one host NQN */
+	uint32_t connect_timeout_ms;        /* from accept to the end of Connect */
+	uint32_t auth_timeout_ms;           /* from there to the end of authentication */
+	uint32_t stall_timeout_ms;          /* promised data doesn't come, or ours isn't taken */
+	bool authenticate_remote;           /* hosts without a key may come over loopback addresses only */
 };
+
+#define PST_TARGET_WHY_BYTES 600u
+
+/*
+ * Sets one limit by the name that it has in the structure. PST_E_NOTFOUND, PST_E_RANGE: @why says what would do, and
+ * the configuration is as it was.
+ */
+pst_err PST_MUST_USE pst_target_config_set(struct pst_target_config *config, const char *name, uint64_t value,
+					   char why[PST_TARGET_WHY_BYTES]);
+
+/* Puts defaults in the place of zeros. PST_E_INVAL: @why says which limit does not fit. */
+pst_err PST_MUST_USE pst_target_config_complete(struct pst_target_config *config, char why[PST_TARGET_WHY_BYTES]);
 
 /* @envs: the shards that serve connections; envs[0] is the home shard. */
 pst_err PST_MUST_USE pst_target_new(struct pst_env *const *envs, uint32_t env_count,

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/base.h"
 #include "base/crc32c.h"
+#include "base/hash.h"
 #include "base/hist.h"
 #include "base/list.h"
 #include "base/units.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -106,6 +108,50 @@ static void list_keeps_order(void **state)
 	assert_null(pst_list_pop_front(&head));
 }
 
+struct word {
+	struct pst_hash_node node;
+	char text[16];
+};
+
+static struct word *word_find(const struct pst_hash *h, const char *text)
+{
+	PST_HASH_EACH(it, h, pst_hash_string(h, text))
+	{
+		struct word *w = pst_container_of(it, struct word, node);
+
+		if (strcmp(w->text, text) == 0)
+			return w;
+	}
+	return NULL;
+}
+
+/* Everything that is in a table is found, through its growth, and nothing else; what is removed is not. */
+static void hash_finds_what_is_there(void **state)
+{
+	static struct word words[1000];
+	struct pst_hash h;
+
+	(void)state;
+	pst_hash_init(&h, 7);
+	for (unsigned i = 0; i < 1000; i++) {
+		snprintf(words[i].text, sizeof(words[i].text), "word-%u", i);
+		assert_null(word_find(&h, words[i].text));
+		pst_hash_add(&h, &words[i].node, pst_hash_string(&h, words[i].text));
+	}
+	for (unsigned i = 0; i < 1000; i += 2)
+		pst_hash_remove(&h, &words[i].node);
+	assert_int_equal(h.count, 500);
+	for (unsigned i = 0; i < 1000; i++)
+		assert_ptr_equal(word_find(&h, words[i].text), i % 2 == 0 ? NULL : &words[i]);
+	/* Equal hashes: all are gone through. */
+	pst_hash_add(&h, &words[0].node, words[1].node.hash);
+	assert_ptr_equal(word_find(&h, "word-1"), &words[1]);
+	pst_hash_remove(&h, &words[0].node);
+	for (unsigned i = 1; i < 1000; i += 2)
+		pst_hash_remove(&h, &words[i].node);
+	pst_hash_done(&h);
+}
+
 /* Times are written as RFC 3339 has them: at the epoch, on a leap day, at the end of a century that has none. */
 static void times_are_rfc3339(void **state)
 {
@@ -130,7 +176,7 @@ int main(void)
 		cmocka_unit_test(times_are_rfc3339),          cmocka_unit_test(crc32c_matches_check_value),
 		cmocka_unit_test(sizes_parse_as_typed),       cmocka_unit_test(rates_set_one_of_two),
 		cmocka_unit_test(histogram_error_is_bounded), cmocka_unit_test(range_check_does_not_wrap),
-		cmocka_unit_test(list_keeps_order),
+		cmocka_unit_test(list_keeps_order),           cmocka_unit_test(hash_finds_what_is_there),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

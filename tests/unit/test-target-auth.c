@@ -408,6 +408,31 @@ static void authenticating_queues_are_limited(void **state)
 	rig_free(&rig);
 }
 
+/* One host's queues don't take all the places of authentication. */
+static void authenticating_queues_of_a_host_are_limited(void **state)
+{
+	const struct pst_target_host other = { .nqn = "nqn.2026-01.example:other", .host_key = &host_key };
+	struct nvmf_connect_cmd cmd;
+	struct nvmf_connect_data data;
+	struct link l[3];
+	struct rig rig;
+
+	(void)state;
+	rig_new(&rig, &(struct rig_options){ .target.auth_per_host_max = 1 });
+	host_set(&rig, &host_key, NULL, 0);
+	assert_int_equal(pst_target_host_set(rig.target, &other), PST_OK);
+	assert_int_equal(connect_admin(&rig, &l[0], RIG_NQN, NULL), 0);
+	assert_int_equal(connect_admin(&rig, &l[1], RIG_NQN, NULL), NVMF_CONTROLLER_BUSY);
+	link_open(&rig, &l[2], false);
+	connect_fill(&cmd, &data, RIG_NQN, 0, 0xffff, 0);
+	memset(data.hostnqn, 0, sizeof(data.hostnqn));
+	memcpy(data.hostnqn, other.nqn, strlen(other.nqn));
+	assert_int_equal(command(&l[2], (void *)&cmd, PST_CONN_DATA_OUT, &data, sizeof(data), NULL), 0);
+	for (unsigned i = 0; i < 3; i++)
+		link_close(&l[i]);
+	rig_free(&rig);
+}
+
 /* ---- Who may connect at all ---- */
 
 static uint64_t discovered(struct rig *rig)
@@ -555,6 +580,7 @@ int main(void)
 		cmocka_unit_test(one_message_at_a_time),
 		cmocka_unit_test(silence_is_bounded),
 		cmocka_unit_test(authenticating_queues_are_limited),
+		cmocka_unit_test(authenticating_queues_of_a_host_are_limited),
 		cmocka_unit_test(allow_lists_are_kept),
 		cmocka_unit_test(remote_hosts_need_a_key),
 		cmocka_unit_test(changes_of_hosts_act_at_once),

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The target's limits: one table has their names, defaults and ranges; what depends on others is in the check. */
+#include "target/internal.h"
+
+#include <stdio.h>
+
+#define LIMIT(field, fallback_, min_, max_)                                                                   \
+	{                                                                                                     \
+		.name = #field, .offset = offsetof(struct pst_target_config, field), .fallback = (fallback_), \
+		.min = (min_), .max = (max_), .wide = sizeof(((struct pst_target_config *)0)->field) == 8     \
+	}
+
+static const struct limit {
+	const char *name;
+	size_t offset;
+	uint64_t fallback, min, max;
+	bool wide;
+} limits[] = {
+	LIMIT(connections_max, 1024, 1, 1000000),
+	LIMIT(connections_per_host_max, 768, 1, 1000000),
+	LIMIT(half_open_max, 512, 1, 1000000),
+	LIMIT(half_open_per_address_max, 256, 1, 1000000),
+	LIMIT(accepts_per_s_max, 1000, 1, 1000000),
+	LIMIT(auth_max, 256, 1, 1000000),
+	LIMIT(auth_per_host_max, 64, 1, 1000000),
+	LIMIT(io_queues_max, 16, 1, 65535),
+	LIMIT(queue_entries_max, 128, 32, 8192),
+	LIMIT(transfer_bytes_max, 1u << 20, 8192, PST_IO_BLOCKS_MAX *PST_BLOCK_BYTES),
+	LIMIT(incapsule_bytes, 8192, PST_BLOCK_BYTES, PST_ADMIN_INCAPSULE_BYTES),
+	LIMIT(buffer_bytes_max, 64u << 20, 32768, (uint64_t)1 << 40),
+	LIMIT(registrants_max, 32, 1, PST_REGISTRANTS_MAX),
+	LIMIT(connect_timeout_ms, 10000, 100, 3600000),
+	LIMIT(auth_timeout_ms, 10000, 100, 3600000),
+	LIMIT(stall_timeout_ms, 30000, 100, 3600000),
+	LIMIT(keep_alive_ms_default, 120000, 1000, 3600000),
+};
+
+static uint64_t get(const struct pst_target_config *config, const struct limit *limit)
+{
+	const char *at = (const char *)config + limit->offset;
+	uint64_t wide;
+	uint32_t narrow;
+
+	if (limit->wide) {
+		memcpy(&wide, at, sizeof(wide));
+		return wide;
+	}
+	memcpy(&narrow, at, sizeof(narrow));
+	return narrow;
+}
+
+static void set(struct pst_target_config *config, const struct limit *limit, uint64_t value)
+{
+	char *at = (char *)config + limit->offset;
+	uint32_t narrow = (uint32_t)value;
+
+	if (limit->wide)
+		memcpy(at, &value, sizeof(value));
+	else
+		memcpy(at, &narrow, sizeof(narrow));
+}
+
+pst_err pst_target_config_set(struct pst_target_config *config, const char *name, uint64_t value,
+			      char why[PST_TARGET_WHY_BYTES])
+{
+	size_t at = 0;
+
+	for (size_t i = 0; i < PST_ARRAY_COUNT(limits); i++) {
+		if (strcmp(limits[i].name, name) != 0)
+			continue;
+		if (value >= limits[i].min && value <= limits[i].max) {
+			set(config, &limits[i], value);
+			return PST_OK;
+		}
+		snprintf(why, PST_TARGET_WHY_BYTES, "%s is from %llu to %llu, not %llu", name,
+			 (unsigned long long)limits[i].min, (unsigned long long)limits[i].max,
+			 (unsigned long long)value);
+		return PST_E_RANGE;
+	}
+	at += (size_t)snprintf(why, PST_TARGET_WHY_BYTES, "there is no such limit; known are");
+	for (size_t i = 0; i < PST_ARRAY_COUNT(limits); i++)
+		at += (size_t)snprintf(why + at, PST_TARGET_WHY_BYTES - at, " %s", limits[i].name);
+	pst_assert(at < PST_TARGET_WHY_BYTES);
+	return PST_E_NOTFOUND;
+}
+
+pst_err pst_target_config_complete(struct pst_target_config *config, char why[PST_TARGET_WHY_BYTES])
+{
+	for (size_t i = 0; i < PST_ARRAY_COUNT(limits); i++) {
+		const struct limit *l = &limits[i];
+		uint64_t value = get(config, l);
+
+		if (value == 0)
+			set(config, l, l->fallback);
+		else if (pst_target_config_set(config, l->name, value, why) != PST_OK)
+			return PST_E_INVAL;
+	}
+	if (!pst_is_pow2(config->transfer_bytes_max))
+		snprintf(why, PST_TARGET_WHY_BYTES, "transfer_bytes_max is a power of two");
+	else if (config->incapsule_bytes % PST_BLOCK_BYTES != 0)
+		snprintf(why, PST_TARGET_WHY_BYTES, "incapsule_bytes is a multiple of %u", PST_BLOCK_BYTES);
+	else if (config->buffer_bytes_max / 4 < config->transfer_bytes_max)
+		snprintf(why, PST_TARGET_WHY_BYTES, "buffer_bytes_max is at least 4 times transfer_bytes_max");
+	else
+		return PST_OK;
+	return PST_E_INVAL;
+}
