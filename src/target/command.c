@@ -216,7 +216,8 @@ static void error_log_at_home(struct pst_post *post)
 	pst_env_post(cmd->queue->shard->env, post);
 }
 
-/* Media errors are rare enough to make a detour over the controller's error log before they are answered. */
+/* Base 2.0, 5.16: the error log. Media errors are rare enough to make a detour over the controller's error log before
+ * they are answered. */
 static void media_error(struct pst_cmd *cmd, uint16_t status)
 {
 	cmd->status = status;
@@ -360,6 +361,7 @@ void pst_cmd_pull(struct pst_cmd *cmd)
 
 	if (queue->state_count[PST_CMD_DATA] == 0) /* the stall clock begins to run */
 		queue->input_ns = pst_queue_now_ns(queue);
+	cmd->pulled_ns = pst_queue_now_ns(queue);
 	pst_cmd_move(cmd, PST_CMD_DATA);
 	pst_conn_pull(queue->conn, cmd->wire, &cmd->iov, 1, cmd->io.data_bytes);
 	pst_queue_dirty(queue);
@@ -656,7 +658,7 @@ static void io_start(struct pst_cmd *cmd)
 	if (status == NVME_SUCCESS && (atomic_load(&queue->denies) & cmd->io.access) != 0)
 		status = NVME_RESERVATION_CONFLICT | NVME_STATUS_DNR;
 	if (status == NVME_SUCCESS && cmd->io.kind != PST_IO_FLUSH &&
-	    !pst_range_ok(cmd->io.lba, cmd->io.block_count, volume_blocks(subsystem->volume)))
+	    !pst_range_ok(cmd->io.lba, cmd->io.block_count, volume_blocks(subsystem->volume))) /* NVM 1.0, 3.2.4 */
 		status = NVME_LBA_OUT_OF_RANGE | NVME_STATUS_DNR;
 	status = pst_fused_check(cmd, status);
 	if (status != NVME_SUCCESS || cmd->io.nothing_to_do) {

@@ -32,6 +32,7 @@ static const struct limit {
 	LIMIT(connect_timeout_ms, 10000, 100, 3600000),
 	LIMIT(auth_timeout_ms, 10000, 100, 3600000),
 	LIMIT(stall_timeout_ms, 30000, 100, 3600000),
+	LIMIT(data_timeout_ms, 60000, 100, 3600000),
 	LIMIT(keep_alive_ms_default, 120000, 1000, 3600000),
 };
 

@@ -55,7 +55,7 @@ struct pst_cmd {
 	struct pst_list node;      /* queue->cmds_free, or queue->hungry while waiting for a buffer */
 	struct pst_conn_cmd *wire; /* the engine's view; it holds in-capsule data until the command is over */
 	struct pst_checked_io io;
-	uint64_t arrived_ns, dispatched_ns;
+	uint64_t arrived_ns, pulled_ns, dispatched_ns;
 	struct iovec iov;     /* the payload */
 	uint8_t *buffer;      /* from the shard's buffers; NULL: none, in-capsule data, or a loan */
 	struct pst_loan loan; /* of a read, until its data is sent; iov_count 0: none */

@@ -293,6 +293,22 @@ void pst_shard_run_dirty(struct pst_post *post)
 	}
 }
 
+/* Is the data of a write late? Its buffer is kept from others meanwhile. */
+static bool data_late(const struct pst_queue *queue, uint64_t now_ns)
+{
+	uint64_t allowed_ns = pst_ms_ns(queue->shard->target->config.data_timeout_ms);
+	uint32_t left = queue->state_count[PST_CMD_DATA];
+
+	for (uint32_t i = 0; i < queue->cmds_used && left > 0; i++) {
+		if (queue->cmds[i].state != PST_CMD_DATA)
+			continue;
+		if (now_ns - queue->cmds[i].pulled_ns > allowed_ns)
+			return true;
+		left--;
+	}
+	return false;
+}
+
 static void queue_tick(struct pst_queue *queue, uint64_t now_ns)
 {
 	const struct pst_target_config *config = &queue->shard->target->config;
@@ -311,6 +327,8 @@ static void queue_tick(struct pst_queue *queue, uint64_t now_ns)
 		pst_queue_close(queue, "not closed by the host after a termination request");
 	else if (queue->state_count[PST_CMD_DATA] > 0 && now_ns - queue->input_ns > pst_ms_ns(config->stall_timeout_ms))
 		pst_queue_close(queue, "the host does not send the data of its writes");
+	else if (data_late(queue, now_ns))
+		pst_queue_close(queue, "the data of a write is not complete within data_timeout_ms");
 	else if (queue->sending && now_ns - queue->send_began_ns > pst_ms_ns(config->stall_timeout_ms))
 		pst_queue_close(queue, "the host does not take what it asked for");
 }

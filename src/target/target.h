@@ -38,7 +38,8 @@ struct pst_target_config {
 	uint32_t auth_per_host_max;         /* of those of one host NQN */
 	uint32_t connect_timeout_ms;        /* from accept to the end of Connect */
 	uint32_t auth_timeout_ms;           /* from there to the end of authentication */
-	uint32_t stall_timeout_ms;          /* promised data doesn't come, or ours isn't taken */
+	uint32_t stall_timeout_ms;          /* nothing of promised data comes, or of ours is taken */
+	uint32_t data_timeout_ms;           /* from asking for a write's data to its end, however it trickles */
 	bool authenticate_remote;           /* hosts without a key may come over loopback addresses only */
 };
 

@@ -334,6 +334,60 @@ static void who_does_not_send_is_bounded(void **state)
 	rig_free(&rig);
 }
 
+static void trickled(struct pst_stream_op *op)
+{
+	struct link *l = pst_container_of(op, struct link, send);
+
+	if (op->err == PST_OK)
+		pst_conn_sent(l->conn, op->done_bytes);
+	l->send.done = NULL; /* l->sending stays: nothing else is sent */
+}
+
+/* A few bytes of what the host has to say. */
+static void trickle(struct link *l)
+{
+	if (l->send.done != NULL || l->closed || pst_conn_output(l->conn, l->send_iov, 8) == 0)
+		return;
+	l->send_iov[0].iov_len = PST_MIN(l->send_iov[0].iov_len, (size_t)100);
+	l->send = (struct pst_stream_op){ .iov = l->send_iov, .iov_count = 1, .done = trickled };
+	pst_stream_send(l->stream, &l->send);
+}
+
+/* Data that comes, but so slowly that its buffers would be kept for long, ends its connection as well. */
+static void who_trickles_is_bounded(void **state)
+{
+	static uint8_t memory[65536];
+	struct nvme_sqe sqe = sqe_io(NVME_CMD_WRITE, 0, 16);
+	struct host slow, bystander;
+	struct call calls[8];
+	unsigned tenths;
+	struct rig rig;
+
+	(void)state;
+	rig_new(&rig, &(struct rig_options){ .target = { .stall_timeout_ms = 2000,
+							 .data_timeout_ms = 5000,
+							 .transfer_bytes_max = 65536,
+							 .buffer_bytes_max = 8 << 16 } });
+	host_connect_sized(&rig, &slow, false, 0, 31);
+	host_connect_as(&rig, &bystander, false, 0, 31, 8);
+	for (unsigned i = 0; i < 8; i++)
+		call_start(&slow.io, &calls[i], &sqe, PST_CONN_DATA_OUT, memory, sizeof(memory));
+	while (slow.io.sending)
+		assert_true(pst_sim_step(rig.sim));
+	slow.io.sending = true;
+	slow.io.send.done = NULL;
+	for (tenths = 0; tenths < 100 && !slow.io.closed; tenths++) {
+		trickle(&slow.io);
+		served(&bystander);
+		pst_sim_run_for(rig.sim, RIG_SECOND / 10);
+	}
+	assert_in_range(tenths, 45, 65);
+	slow.io.sending = false;
+	host_close(&slow);
+	host_close(&bystander);
+	rig_free(&rig);
+}
+
 /* Commands of all kinds, under way at once. */
 static void everything(struct host *h, struct call calls[8], uint8_t *memory)
 {
@@ -418,6 +472,7 @@ int main(void)
 		cmocka_unit_test(slow_peers_do_not_last),
 		cmocka_unit_test(who_does_not_read_is_bounded),
 		cmocka_unit_test(who_does_not_send_is_bounded),
+		cmocka_unit_test(who_trickles_is_bounded),
 		cmocka_unit_test(resets_leave_nothing),
 	};
 
