@@ -25,6 +25,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#define MMAP_THRESHOLD_BYTES 65536
 #define POLL_NS 10000000u /* while waiting for another thread */
 
 struct daemon {
@@ -499,6 +500,12 @@ int pst_daemon_run(const struct pst_daemon_config *config)
 	struct daemon d = { .config = config };
 	int rc;
 
+	/*
+	 * The memory of a connection is for its whole queue, and most of it is never touched. Fixed, this threshold
+	 * keeps it in mappings of its own, which are not resident; else the C library would soon take it out of what
+	 * others have given back, and touch all of it by clearing it.
+	 */
+	mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES);
 	json_set_alloc_funcs(malloc, json_wipe_free);
 	d.addresses = json_array();
 	d.listening = json_array();
