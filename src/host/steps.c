@@ -206,7 +206,8 @@ static bool parse_namespace(struct pst_session *s)
 		session_lose(s, PST_E_NOTFOUND); /* inactive: all zeros */
 		return false;
 	}
-	if (lbaf->lbads < 9 || lbaf->lbads > 16 || nvme_get16(lbaf->ms) != 0) {
+	/* A block that is longer than a transfer may be could never be read. */
+	if (lbaf->lbads < 9 || lbaf->lbads > 16 || nvme_get16(lbaf->ms) != 0 || 1u << lbaf->lbads > s->transfer_bytes) {
 		session_lose(s, PST_E_UNSUPPORTED);
 		return false;
 	}

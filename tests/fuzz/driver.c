@@ -8,7 +8,7 @@
  * Model. A corpus of inputs in memory; each round one is taken, changed by a few random edits, and run; one that
  * reaches an edge of the code more often than any before joins the corpus (with --save, on disk too). Edges are counted
  * by the compiler's hook (-fsanitize-coverage=trace-pc, option `fuzz` of the build); without it the corpus does not
- * grow. A crash, a failed assertion, a report of a sanitizer or a hang of over 10 s leaves the input in
+ * grow. A crash, a failed assertion, a report of a sanitizer, a leak or a hang of over 10 s leaves the input in
  * ./crash-NAME-SEED-ROUND, prints how to replay it, and fails. Same seed, same binary: same inputs.
  *
  * PENSTOCK_FUZZ_SECONDS sets the default of --seconds (2).
@@ -30,11 +30,13 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len_bytes);
 void __sanitizer_cov_trace_pc(void);
 __attribute__((weak)) void __sanitizer_set_death_callback(void (*callback)(void));
+__attribute__((weak)) size_t __sanitizer_get_current_allocated_bytes(void);
 
 #define INPUT_MAX (64u << 10)
 #define CORPUS_MAX 8192u
 #define MAP_SIZE (1u << 16)
 #define HANG_S 10u
+#define LEAK_RUNS 4u
 
 struct input {
 	uint8_t *data;
@@ -287,7 +289,7 @@ static void mutate(struct pst_prng *rng)
 
 /* ---- Running ---- */
 
-static void run_one(void)
+static void run_once(void)
 {
 	/* A copy of exactly the input's size: the sanitizer then sees the first byte read beyond it. */
 	uint8_t *copy = malloc(fuzz.current_bytes > 0 ? fuzz.current_bytes : 1);
@@ -301,6 +303,29 @@ static void run_one(void)
 	fuzz.counting = false;
 	alarm(0);
 	free(copy);
+}
+
+/* 0 without a sanitizer: the C library's own count has what it keeps for later in it. */
+static size_t heap_bytes(void)
+{
+	return __sanitizer_get_current_allocated_bytes != NULL ? __sanitizer_get_current_allocated_bytes() : 0;
+}
+
+/* An input that leaves more on the heap each time that it runs has leaked. Once may be something kept for later. */
+static void run_one(void)
+{
+	size_t before = heap_bytes();
+
+	run_once();
+	for (unsigned again = 0; heap_bytes() > before; again++) {
+		if (again == LEAK_RUNS) {
+			fprintf(stderr, "%s: memory grows each time by about %zu bytes\n", fuzz.name,
+				heap_bytes() - before);
+			abort();
+		}
+		before = heap_bytes();
+		run_once();
+	}
 }
 
 /* Classes of counts: 1, 2, 3, 4-7, 8-15, ..: a loop that turns once more is news, the hundredth turn is not. */
@@ -327,6 +352,16 @@ static bool learn(void)
 		}
 	}
 	return news;
+}
+
+/* About: two edges may share a place. */
+static unsigned edges_seen(void)
+{
+	unsigned count = 0;
+
+	for (size_t i = 0; i < MAP_SIZE; i++)
+		count += fuzz.seen[i] != 0;
+	return count;
 }
 
 static double seconds_now(void)
@@ -408,7 +443,7 @@ int main(int argc, char **argv)
 	       fuzz.corpus_count);
 	fflush(stdout);
 	run_for(seconds);
-	printf("%s: passed: %llu rounds, %llu inputs were new\n", fuzz.name, (unsigned long long)fuzz.round,
-	       (unsigned long long)fuzz.grown);
+	printf("%s: passed: %llu rounds, %llu inputs were new, %u edges seen\n", fuzz.name,
+	       (unsigned long long)fuzz.round, (unsigned long long)fuzz.grown, edges_seen());
 	return 0;
 }
