@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Ports: the addresses where hosts connect, which the daemon is started with, and the access through each of them by
- * ANA group, which is set here and kept. A port is known by its id: what was set for it waits in its record until a
- * daemon listens on that id again, on whatever address.
+ * ANA group (Base 2.0, 8.1), which is set here and kept. A port is known by its id: what was set for it waits in its
+ * record until a daemon listens on that id again, on whatever address.
  *
  *   set    record* tell the target        (* durable: a crash between the two is completed by the next start)
  */

@@ -26,6 +26,7 @@ static uint16_t plan_answer(struct pst_cmd *cmd, uint64_t bytes, uint32_t incaps
 	return pst_check_sgl(&cmd->wire->sqe, PST_DATA_TO_HOST, cmd->io.data_bytes, false, incapsule_bytes);
 }
 
+/* Base 2.0, 6.3: nothing comes before Connect. */
 static uint16_t plan_fabrics(struct pst_cmd *cmd, uint32_t incapsule_bytes)
 {
 	struct pst_queue *queue = cmd->queue;
@@ -188,6 +189,7 @@ static void identify_namespace(struct pst_cmd *cmd, uint8_t cns)
 	pst_admin_finish(cmd, NVME_SUCCESS);
 }
 
+/* Base 2.0, 5.17: a namespace that is not attached is told as inactive. */
 static bool attached(const struct pst_ctrl *ctrl)
 {
 	return atomic_load(&ctrl->subsystem->ana[ctrl->port]) != PST_ANA_DETACHED;
@@ -273,7 +275,7 @@ static void identify(struct pst_cmd *cmd)
 	}
 }
 
-/* ---- Log pages ---- */
+/* ---- Log pages (Base 2.0, 5.16) ---- */
 
 static void log_smart(const struct pst_ctrl *ctrl, const struct pst_log_window *w)
 {
@@ -355,7 +357,7 @@ static uint16_t log_page(struct pst_cmd *cmd)
 	return NVME_SUCCESS;
 }
 
-/* ---- Abort ---- */
+/* ---- Abort (Base 2.0, 5.1) ---- */
 
 static struct pst_cmd *command_by_cid(struct pst_queue *queue, uint16_t cid)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Authentication of queues: Authentication Send and Receive (Base 2.0, 6.1 and 6.2) move the messages of a transaction
- * (proto/auth.h), which begins with a Connect that was answered with ATR and ends in one of three ways:
+ * Authentication of queues: Authentication Send and Receive (Base 2.0, 6.1, 6.2, 8.13) move the messages of a
+ * transaction (proto/auth.h), which begins with a Connect that was answered with ATR and ends in one of three ways:
  *
  *   proved     the connection's shard is told with the command that ended it; from then on it takes any command
  *   failed     likewise; the peer has a second to read why and to close, then the queue is closed

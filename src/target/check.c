@@ -17,6 +17,7 @@ static const struct io_opcode {
 	enum pst_io_kind kind;
 	enum pst_data_direction direction;
 } opcodes[] = {
+	/* Base 2.0, 7.1; NVM 1.0, 3.2.1, 3.2.2, 3.2.3, 3.2.4, 3.2.5, 3.2.6, 3.2.8; Base 2.0, 7.2 to 7.5 */
 	{ NVME_CMD_FLUSH, true, false, false, PST_ACCESS_WRITE, PST_OP_PLAIN, PST_IO_FLUSH, PST_DATA_NONE },
 	{ NVME_CMD_WRITE, false, true, true, PST_ACCESS_WRITE, PST_OP_PLAIN, PST_IO_WRITE, PST_DATA_FROM_HOST },
 	{ NVME_CMD_READ, false, true, false, PST_ACCESS_READ, PST_OP_PLAIN, PST_IO_READ, PST_DATA_TO_HOST },
@@ -65,7 +66,7 @@ uint16_t pst_check_sgl(const void *entry, enum pst_data_direction direction, uin
 	return NVME_SUCCESS;
 }
 
-/* NVM Command Set 1.0, Copy. */
+/* NVM 1.0, 3.2.2: Copy. */
 static uint16_t check_copy_fields(const uint8_t *sqe, struct pst_checked_io *io)
 {
 	uint32_t cdw12 = pst_get_le32(sqe + 48), offered = pst_sgl_length(sqe);
@@ -113,7 +114,7 @@ uint16_t pst_check_io(const void *entry, uint32_t incapsule_bytes, const struct 
 			op = &opcodes[i];
 	if (op == NULL)
 		return NVME_INVALID_OPCODE | NVME_STATUS_DNR;
-	fuse = sqe[1] & 3; /* Compare and Write is the only fused operation (FUSES) */
+	fuse = sqe[1] & 3; /* Base 2.0, 3.4.2: Compare and Write is the only fused operation (FUSES) */
 	if (fuse != 0 && !(fuse == 1 && sqe[0] == NVME_CMD_COMPARE) && !(fuse == 2 && sqe[0] == NVME_CMD_WRITE))
 		return BAD_FIELD;
 	if (nsid != limits->nsid && !(op->any_nsid && nsid == PST_NSID_ALL))

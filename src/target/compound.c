@@ -101,6 +101,7 @@ static void advance(struct pst_cmd *cmd)
 		part(cmd, PST_IO_READ, lba, PST_MIN(left, PST_GATE_SCRATCH_BYTES / PST_BLOCK_BYTES), gate->scratch);
 }
 
+/* NVM 1.0, 3.2.1: what differs is a Compare Failure. */
 static void looked(struct pst_cmd *cmd, const struct iovec *expected)
 {
 	const uint8_t *want = (const uint8_t *)expected->iov_base + cmd->done_blocks * PST_BLOCK_BYTES;

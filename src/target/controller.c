@@ -39,7 +39,7 @@ static uint16_t cntlid_next(struct pst_target *target)
 	return 0;
 }
 
-/* ---- Keep alive ---- */
+/* ---- Keep alive (Base 2.0, 3.9) ---- */
 
 static uint64_t silence_allowed_ns(const struct pst_ctrl *ctrl)
 {

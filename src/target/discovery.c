@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The discovery log (NVM Express Base 2.0, log page 70h), on the home shard. A host is shown what it may connect to, at
+ * The discovery log (Base 2.0, 5.16.1.23, log page 70h), on the home shard. A host is shown what it may connect to, at
  * the ports that it can reach: for the whole target its own discovery subsystem at each port, its subsystems at each
  * port, then referrals.
  *

@@ -21,6 +21,7 @@
  */
 #include "target/internal.h"
 
+/* Base 2.0, 8.19: Reservation Conflict */
 #define CONFLICT (NVME_RESERVATION_CONFLICT | NVME_STATUS_DNR)
 
 static struct pst_subsystem *subsystem_of(const struct pst_cmd *cmd)
@@ -214,6 +215,7 @@ static void volume_done(struct pst_io *io)
 		pst_gate_leave(cmd, pst_gate_status(cmd), false);
 }
 
+/* Base 2.0, 8.1: commands that come by a path which is closed are refused; those under way complete. */
 uint16_t pst_gate_path(const struct pst_cmd *cmd)
 {
 	return pst_ana_status(subsystem_of(cmd)->gate.ana[cmd->queue->port]);

@@ -30,13 +30,14 @@ static uint8_t log2_u32(uint32_t v)
 	return (uint8_t)(31 - __builtin_clz(v));
 }
 
-/* Bytes 0 to 511: capabilities that admin commands have. */
+/* Base 2.0, 5.17. Bytes 0 to 511: capabilities that admin commands have. */
 static void controller_admin_part(const struct pst_identify_ctrl *c, uint8_t *p)
 {
 	pst_identify_text(p + 4, 20, c->serial);
 	pst_identify_text(p + 24, 40, c->model);
 	pst_identify_text(p + 64, 8, c->firmware);
-	p[76] = 1u << 1 | (c->discovery ? 0 : 1u << 3 | 1u);   /* CMIC: several controllers; ANA; several ports */
+	p[76] = 1u << 1 |
+		(c->discovery ? 0 : 1u << 3 | 1u); /* CMIC: several controllers; ANA (Base 2.0, 8.1); several ports */
 	p[77] = log2_u32(c->transfer_bytes_max) - BLOCK_SHIFT; /* MDTS, in units of 2^(12 + MPSMIN 0) */
 	pst_put_le16(p + 78, c->cntlid);                       /* CNTLID: the same as in Connect's response */
 	pst_put_le32(p + 80, PST_TARGET_VERSION);              /* VER */

@@ -137,6 +137,7 @@ void pst_log_errors(const struct pst_log_errors *log, const struct pst_log_windo
 	}
 }
 
+/* Base 2.0, 8.19: reservation notifications. */
 void pst_log_notices_add(struct pst_log_notices *log, uint8_t type)
 {
 	log->types[log->count++ % PST_LOG_NOTICES_MAX] = type;
@@ -170,6 +171,7 @@ void pst_log_changed_ns(uint32_t nsid, const struct pst_log_window *w)
 #define ANA_GROUP_BYTES 32u
 _Static_assert(PST_LOG_ANA_BYTES == ANA_HEAD_BYTES + ANA_GROUP_BYTES + 4, "one group, of one namespace");
 
+/* Base 2.0, 8.1: log page 0Ch. */
 void pst_log_ana(const struct pst_log_ana *a, const struct pst_log_window *w)
 {
 	uint8_t page[PST_LOG_ANA_BYTES] = { 0 }, *group = page + ANA_HEAD_BYTES;

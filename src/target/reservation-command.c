@@ -44,7 +44,7 @@ static void part_done(struct pst_reservations *rs)
 	run(subsystem_of(rs));
 }
 
-/* ---- Preempt and Abort: to each connection of the preempted hosts, and back ---- */
+/* ---- Base 2.0, 7.2: Preempt and Abort: to each connection of the preempted hosts, and back ---- */
 
 static void visited(struct pst_post *post)
 {
@@ -77,7 +77,7 @@ static void abort_waiting(struct pst_reservations *rs)
 	}
 }
 
-/* ---- In force ---- */
+/* ---- In force (Base 2.0, 8.19) ---- */
 
 void pst_reservation_look(struct pst_queue *queue)
 {

@@ -51,6 +51,7 @@ static bool holds(const struct pst_reservation *r, const uint8_t host[16])
 	return types[r->type].all ? find(r, host) != NULL : same_host(r->holder, host);
 }
 
+/* Base 2.0, 8.19: what each type of reservation refuses to whom. */
 unsigned pst_reservation_denies(const struct pst_reservation *r, const uint8_t host[16])
 {
 	if (r->type == PST_RESERVATION_NONE || holds(r, host) || (types[r->type].registrants && find(r, host) != NULL))
@@ -60,6 +61,7 @@ unsigned pst_reservation_denies(const struct pst_reservation *r, const uint8_t h
 
 /* ---- Commands (Base 2.0, Reservation Acquire, Register, Release and Report) ---- */
 
+/* Base 2.0, 7.3 */
 static uint16_t parse_register(uint32_t cdw10, struct pst_reservation_request *q)
 {
 	static const enum pst_reservation_persist cptpl[] = { PST_PERSIST_KEEP, PST_PERSIST_KEEP, PST_PERSIST_OFF,
@@ -84,6 +86,7 @@ static uint16_t parse_type(uint32_t cdw10, struct pst_reservation_request *q)
 	return NVME_SUCCESS;
 }
 
+/* Base 2.0, 7.2 */
 static uint16_t parse_acquire(uint32_t cdw10, struct pst_reservation_request *q)
 {
 	/* IEKEY as revision 1.3 and later define it (RESCAP bit 7): it may not be set here, nor in Release. */
@@ -94,6 +97,7 @@ static uint16_t parse_acquire(uint32_t cdw10, struct pst_reservation_request *q)
 	return parse_type(cdw10, q);
 }
 
+/* Base 2.0, 7.4 */
 static uint16_t parse_release(uint32_t cdw10, struct pst_reservation_request *q)
 {
 	if ((cdw10 & 7) > 1 || (cdw10 & 8) != 0)
@@ -103,6 +107,7 @@ static uint16_t parse_release(uint32_t cdw10, struct pst_reservation_request *q)
 	return q->action == PST_RESERVATION_RELEASE ? parse_type(cdw10, q) : NVME_SUCCESS;
 }
 
+/* Base 2.0, 7.5: only the extended structure, since host identifiers have 128 bits. */
 static uint16_t parse_report(uint32_t cdw10, uint32_t cdw11, struct pst_reservation_request *q)
 {
 	/* Over Fabrics host identifiers have 128 bits, which only the extended structure can show. */
@@ -206,6 +211,7 @@ static void unregister(struct pst_reservation *r, struct pst_registrant *registr
 	memset(&r->registrants[r->count], 0, sizeof(r->registrants[0])); /* states compare, and nothing stale is kept */
 }
 
+/* Base 2.0, 7.3: a host that is registered may say it again with its key only. */
 static uint16_t do_register(struct pst_reservation *r, const struct pst_reservation_request *q,
 			    uint32_t registrants_max, struct pst_registrant *self)
 {
@@ -346,7 +352,7 @@ static uint16_t change(struct pst_reservation *r, const struct pst_reservation_r
 	return BAD_FIELD;
 }
 
-/* GEN counts these, when they succeed, whether or not they changed anything. */
+/* Base 2.0, 7.5: GEN counts these, when they succeed, whether or not they changed anything. */
 static bool counts(enum pst_reservation_action action)
 {
 	return action != PST_RESERVATION_ACQUIRE && action != PST_RESERVATION_RELEASE &&

@@ -53,6 +53,7 @@ static uint32_t keep_alive_round(uint32_t ms)
 	return (uint32_t)PST_MIN(rounded, UINT32_MAX / PST_TARGET_KAS_MS * PST_TARGET_KAS_MS);
 }
 
+/* Base 2.0, 5.15, 5.27: values that hosts may get and set. */
 void pst_features_init(struct pst_features *f, bool discovery, uint16_t queues_max, uint32_t keep_alive_ms)
 {
 	memset(f, 0, sizeof(*f));
@@ -172,7 +173,7 @@ void pst_log_features(bool discovery, const struct pst_log_window *w)
 	pst_log_window_put(w, 0, page, sizeof(page));
 }
 
-/* ---- Properties ---- */
+/* ---- Properties (Base 2.0, 3.1.3) ---- */
 
 #define CC_EN 1u
 #define CC_SHN(cc) ((cc) >> 14 & 3)
@@ -259,7 +260,7 @@ uint16_t pst_registers_set(struct pst_registers *r, uint8_t size_code, uint32_t 
 	return NVME_SUCCESS;
 }
 
-/* ---- Asynchronous events ---- */
+/* ---- Asynchronous events (Base 2.0, 5.2) ---- */
 
 #define EVENT_ALWAYS 0xff
 
