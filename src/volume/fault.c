@@ -145,14 +145,27 @@ static void timer_fired(struct pst_timer *timer)
 		hand_down(s);
 }
 
+/* What is paused goes on, or ends with @err. */
+static void unpause(struct fault_slot *s, pst_err err)
+{
+	s->err = err;
+	pst_timer_arm(s->fault->volume.env, &s->timer, pst_env_now_ns(s->fault->volume.env));
+}
+
 static void start(struct fault *f, struct pst_io *io)
 {
 	struct fault_slot *s = pst_container_of(pst_list_pop_front(&f->free), struct fault_slot, node);
-	const struct pst_fault_rule *rule = rule_for(f, io);
+	const struct pst_fault_rule *rule;
 
 	f->busy++;
 	s->upper = io;
 	s->err = PST_OK;
+	if (io->recalled) { /* while it waited for a slot */
+		s->held = true;
+		unpause(s, PST_E_CANCELLED);
+		return;
+	}
+	rule = rule_for(f, io);
 	s->corrupt = rule != NULL && rule->action == PST_FAULT_CORRUPT && io->kind == PST_IO_READ;
 	s->lower.device_ns = 0;
 	if (rule == NULL || rule->action == PST_FAULT_CORRUPT) {
@@ -169,13 +182,6 @@ static void start(struct fault *f, struct pst_io *io)
 static bool paused(const struct fault_slot *s)
 {
 	return s->upper != NULL && s->held && !pst_timer_armed(&s->timer);
-}
-
-/* What is paused goes on, or ends with @err. */
-static void unpause(struct fault_slot *s, pst_err err)
-{
-	s->err = err;
-	pst_timer_arm(s->fault->volume.env, &s->timer, pst_env_now_ns(s->fault->volume.env));
 }
 
 static void unpause_all(struct fault *f, pst_err err)
