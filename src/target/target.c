@@ -60,7 +60,7 @@ pst_err pst_target_new(struct pst_env *const *envs, uint32_t env_count, const st
 	pst_list_init(&target->hosts);
 	pst_list_init(&target->auth_line);
 	pst_timer_init(&target->auth_timer, pst_auth_turn);
-	pst_env_random(envs[0], &target->cntlid_next, sizeof(target->cntlid_next));
+	target->cntlid_next = (uint16_t)seed;
 	pst_list_init(&target->views);
 	target->shards = calloc(env_count, sizeof(*target->shards));
 	if (target->shards == NULL)
