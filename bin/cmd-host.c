@@ -6,6 +6,7 @@
 #include "cli-object.h"
 
 #include "proto/auth-key.h"
+#include "proto/tls-key.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -20,33 +21,54 @@
 #define MADE_KEY_HASH 1u
 
 static const struct cli_column columns[] = {
-	{ "NQN", "nqn" }, { "TWO-WAY", "two_way" }, { "VOLUMES", "volumes" }, { "LOCKED", "locked" }, { NULL },
+	{ "NQN", "nqn" }, { "KEY", "authenticates" }, { "TWO-WAY", "two_way" },
+	{ "TLS", "tls" }, { "VOLUMES", "volumes" },   { "LOCKED", "locked" },
+	{ NULL },
 };
+
+_Static_assert(PST_TLS_KEY_TEXT_MAX <= PST_AUTH_KEY_TEXT_MAX, "room for any");
+
+/* The kinds of keys, in the order of the request's arrays. */
+static const struct {
+	const char *member, *title, *hint;
+	pst_err (*parse)(const char *text, size_t text_len, struct pst_auth_key *ret_key, const char **ret_why);
+	char *(*format)(const struct pst_auth_key *key, char *text);
+} kinds[] = {
+	{ "key", "The host's key, which is not shown again:", "nvme gen-dhchap-key; or --generate-key",
+	  pst_auth_key_parse, pst_auth_key_format },
+	{ "ctrl_key", "The controller's key, which is not shown again:", "nvme gen-dhchap-key; or --two-way",
+	  pst_auth_key_parse, pst_auth_key_format },
+	{ "tls_key", "The host's TLS key, which is not shown again:", "nvme gen-tls-key; or --generate-tls-key",
+	  pst_tls_key_parse, pst_tls_key_format },
+};
+#define KINDS PST_ARRAY_COUNT(kinds)
 
 /* What create and set are given. */
 struct request {
-	const char *key_file, *ctrl_file, *hashes, *groups;
-	bool make, two_way;
-	char made[2][PST_AUTH_KEY_TEXT_MAX]; /* texts of keys that were made; "": none */
+	const char *files[KINDS], *hashes, *groups;
+	bool make[KINDS];
+	char made[KINDS][PST_AUTH_KEY_TEXT_MAX]; /* texts of keys that were made; "": none */
 };
 
-static const char *const members[] = { "key", "ctrl_key" };
-
-#define HOST_ARGS(r, ctrl_help)                                                                                  \
-	{ "--key", "FILE", CLI_ARG_TEXT, &(r)->key_file,                                                         \
-	  "its key, as nvme gen-dhchap-key writes it; -: from standard input" },                                 \
-	    { "--generate-key", NULL, CLI_ARG_FLAG, &(r)->make, "make a key, and print it this once" },          \
-	    { "--ctrl-key", "FILE", CLI_ARG_TEXT, &(r)->ctrl_file, ctrl_help },                                  \
-	    { "--two-way", NULL, CLI_ARG_FLAG, &(r)->two_way, "make a controller key, and print it this once" }, \
-	    { "--hash", "NAME[,NAME]", CLI_ARG_TEXT, &(r)->hashes,                                               \
-	      "only these: sha256, sha384, sha512 (default: all)" },                                             \
-	{                                                                                                        \
-		"--group", "NAME[,NAME]", CLI_ARG_TEXT, &(r)->groups,                                            \
-		    "only these: null, ffdhe2048, 3072, 4096, 6144, 8192 (default: 2048 to 4096)"                \
+#define HOST_ARGS(r, none_help)                                                                                    \
+	{ "--key", "FILE", CLI_ARG_TEXT, &(r)->files[0],                                                           \
+	  "its key, as nvme gen-dhchap-key writes it; -: from standard input" },                                   \
+	    { "--generate-key", NULL, CLI_ARG_FLAG, &(r)->make[0], "make a key, and print it this once" },         \
+	    { "--ctrl-key", "FILE", CLI_ARG_TEXT, &(r)->files[1],                                                  \
+	      "the controller's key, for hosts that ask for a proof" none_help },                                  \
+	    { "--two-way", NULL, CLI_ARG_FLAG, &(r)->make[1], "make a controller key, and print it this once" },   \
+	    { "--tls-key", "FILE", CLI_ARG_TEXT, &(r)->files[2],                                                   \
+	      "its key for TLS, as nvme gen-tls-key writes it" none_help },                                        \
+	    { "--generate-tls-key", NULL, CLI_ARG_FLAG, &(r)->make[2], "make a TLS key, and print it this once" }, \
+	    { "--hash", "NAME[,NAME]", CLI_ARG_TEXT, &(r)->hashes,                                                 \
+	      "only these: sha256, sha384, sha512 (default: all)" },                                               \
+	{                                                                                                          \
+		"--group", "NAME[,NAME]", CLI_ARG_TEXT, &(r)->groups,                                              \
+		    "only these: null, ffdhe2048, 3072, 4096, 6144, 8192 (default: 2048 to 4096)"                  \
 	}
 
-/* The key in a file, into @text; false after saying what is wrong. */
-static bool key_read(const char *path, char text[PST_AUTH_KEY_TEXT_MAX])
+/* The key of kind @i in a file, into @text; false after saying what is wrong. */
+static bool key_read(unsigned i, const char *path, char text[PST_AUTH_KEY_TEXT_MAX])
 {
 	char buf[KEY_FILE_MAX + 1];
 	struct pst_auth_key key;
@@ -66,11 +88,11 @@ static bool key_read(const char *path, char text[PST_AUTH_KEY_TEXT_MAX])
 		len--;
 	buf[len] = '\0';
 	begin += strspn(begin, " \t\r\n");
-	if (pst_auth_key_parse(begin, strlen(begin), &key, &why) == PST_OK) {
-		pst_auth_key_format(&key, text);
+	if (kinds[i].parse(begin, strlen(begin), &key, &why) == PST_OK) {
+		kinds[i].format(&key, text);
 		ok = true;
 	} else {
-		cli_error("nvme gen-dhchap-key; or --generate-key", "the key in %s %s", path, why);
+		cli_error(kinds[i].hint, "the key in %s %s", path, why);
 	}
 	explicit_bzero(&key, sizeof(key));
 out:
@@ -80,13 +102,13 @@ out:
 	return ok;
 }
 
-static bool key_make(char text[PST_AUTH_KEY_TEXT_MAX])
+static bool key_make(unsigned i, char text[PST_AUTH_KEY_TEXT_MAX])
 {
 	struct pst_auth_key key = { .hash = MADE_KEY_HASH, .len_bytes = MADE_KEY_BYTES };
 	bool ok = getrandom(key.bytes, MADE_KEY_BYTES, 0) == (ssize_t)MADE_KEY_BYTES;
 
 	if (ok)
-		pst_auth_key_format(&key, text);
+		kinds[i].format(&key, text);
 	else
 		cli_error(NULL, "no random numbers: %s", strerror(errno));
 	explicit_bzero(&key, sizeof(key));
@@ -109,26 +131,24 @@ static json_t *names_split(const char *names)
 /* Keys and restrictions into the body; false after an error. */
 static bool request_body(struct request *r, struct cli_common *common)
 {
-	const char *files[] = { r->key_file, r->ctrl_file };
-	const bool make[] = { r->make, r->two_way };
-
 	if (common->body == NULL)
 		common->body = json_object();
-	for (unsigned i = 0; i < 2; i++) {
+	for (unsigned i = 0; i < KINDS; i++) {
+		const char *file = r->files[i];
 		char text[PST_AUTH_KEY_TEXT_MAX] = "";
 
-		if (make[i] && files[i] != NULL) {
-			cli_error("penstock host --help", "a key is either made or read from %s", files[i]);
+		if (r->make[i] && file != NULL) {
+			cli_error("penstock host --help", "a key is either made or read from %s", file);
 			return false;
 		}
-		if (make[i] && !key_make(r->made[i]))
+		if (r->make[i] && !key_make(i, r->made[i]))
 			return false;
-		if (i == 1 && files[i] != NULL && strcmp(files[i], "none") == 0)
+		if (i > 0 && file != NULL && strcmp(file, "none") == 0)
 			snprintf(text, sizeof(text), "none");
-		else if (files[i] != NULL && !key_read(files[i], text))
+		else if (file != NULL && !key_read(i, file, text))
 			return false;
-		if (make[i] || files[i] != NULL)
-			json_object_set_new(common->body, members[i], json_string(make[i] ? r->made[i] : text));
+		if (r->make[i] || file != NULL)
+			json_object_set_new(common->body, kinds[i].member, json_string(r->make[i] ? r->made[i] : text));
 		explicit_bzero(text, sizeof(text));
 	}
 	if (r->hashes != NULL)
@@ -146,15 +166,13 @@ static int request_send(struct request *r, struct cli_common *common, const char
 
 	if (path == NULL || !cli_call(common, method, path, common->body, &host, &rc))
 		goto out;
-	for (unsigned i = 0; i < 2 && common->json; i++)
+	for (unsigned i = 0; i < KINDS && common->json; i++)
 		if (r->made[i][0] != '\0')
-			json_object_set_new(host, members[i], json_string(r->made[i]));
+			json_object_set_new(host, kinds[i].member, json_string(r->made[i]));
 	rc = common->json ? cli_print_json(host) : cli_print_card(host);
-	for (unsigned i = 0; i < 2 && !common->json; i++)
+	for (unsigned i = 0; i < KINDS && !common->json; i++)
 		if (r->made[i][0] != '\0')
-			printf("%s\n  %s\n",
-			       i == 0 ? "The host's key, which is not shown again:" : "The controller's key, likewise:",
-			       r->made[i]);
+			printf("%s\n  %s\n", kinds[i].title, r->made[i]);
 	json_decref(host);
 out:
 	free(path);
@@ -166,8 +184,7 @@ out:
 static int create(const struct cli_object *o, const struct cli_object_verb *v, int argc, char **argv)
 {
 	struct request r = { 0 };
-	const struct cli_arg args[] = { HOST_ARGS(&r, "the controller's key, for hosts that ask for a proof"),
-					{ NULL } };
+	const struct cli_arg args[] = { HOST_ARGS(&r, ""), { NULL } };
 	struct cli_object_verb verb = *v;
 	struct cli_common common = { 0 };
 	int rc;
@@ -175,9 +192,10 @@ static int create(const struct cli_object *o, const struct cli_object_verb *v, i
 	verb.args = args;
 	if (!cli_object_parse(o, &verb, "HOSTNQN", argc, argv, &common, &rc))
 		return rc;
-	if (r.key_file == NULL && !r.make) {
+	if (r.files[0] == NULL && !r.make[0] && r.files[2] == NULL && !r.make[2]) {
 		cli_error("penstock host create HOSTNQN --generate-key",
-			  "host create: --key FILE or --generate-key is missing");
+			  "host create: a key is missing: --key FILE, --generate-key, --tls-key FILE or "
+			  "--generate-tls-key");
 		cli_common_done(&common);
 		return CLI_USAGE;
 	}
@@ -192,7 +210,7 @@ static int create(const struct cli_object *o, const struct cli_object_verb *v, i
 static int set(const struct cli_object *o, const struct cli_object_verb *v, int argc, char **argv)
 {
 	struct request r = { 0 };
-	const struct cli_arg args[] = { HOST_ARGS(&r, "the controller's key; none takes it away"), { NULL } };
+	const struct cli_arg args[] = { HOST_ARGS(&r, "; none takes it away"), { NULL } };
 	struct cli_object_verb verb = *v;
 	struct cli_common common = { 0 };
 	int rc;

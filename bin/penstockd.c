@@ -27,9 +27,11 @@ static const char help[] = "usage: penstockd --pool PATH | --ram SIZE [OPTION]..
 			   "  --space-alerts P[,P...]  percent of a pool in use at which to say so, at most 3,\n"
 			   "                           ascending (default 80,90,95)\n"
 			   "  --ram [NAME=]SIZE        a pool in memory, gone when the daemon ends (name: ram)\n"
-			   "  --listen [ID=]ADDR[:PORT]  where hosts connect; repeatable: each is a port of every\n"
-			   "                           volume, known by its id (default: 1, 2, ... in this order);\n"
-			   "                           port 0 takes any that is free (default 127.0.0.1:4420)\n"
+			   "  --listen [ID=]ADDR[:PORT][,tls=allowed|required]  where hosts connect; repeatable:\n"
+			   "                           each is a port of every volume, known by its id (default: 1,\n"
+			   "                           2, ... in this order), and takes TLS or nothing else from\n"
+			   "                           hosts that have a key for it; port 0 takes any that is free\n"
+			   "                           (default 127.0.0.1:4420, without TLS)\n"
 			   "  --referral ADDR[:PORT]   another discovery service that hosts are told of; repeatable\n"
 			   "                           (default port 8009)\n"
 			   "  --insecure               let in hosts without a key from beyond this machine, too\n"
@@ -148,16 +150,29 @@ static void add_path(struct pst_daemon_config *c, const char *text)
 
 static void add_listen(struct pst_daemon_config *c, const char *text)
 {
+	static const char *const modes[] = { [PST_TARGET_TLS_OFF] = "off",
+					     [PST_TARGET_TLS_ALLOWED] = "allowed",
+					     [PST_TARGET_TLS_REQUIRED] = "required",
+					     NULL };
 	struct pst_daemon_port *port = &c->ports[c->port_count];
-	const char *equals = strchr(text, '='), *addr = equals != NULL ? equals + 1 : text;
-	char id[8];
+	const char *option = strchr(text, ','), *equals, *addr;
+	char id[8], address[96];
+
+	if (option != NULL && strncmp(option, ",tls=", 5) != 0)
+		usage("--listen ADDR[:PORT] may be followed by ,tls=allowed or ,tls=required, not by '%s'", option);
+	snprintf(address, sizeof(address), "%.*s", (int)(option != NULL ? (size_t)(option - text) : strlen(text)),
+		 text);
+	equals = strchr(address, '=');
+	addr = equals != NULL ? equals + 1 : address;
 
 	if (c->port_count == PST_DAEMON_PORTS_MAX)
 		usage("at most %u --listen addresses", PST_DAEMON_PORTS_MAX);
-	snprintf(id, sizeof(id), "%.*s", equals != NULL ? (int)PST_MIN(equals - text, 7) : 0, text);
+	snprintf(id, sizeof(id), "%.*s", equals != NULL ? (int)PST_MIN(equals - address, 7) : 0, address);
 	port->id = equals != NULL ? (uint16_t)number("the id in --listen ID=ADDR", id, 1, UINT16_MAX) : 0;
 	if (pst_addr_parse(addr, PST_DAEMON_PORT, &port->addr) != PST_OK)
 		usage("--listen needs a numeric address such as 127.0.0.1:4420 or [::1]:4420, not '%s'", addr);
+	if (option != NULL)
+		port->tls = (enum pst_target_tls)choice("tls=", option + 5, modes);
 	c->port_count++;
 }
 

@@ -42,6 +42,12 @@ struct pst_host_options {
 	 * the file PENSTOCK_CTRL_KEY names, if it is set.
 	 */
 	const char *ctrl_key;
+	/**
+	 * For TLS 1.3 (a configured PSK, as nvme gen-tls-key writes it); copied. With it every connection is over TLS,
+	 * and targets that do not speak it are not used. NULL: that in the file PENSTOCK_TLS_KEY names, if it is set.
+	 * Then hostnqn must be given, too.
+	 */
+	const char *tls_key;
 };
 
 /**
@@ -86,8 +92,9 @@ struct pst_ns_options {
 
 /**
  * Connect to a namespace; waits. Errors: PST_E_REFUSED, PST_E_TIMEOUT, PST_E_NOTFOUND (no such subsystem or namespace),
- * PST_E_DENIED (this host may not, or one of the keys is wrong or missing), PST_E_PROTO. With caller_polls, polls
- * inside.
+ * PST_E_DENIED (this host may not, or one of the keys is wrong or missing), PST_E_PROTO (also: the target does not
+ * speak TLS, and there is a TLS key), PST_E_CLOSED (also: there is none, and the target takes TLS only). With
+ * caller_polls, polls inside.
  */
 pst_err pst_ns_connect(pst_host *host, const struct pst_ns_options *options, pst_ns **ret_ns);
 

@@ -1,19 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Hosts: who may claim an NQN. A host's keys (its own, and the controller's that it asks a proof of) lie in its record,
- * wrapped with a key-encryption key as volume keys are; unwrapped they are in the target alone, in secret memory.
+ * Hosts: who may claim an NQN. A host's keys (its own, the controller's that it asks a proof of, and the one that it
+ * uses TLS with; at least the first or the last) lie in its record, wrapped with a key-encryption key as volume keys
+ * are; unwrapped they are in the target alone, in secret memory.
  *
  * Whatever is done to a host is the same row of steps, each of which may have nothing to do:
  *
- *   unwrap host key, unwrap controller key    those that the record has and the request does not replace
- *   wrap host key, wrap controller key        those that are new, or wrapped with an old KEK
- *   record*                                   what changed (* durable)
+ *   unwrap each key    those that the record has and the request does not replace
+ *   wrap each key      those that are new, or wrapped with an old KEK
+ *   record*            what changed (* durable)
  *   tell the target
  *
  * A host whose keys can't be unwrapped is locked: the target refuses whoever claims its name. What is wrapped is the
  * key with a digest of the NQN and its role before it, so that a record that was patched together is found out.
  */
 #include "control/catalog-internal.h"
+#include "proto/tls-key.h"
 
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
@@ -31,8 +33,27 @@
  */
 #define GROUPS_DEFAULT (1u << PST_AUTH_FFDHE2048 | 1u << PST_AUTH_FFDHE3072 | 1u << PST_AUTH_FFDHE4096)
 
-static const char roles[] = { 'H', 'C' };
-static const char *const role_members[] = { "key", "ctrl_key" };
+static const struct {
+	char role; /* in what is wrapped */
+	const char *member, *what;
+	bool (*ok)(uint8_t hash, size_t len_bytes);
+	pst_err (*parse)(const char *text, size_t text_len, struct pst_auth_key *ret_key, const char **ret_why);
+} kinds[CAT_HOST_KEYS] = {
+	[CAT_HOST_KEY] = { 'H', "key", "the key", pst_auth_key_ok, pst_auth_key_parse },
+	[CAT_CTRL_KEY] = { 'C', "ctrl_key", "the controller key", pst_auth_key_ok, pst_auth_key_parse },
+	[CAT_TLS_KEY] = { 'T', "tls_key", "the TLS key", pst_tls_key_ok, pst_tls_key_parse },
+};
+
+static bool has(const struct cat_host *h, unsigned i)
+{
+	return h->keys[i].wrapped_bytes > 0;
+}
+
+/* That its keys are wrapped with: of the first that it has. */
+static const char *kek_of(const struct cat_host *h)
+{
+	return h->keys[has(h, CAT_HOST_KEY) ? CAT_HOST_KEY : CAT_TLS_KEY].kek_id;
+}
 
 bool cat_nqn_ok(const char *nqn)
 {
@@ -147,16 +168,22 @@ static json_t *host_record(const struct cat_host *h)
 	    json_pack("{s:i s:o s:o}", "format", CAT_RECORD_FORMAT, "hashes", names_json(h->hashes, pst_auth_hash_name),
 		      "groups", names_json(h->groups, pst_auth_group_name));
 
-	for (unsigned i = 0; i < 2 && json != NULL; i++) {
+	for (unsigned i = 0; i < CAT_HOST_KEYS && json != NULL; i++) {
 		char text[2 * CAT_WRAPPED_MAX + 1];
 
-		if (h->keys[i].wrapped_bytes == 0)
+		if (!has(h, i))
 			continue;
 		hex(h->keys[i].wrapped, h->keys[i].wrapped_bytes, text);
-		json_object_set_new(json, role_members[i],
+		json_object_set_new(json, kinds[i].member,
 				    json_pack("{s:s s:s}", "kek", h->keys[i].kek_id, "wrapped", text));
 	}
 	return json;
+}
+
+/* A controller's proof follows the host's. */
+static bool keys_sound(bool host, bool ctrl, bool tls)
+{
+	return host || (tls && !ctrl);
 }
 
 pst_err cat_host_load(struct pst_catalog *c, unsigned pool, const char *nqn, json_t *record)
@@ -176,11 +203,11 @@ pst_err cat_host_load(struct pst_catalog *c, unsigned pool, const char *nqn, jso
 	snprintf(h->nqn, sizeof(h->nqn), "%s", nqn);
 	h->home = pool;
 	h->unseen = true;
-	for (unsigned i = 0; i < 2; i++) {
-		json_t *json = json_object_get(record, role_members[i]);
+	for (unsigned i = 0; i < CAT_HOST_KEYS; i++) {
+		json_t *json = json_object_get(record, kinds[i].member);
 		const char *kek_id, *text;
 
-		if (json == NULL && i == 1)
+		if (json == NULL)
 			continue;
 		if (json_unpack(json, "{s:s s:s}", "kek", &kek_id, "wrapped", &text) != 0 || !pst_kek_id_ok(kek_id) ||
 		    !unhex(text, h->keys[i].wrapped, CAT_WRAPPED_MAX, &h->keys[i].wrapped_bytes)) {
@@ -189,7 +216,8 @@ pst_err cat_host_load(struct pst_catalog *c, unsigned pool, const char *nqn, jso
 		}
 		snprintf(h->keys[i].kek_id, sizeof(h->keys[i].kek_id), "%s", kek_id);
 	}
-	if (!names_parse(json_object_get(record, "hashes"), pst_auth_hash_find, &h->hashes) ||
+	if (!keys_sound(has(h, CAT_HOST_KEY), has(h, CAT_CTRL_KEY), has(h, CAT_TLS_KEY)) ||
+	    !names_parse(json_object_get(record, "hashes"), pst_auth_hash_find, &h->hashes) ||
 	    !names_parse(json_object_get(record, "groups"), pst_auth_group_find, &h->groups)) {
 		free(h);
 		return PST_E_FORMAT;
@@ -201,9 +229,10 @@ pst_err cat_host_load(struct pst_catalog *c, unsigned pool, const char *nqn, jso
 static json_t *host_json(struct pst_catalog *c, const struct cat_host *h)
 {
 	json_t *json =
-	    json_pack("{s:s s:b s:o s:o s:s s:b s:o}", "nqn", h->nqn, "two_way", h->keys[1].wrapped_bytes > 0, "hashes",
+	    json_pack("{s:s s:b s:b s:b s:o s:o s:s s:b s:o}", "nqn", h->nqn, "authenticates", has(h, CAT_HOST_KEY),
+		      "two_way", has(h, CAT_CTRL_KEY), "tls", has(h, CAT_TLS_KEY), "hashes",
 		      names_json(h->hashes, pst_auth_hash_name), "groups", names_json(h->groups, pst_auth_group_name),
-		      "kek", h->keys[0].kek_id, "locked", h->locked, "volumes", cat_allowed_volumes(c, h->nqn));
+		      "kek", kek_of(h), "locked", h->locked, "volumes", cat_allowed_volumes(c, h->nqn));
 
 	if (json != NULL && h->locked)
 		json_object_set_new(json, "error", json_string(h->lock_reason));
@@ -233,9 +262,11 @@ static void work_begin(struct pst_catalog *c, const struct cat_host *h,
 	struct cat_host_work *w = &c->host;
 
 	w->next = *h;
-	w->unwrap[0] = h->keys[0].wrapped_bytes > 0;
-	w->unwrap[1] = h->keys[1].wrapped_bytes > 0;
-	w->wrap[0] = w->wrap[1] = w->record = false;
+	for (unsigned i = 0; i < CAT_HOST_KEYS; i++) {
+		w->unwrap[i] = has(h, i);
+		w->wrap[i] = false;
+	}
+	w->record = false;
 	w->detail[0] = '\0';
 	w->done = done;
 }
@@ -273,9 +304,9 @@ static void unwrapped(struct pst_kek_op *op)
 		snprintf(w->detail, sizeof(w->detail), "%s", op->detail);
 		return work_end(c, PST_E_KEY);
 	}
-	if (op->secret_bytes <= SECRET_HEAD || op->secret[0] != (uint8_t)roles[w->at] || !digest(w->next.nqn, sum) ||
-	    CRYPTO_memcmp(op->secret + 4, sum, sizeof(sum)) != 0 || op->secret[2] != op->secret_bytes - SECRET_HEAD ||
-	    !pst_auth_key_ok(op->secret[1], op->secret[2])) {
+	if (op->secret_bytes <= SECRET_HEAD || op->secret[0] != (uint8_t)kinds[w->at].role ||
+	    !digest(w->next.nqn, sum) || CRYPTO_memcmp(op->secret + 4, sum, sizeof(sum)) != 0 ||
+	    op->secret[2] != op->secret_bytes - SECRET_HEAD || !kinds[w->at].ok(op->secret[1], op->secret[2])) {
 		snprintf(w->detail, sizeof(w->detail),
 			 "its record holds the key of another host: was the pool's file patched together?");
 		return work_end(c, PST_E_KEY);
@@ -324,7 +355,7 @@ static void submit_wrap(struct pst_catalog *c)
 
 	op->kind = PST_KEK_WRAP;
 	op->secret = c->keys.secret;
-	op->secret[0] = (uint8_t)roles[c->host.at];
+	op->secret[0] = (uint8_t)kinds[c->host.at].role;
 	op->secret[1] = key->hash;
 	op->secret[2] = key->len_bytes;
 	op->secret[3] = 0;
@@ -343,8 +374,9 @@ static pst_err tell_target(struct pst_catalog *c, const struct cat_host *h, cons
 	struct pst_target_host host = {
 		.nqn = h->nqn,
 		.locked = plain == NULL,
-		.host_key = plain != NULL ? &plain->keys[0] : NULL,
-		.ctrl_key = plain != NULL && h->keys[1].wrapped_bytes > 0 ? &plain->keys[1] : NULL,
+		.host_key = plain != NULL && has(h, CAT_HOST_KEY) ? &plain->keys[CAT_HOST_KEY] : NULL,
+		.ctrl_key = plain != NULL && has(h, CAT_CTRL_KEY) ? &plain->keys[CAT_CTRL_KEY] : NULL,
+		.tls_key = plain != NULL && has(h, CAT_TLS_KEY) ? &plain->keys[CAT_TLS_KEY] : NULL,
 		.hashes = h->hashes,
 		.groups = h->groups,
 	};
@@ -360,23 +392,32 @@ static void recorded(struct pst_catalog *c, pst_err err)
 	work_end(c, err);
 }
 
+static bool needs_kek(const struct cat_host_work *w)
+{
+	bool needs = false;
+
+	for (unsigned i = 0; i < CAT_HOST_KEYS; i++)
+		needs = needs || w->unwrap[i] || w->wrap[i];
+	return needs;
+}
+
 static void work_next(struct pst_catalog *c)
 {
 	struct cat_host_work *w = &c->host;
 
-	if ((w->unwrap[0] || w->unwrap[1] || w->wrap[0] || w->wrap[1]) && c->keys.kek == NULL) {
+	if (needs_kek(w) && c->keys.kek == NULL) {
 		snprintf(
 		    w->detail, sizeof(w->detail),
 		    "its key is wrapped with key-encryption key '%s': start penstockd with --kek PATH that holds it",
-		    w->next.keys[0].kek_id);
+		    kek_of(&w->next));
 		return work_end(c, PST_E_KEY);
 	}
-	for (w->at = 0; w->at < 2; w->at++)
+	for (w->at = 0; w->at < CAT_HOST_KEYS; w->at++)
 		if (w->unwrap[w->at]) {
 			w->unwrap[w->at] = false;
 			return submit_unwrap(c);
 		}
-	for (w->at = 0; w->at < 2; w->at++)
+	for (w->at = 0; w->at < CAT_HOST_KEYS; w->at++)
 		if (w->wrap[w->at]) {
 			w->wrap[w->at] = false;
 			return submit_wrap(c);
@@ -394,7 +435,7 @@ static void lock(struct pst_catalog *c, struct cat_host *h)
 {
 	h->locked = true;
 	snprintf(h->lock_reason, sizeof(h->lock_reason), "%s", c->host.detail);
-	pst_env_log(c->env, PST_LOG_WARN, "host_locked host=%s kek=%s: %s", h->nqn, h->keys[0].kek_id, h->lock_reason);
+	pst_env_log(c->env, PST_LOG_WARN, "host_locked host=%s kek=%s: %s", h->nqn, kek_of(h), h->lock_reason);
 	if (tell_target(c, h, NULL) != PST_OK)
 		pst_env_log(c->env, PST_LOG_ERROR, "host_lost host=%s reason=\"no memory\" next=restart", h->nqn);
 }
@@ -419,7 +460,7 @@ static void one_of_all(struct pst_catalog *c, pst_err err)
 		memcpy(h->keys, c->host.next.keys, sizeof(h->keys));
 		if (h->locked || anew)
 			pst_env_log(c->env, PST_LOG_INFO, "host_key_%s host=%s kek=%s", anew ? "rotated" : "unlocked",
-				    h->nqn, h->keys[0].kek_id);
+				    h->nqn, kek_of(h));
 		c->keys.rotated += anew;
 		c->keys.already += !anew;
 		h->locked = false;
@@ -478,25 +519,27 @@ void cat_hosts_rotate(struct pst_catalog *c, const char *current, void (*done)(s
 
 /* ---- Calls ---- */
 
-/* A key of the body into the work: false after cat_fail. @i: 0 the host's, 1 the controller's, which may be "none". */
+/* A key of the body into the work: false after cat_fail. All but the host's own may be "none". */
 static bool body_key(struct pst_catalog *c, unsigned i)
 {
 	struct cat_host_work *w = &c->host;
-	json_t *json = json_object_get(c->current->body, role_members[i]);
+	json_t *json = json_object_get(c->current->body, kinds[i].member);
 	const char *why = "is not a string";
 
 	if (json == NULL)
 		return true;
-	if (i == 1 && json_is_string(json) && strcmp(json_string_value(json), "none") == 0) {
-		w->next.keys[1] = (struct cat_host_key){ 0 };
-		w->unwrap[1] = false;
-	} else if (json_is_string(json) && pst_auth_key_parse(json_string_value(json), json_string_length(json),
-							      &w->plain->keys[i], &why) == PST_OK) {
+	if (i != CAT_HOST_KEY && json_is_string(json) && strcmp(json_string_value(json), "none") == 0) {
+		w->next.keys[i] = (struct cat_host_key){ 0 };
+		w->unwrap[i] = false;
+	} else if (json_is_string(json) && kinds[i].parse(json_string_value(json), json_string_length(json),
+							  &w->plain->keys[i], &why) == PST_OK) {
 		w->unwrap[i] = false;
 		w->wrap[i] = true;
 	} else {
-		cat_fail(c, PST_E_INVAL, "penstock host create NQN --generate-key; or: nvme gen-dhchap-key",
-			 "%s of host '%s' %s", i == 0 ? "the key" : "the controller key", w->next.nqn, why);
+		cat_fail(c, PST_E_INVAL,
+			 i == CAT_TLS_KEY ? "penstock host set NQN --generate-tls-key; or: nvme gen-tls-key"
+					  : "penstock host create NQN --generate-key; or: nvme gen-dhchap-key",
+			 "%s of host '%s' %s", kinds[i].what, w->next.nqn, why);
 		return false;
 	}
 	return true;
@@ -519,11 +562,22 @@ static bool body_names(struct pst_catalog *c, const char *member, bool (*find)(c
 static bool body_host(struct pst_catalog *c)
 {
 	struct cat_host_work *w = &c->host;
+	bool will_have[CAT_HOST_KEYS];
 
-	if (!body_key(c, 0) || !body_key(c, 1) || !body_names(c, "hashes", pst_auth_hash_find, &w->next.hashes) ||
+	for (unsigned i = 0; i < CAT_HOST_KEYS; i++) {
+		if (!body_key(c, i))
+			return false;
+		will_have[i] = w->wrap[i] || has(&w->next, i);
+	}
+	if (!body_names(c, "hashes", pst_auth_hash_find, &w->next.hashes) ||
 	    !body_names(c, "groups", pst_auth_group_find, &w->next.groups))
 		return false;
-	if (c->keys.kek == NULL && (w->wrap[0] || w->wrap[1])) {
+	if (!keys_sound(will_have[CAT_HOST_KEY], will_have[CAT_CTRL_KEY], will_have[CAT_TLS_KEY])) {
+		cat_fail(c, PST_E_INVAL, "penstock host delete NQN; or --generate-key, or --generate-tls-key",
+			 "host '%s' needs a key or a TLS key, and with a controller key a key", w->next.nqn);
+		return false;
+	}
+	if (c->keys.kek == NULL && (w->wrap[CAT_HOST_KEY] || w->wrap[CAT_CTRL_KEY] || w->wrap[CAT_TLS_KEY])) {
 		cat_fail(c, PST_E_KEY, NO_KEK_HINT,
 			 "the key of host '%s' can't be kept: penstockd was started without a key-encryption key to "
 			 "wrap it with",
@@ -560,14 +614,15 @@ static void changed(struct pst_catalog *c, pst_err err)
 	h->locked = false;
 	if (creating)
 		host_insert(c, h);
-	pst_env_log(c->env, PST_LOG_INFO, "host_%s host=%s two_way=%s", creating ? "created" : "changed", h->nqn,
-		    h->keys[1].wrapped_bytes > 0 ? "yes" : "no");
+	pst_env_log(c->env, PST_LOG_INFO, "host_%s host=%s key=%s two_way=%s tls=%s", creating ? "created" : "changed",
+		    h->nqn, has(h, CAT_HOST_KEY) ? "yes" : "no", has(h, CAT_CTRL_KEY) ? "yes" : "no",
+		    has(h, CAT_TLS_KEY) ? "yes" : "no");
 	cat_succeed(c, host_json(c, h));
 }
 
 static void host_create(struct pst_catalog *c)
 {
-	static const char *const allowed[] = { "nqn", "key", "ctrl_key", "hashes", "groups", NULL };
+	static const char *const allowed[] = { "nqn", "key", "ctrl_key", "tls_key", "hashes", "groups", NULL };
 	const char *nqn = NULL;
 	struct cat_host *h;
 
@@ -583,9 +638,6 @@ static void host_create(struct pst_catalog *c)
 	if (c->host_count >= PST_CATALOG_HOSTS_MAX)
 		return cat_fail(c, PST_E_NOMEM, "penstock host delete NQN", "there are %u hosts, the most allowed",
 				c->host_count);
-	if (!json_is_string(json_object_get(c->current->body, "key")))
-		return cat_fail(c, PST_E_INVAL, "penstock host create NQN --generate-key", "host '%s' needs a key",
-				nqn);
 	h = calloc(1, sizeof(*h));
 	if (h == NULL || !work_memory(c)) {
 		free(h);
@@ -607,7 +659,7 @@ static void host_create(struct pst_catalog *c)
 
 static void host_set(struct pst_catalog *c, struct cat_host *h)
 {
-	static const char *const allowed[] = { "key", "ctrl_key", "hashes", "groups", NULL };
+	static const char *const allowed[] = { "key", "ctrl_key", "tls_key", "hashes", "groups", NULL };
 
 	if (!cat_body_check(c, allowed))
 		return;

@@ -161,6 +161,9 @@ struct cat_keys {
 
 #define CAT_WRAPPED_MAX 128u
 
+/* The keys of a host, in its record and in memory. */
+enum { CAT_HOST_KEY, CAT_CTRL_KEY, CAT_TLS_KEY, CAT_HOST_KEYS };
+
 struct cat_host_key {
 	char kek_id[PST_KEK_ID_MAX + 1];
 	uint8_t wrapped[CAT_WRAPPED_MAX];
@@ -172,9 +175,9 @@ struct cat_host {
 	char nqn[PST_NQN_MAX + 1];
 	unsigned home;
 	uint32_t hashes, groups;
-	struct cat_host_key keys[2]; /* the host's, the controller's */
-	bool locked;                 /* its keys can't be unwrapped */
-	bool unseen;                 /* of an action over all hosts that has yet to come to this one */
+	struct cat_host_key keys[CAT_HOST_KEYS];
+	bool locked; /* its keys can't be unwrapped */
+	bool unseen; /* of an action over all hosts that has yet to come to this one */
 	char lock_reason[300];
 };
 
@@ -197,14 +200,14 @@ struct cat_port_work {
 
 /* In secret memory. */
 struct cat_host_plain {
-	struct pst_auth_key keys[2];
+	struct pst_auth_key keys[CAT_HOST_KEYS];
 };
 
 /* What is being done to a host: catalog-host.c. */
 struct cat_host_work {
 	struct cat_host next; /* as it will be */
 	struct cat_host_plain *plain;
-	bool unwrap[2], wrap[2], record;
+	bool unwrap[CAT_HOST_KEYS], wrap[CAT_HOST_KEYS], record;
 	unsigned at;
 	char detail[300];
 	char current[PST_KEK_ID_MAX + 1]; /* of a rotation; else "" */

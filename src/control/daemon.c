@@ -316,6 +316,7 @@ static int start_listening(struct daemon *d)
 		struct pst_addr bound;
 		const struct pst_target_port port = { .id = d->config->ports[i].id,
 						      .addr = *asked,
+						      .tls = d->config->ports[i].tls,
 						      .ana = pst_catalog_port_ana(d->catalog, d->config->ports[i].id) };
 		pst_err err = pst_target_listen(d->target, &port, &bound);
 

@@ -40,6 +40,7 @@ struct pst_daemon_config {
 	struct pst_daemon_port {
 		uint16_t id; /* from 1, each once */
 		struct pst_addr addr;
+		enum pst_target_tls tls;
 	} ports[PST_DAEMON_PORTS_MAX];
 	unsigned port_count;
 	struct pst_addr referrals[PST_TARGET_REFERRALS_MAX]; /* discovery services elsewhere */

@@ -98,7 +98,7 @@ void auth_begin(struct pst_link *link, bool required)
 		auth_log(link, "the target does not ask for authentication, and was to prove itself");
 		return session_lose(s, PST_E_DENIED);
 	}
-	if (keys == NULL) {
+	if (keys == NULL || !keys->has_host) {
 		auth_log(link, "the target asks for a key, and there is none");
 		return session_lose(s, PST_E_DENIED);
 	}

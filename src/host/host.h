@@ -17,10 +17,13 @@
 
 struct pst_session;
 
-/* What a host proves itself with; and what its targets must, if there is one. */
+/*
+ * What a host proves itself with; and what its targets must, if there is one. With a TLS key (a configured PSK) every
+ * connection is over TLS.
+ */
 struct pst_session_keys {
-	struct pst_auth_key host, ctrl;
-	bool has_ctrl;
+	struct pst_auth_key host, ctrl, tls;
+	bool has_host, has_ctrl, has_tls;
 };
 
 #define PST_SESSION_PATHS_MAX 8u
@@ -51,7 +54,8 @@ struct pst_session_close_op {
 
 /*
  * Connect; one attempt at each path. Errors: PST_E_REFUSED, PST_E_TIMEOUT, PST_E_NOTFOUND (subsystem or namespace),
- * PST_E_DENIED, PST_E_PROTO, PST_E_NOMEM, PST_E_CLOSED.
+ * PST_E_DENIED, PST_E_PROTO (also: the target does not speak TLS), PST_E_NOMEM, PST_E_CLOSED (also: the target wants
+ * TLS).
  */
 void pst_session_open(struct pst_env *env, const struct pst_session_config *config, struct pst_session_open_op *op);
 

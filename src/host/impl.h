@@ -6,6 +6,7 @@
 #include "host/host.h"
 #include "proto/auth.h"
 #include "proto/conn.h"
+#include "proto/tls.h"
 
 #define IO_QUEUES_MAX 16u
 #define LINK_IOV_SEND 128u
@@ -13,6 +14,9 @@
 #define ADMIN_ENTRIES 32u
 #define PAGE_BYTES 4096u
 #define INCAPSULE_BYTES_MAX 65536u
+#define TLS_BUFFER_BYTES 65536u
+#define TLS_HANDSHAKE_BYTES_MAX 32768u
+#define TLS_REKEY_RECORDS (1u << 24) /* RFC 8446, 5.5 */
 
 enum link_state { LINK_DOWN, LINK_CONNECTING, LINK_UP, LINK_CLOSING };
 
@@ -34,6 +38,7 @@ struct pst_link {
 	uint32_t depth;         /* commands outstanding at most */
 	struct link_auth *auth; /* while it authenticates; freed with the engine if it never ends */
 	struct pst_conn *conn;
+	struct pst_tls *tls; /* between them; NULL: none. Freed with the engine */
 	struct pst_stream *stream;
 	struct pst_connect_op connect;
 	struct pst_close_op close;
@@ -100,6 +105,7 @@ enum session_step {
 struct pst_session {
 	struct pst_env *env;
 	struct pst_session_config config;
+	struct pst_tls_context *tls;           /* NULL: there is no TLS key */
 	struct pst_session_open_op *open_op;   /* until it has been answered */
 	struct pst_session_close_op *close_op; /* once closing */
 	bool running;                          /* inside session_run */

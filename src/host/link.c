@@ -4,10 +4,14 @@
  * that drains the events of every link, decides, and then moves bytes (link_move) for all of them, so that what many
  * events caused leaves in one send.
  *
+ * With a TLS key there is an engine for TLS between the two (proto/tls.h), which moves bytes where they are drained.
+ *
  * CLOSING lasts until the environment has given back every operation: only then the engine may return the commands in
  * flight, since their buffers may have been in use by the kernel.
  */
 #include "host/impl.h"
+
+#include <openssl/crypto.h>
 
 static void link_on_connect(struct pst_connect_op *op)
 {
@@ -31,7 +35,9 @@ static void link_on_recv(struct pst_stream_op *op)
 	struct pst_link *link = pst_container_of(op, struct pst_link, recv);
 
 	link->receiving = false;
-	if (op->err == PST_OK && op->done_bytes > 0)
+	if (op->err == PST_OK && op->done_bytes > 0 && link->tls != NULL)
+		pst_tls_got(link->tls, op->done_bytes);
+	else if (op->err == PST_OK && op->done_bytes > 0)
 		pst_conn_got(link->conn, op->done_bytes);
 	else
 		session_lose(link->session, op->err == PST_OK ? PST_E_CLOSED : op->err);
@@ -43,7 +49,9 @@ static void link_on_send(struct pst_stream_op *op)
 	struct pst_link *link = pst_container_of(op, struct pst_link, send);
 
 	link->sending = false;
-	if (op->err == PST_OK)
+	if (op->err == PST_OK && link->tls != NULL)
+		pst_tls_sent(link->tls, link->conn, op->done_bytes);
+	else if (op->err == PST_OK)
 		pst_conn_sent(link->conn, op->done_bytes);
 	else
 		session_lose(link->session, op->err);
@@ -59,6 +67,29 @@ static void link_on_close(struct pst_close_op *op)
 	link->state = LINK_DOWN;
 	pst_conn_fail(link->conn);
 	session_run(link->session);
+}
+
+/* The identity is of this host and this subsystem, so each link makes its own, and the key it is used with. */
+static pst_err link_secure(struct pst_link *link)
+{
+	struct pst_session *s = link->session;
+	const struct pst_tls_config config = {
+		.context = s->tls,
+		.buffer_bytes = TLS_BUFFER_BYTES,
+		.handshake_bytes_max = TLS_HANDSHAKE_BYTES_MAX,
+		.rekey_records = TLS_REKEY_RECORDS,
+	};
+	struct pst_tls_identity identity;
+	struct pst_tls_psk psk;
+	pst_err err;
+
+	if (s->tls == NULL)
+		return PST_OK;
+	err = pst_tls_psk_make(&s->config.keys->tls, s->config.hostnqn, s->config.subnqn, &identity, &psk);
+	if (err == PST_OK)
+		err = pst_tls_new(&config, &identity, &psk, &link->tls);
+	OPENSSL_cleanse(&psk, sizeof(psk));
+	return err;
 }
 
 /* @link must be DOWN and its engine gone. */
@@ -78,7 +109,11 @@ void link_open(struct pst_link *link, uint32_t depth, uint32_t incapsule_bytes)
 	link->doomed = link->connected = link->sending = link->receiving = false;
 	link->depth = depth;
 	err = pst_conn_new(&config, &link->conn);
+	if (err == PST_OK)
+		err = link_secure(link);
 	if (err != PST_OK) {
+		pst_conn_free(link->conn);
+		link->conn = NULL;
 		session_lose(s, err);
 		return;
 	}
@@ -116,13 +151,11 @@ bool link_ready(const struct pst_link *link)
 	return link->state == LINK_UP && pst_conn_state(link->conn) == PST_CONN_STATE_READY;
 }
 
-void link_events(struct pst_link *link)
+static void link_drain(struct pst_link *link)
 {
 	struct pst_session *s = link->session;
 	struct pst_conn_event ev;
 
-	if (link->conn == NULL)
-		return;
 	while (pst_conn_next_event(link->conn, &ev)) {
 		switch (ev.kind) {
 		case PST_CONN_RESPONSE:
@@ -142,9 +175,41 @@ void link_events(struct pst_link *link)
 			break;
 		}
 	}
+}
+
+/* What has come through TLS, if that is between. False: nothing more now. */
+static bool link_feed(struct pst_link *link)
+{
+	struct pst_session *s = link->session;
+	const char *reason;
+	bool more;
+	pst_err err;
+
+	if (link->tls == NULL || link->state != LINK_UP)
+		return false;
+	more = pst_tls_feed(link->tls, link->conn);
+	err = pst_tls_error(link->tls, &reason);
+	if (err == PST_OK)
+		return more;
+	if (!s->lost)
+		pst_env_log(s->env, PST_LOG_WARN, "host_tls_failed subnqn=%s qid=%u reason=\"%s\"", s->config.subnqn,
+			    link->qid, reason);
+	session_lose(s, err);
+	return false;
+}
+
+void link_events(struct pst_link *link)
+{
+	if (link->conn == NULL)
+		return;
+	do {
+		link_drain(link);
+	} while (link_feed(link));
 	if (link->state == LINK_DOWN && pst_conn_state(link->conn) == PST_CONN_STATE_DEAD) {
 		pst_conn_free(link->conn);
 		link->conn = NULL;
+		pst_tls_free(link->tls);
+		link->tls = NULL;
 		auth_end(link);
 	}
 }
@@ -155,14 +220,17 @@ void link_move(struct pst_link *link)
 	if (link->state != LINK_UP)
 		return;
 	if (!link->sending) {
-		link->send.iov_count = pst_conn_output(link->conn, link->send_iov, LINK_IOV_SEND);
+		link->send.iov_count = link->tls != NULL
+					   ? pst_tls_output(link->tls, link->conn, link->send_iov, LINK_IOV_SEND)
+					   : pst_conn_output(link->conn, link->send_iov, LINK_IOV_SEND);
 		if (link->send.iov_count > 0) {
 			link->sending = true;
 			pst_stream_send(link->stream, &link->send);
 		}
 	}
 	if (!link->receiving) {
-		link->recv.iov_count = pst_conn_want(link->conn, link->recv_iov, LINK_IOV_RECV);
+		link->recv.iov_count = link->tls != NULL ? pst_tls_want(link->tls, link->recv_iov, LINK_IOV_RECV)
+							 : pst_conn_want(link->conn, link->recv_iov, LINK_IOV_RECV);
 		if (link->recv.iov_count > 0) {
 			link->receiving = true;
 			pst_stream_recv(link->stream, &link->recv);

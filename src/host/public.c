@@ -166,7 +166,9 @@ static pst_err host_identity(struct pst_host *host, const char *nqn)
 
 #define KEY_FILE_MAX 512u /* bytes: a key and white space around it */
 
-static pst_err key_parse(const char *text, struct pst_auth_key *ret_key)
+typedef pst_err key_parser(const char *text, size_t text_len, struct pst_auth_key *ret_key, const char **ret_why);
+
+static pst_err key_parse(const char *text, key_parser *parser, struct pst_auth_key *ret_key)
 {
 	static const char space[] = " \t\r\n";
 	const char *why;
@@ -176,11 +178,11 @@ static pst_err key_parse(const char *text, struct pst_auth_key *ret_key)
 	len = strlen(text);
 	while (len > 0 && strchr(space, text[len - 1]) != NULL)
 		len--;
-	return pst_auth_key_parse(text, len, ret_key, &why) == PST_OK ? PST_OK : PST_E_KEY;
+	return parser(text, len, ret_key, &why) == PST_OK ? PST_OK : PST_E_KEY;
 }
 
 /* @text, or else what the file holds that the variable names. PST_E_NOTFOUND: neither is there. */
-static pst_err key_get(const char *text, const char *variable, struct pst_auth_key *ret_key)
+static pst_err key_get(const char *text, const char *variable, key_parser *parser, struct pst_auth_key *ret_key)
 {
 	const char *path = text == NULL ? secure_getenv(variable) : NULL;
 	char buf[KEY_FILE_MAX + 1];
@@ -190,7 +192,7 @@ static pst_err key_get(const char *text, const char *variable, struct pst_auth_k
 	int fd;
 
 	if (text != NULL)
-		return key_parse(text, ret_key);
+		return key_parse(text, parser, ret_key);
 	if (path == NULL || path[0] == '\0')
 		return PST_E_NOTFOUND;
 	fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -200,7 +202,7 @@ static pst_err key_get(const char *text, const char *variable, struct pst_auth_k
 		len += (size_t)got;
 	close(fd);
 	buf[len] = '\0';
-	err = key_parse(buf, ret_key);
+	err = key_parse(buf, parser, ret_key);
 	explicit_bzero(buf, sizeof(buf));
 	return err;
 }
@@ -208,25 +210,26 @@ static pst_err key_get(const char *text, const char *variable, struct pst_auth_k
 /* A controller that proves itself to a host that does not is of no use: the exchange begins with the host's key. */
 static pst_err host_keys(struct pst_host *host, const struct pst_host_options *o, bool named)
 {
-	struct pst_session_keys *keys;
-	pst_err err, ctrl_err;
+	struct pst_session_keys *keys = pst_secret_alloc(host->env, sizeof(*keys));
+	pst_err err, ctrl_err, tls_err;
 
-	if (o->host_key == NULL && o->ctrl_key == NULL && secure_getenv("PENSTOCK_HOST_KEY") == NULL &&
-	    secure_getenv("PENSTOCK_CTRL_KEY") == NULL)
-		return PST_OK;
-	keys = pst_secret_alloc(host->env, sizeof(*keys));
 	if (keys == NULL)
 		return PST_E_NOMEM;
 	host->keys = keys;
-	err = key_get(o->host_key, "PENSTOCK_HOST_KEY", &keys->host);
-	ctrl_err = key_get(o->ctrl_key, "PENSTOCK_CTRL_KEY", &keys->ctrl);
+	err = key_get(o->host_key, "PENSTOCK_HOST_KEY", pst_auth_key_parse, &keys->host);
+	ctrl_err = key_get(o->ctrl_key, "PENSTOCK_CTRL_KEY", pst_auth_key_parse, &keys->ctrl);
+	tls_err = key_get(o->tls_key, "PENSTOCK_TLS_KEY", pst_tls_key_parse, &keys->tls);
+	keys->has_host = err == PST_OK;
 	keys->has_ctrl = ctrl_err == PST_OK;
-	if (err == PST_E_NOTFOUND && ctrl_err == PST_E_NOTFOUND) {
+	keys->has_tls = tls_err == PST_OK;
+	if (err == PST_E_NOTFOUND && ctrl_err == PST_E_NOTFOUND && tls_err == PST_E_NOTFOUND) {
 		pst_secret_free(host->env, keys, sizeof(*keys));
 		host->keys = NULL;
 		return PST_OK;
 	}
-	return err == PST_OK && (ctrl_err == PST_OK || ctrl_err == PST_E_NOTFOUND) && named ? PST_OK : PST_E_KEY;
+	if (err == PST_E_KEY || ctrl_err == PST_E_KEY || tls_err == PST_E_KEY)
+		return PST_E_KEY;
+	return named && (keys->has_host || !keys->has_ctrl) ? PST_OK : PST_E_KEY;
 }
 
 static pst_err host_start(struct pst_host *host, const struct pst_host_options *o)

@@ -95,6 +95,7 @@ static void session_free(struct pst_session *s)
 	pst_timer_disarm(s->env, &s->loss_timer);
 	requests_done(s);
 	free(s->entries_found);
+	pst_tls_context_free(s->tls);
 	free(s);
 }
 
@@ -308,7 +309,8 @@ void pst_session_open(struct pst_env *env, const struct pst_session_config *conf
 	connect_data_init(s);
 	s->delay_ns = config->reconnect_delay_ns;
 	s->path_second = path_count(s);
-	if (requests_init(s) != PST_OK) {
+	if (requests_init(s) != PST_OK ||
+	    (config->keys != NULL && config->keys->has_tls && pst_tls_context_new(PST_TLS_HOST, &s->tls) != PST_OK)) {
 		s->kick.fn = session_open_failed;
 		session_kick(s);
 		return;

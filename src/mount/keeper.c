@@ -261,7 +261,8 @@ static pst_err connect_volume(struct pst_keeper *k, struct pst_attach_shared *sh
 	if (err != PST_OK)
 		return pst_keeper_fail(k, err,
 				       err == PST_E_DENIED || err == PST_E_KEY
-					   ? "export PENSTOCK_HOST_NQN=NQN PENSTOCK_HOST_KEY=FILE; see penstock-host(1)"
+					   ? "export PENSTOCK_HOST_NQN=NQN PENSTOCK_HOST_KEY=FILE (or "
+					     "PENSTOCK_TLS_KEY); see penstock-host(1)"
 					   : "penstock volume show VOLUME, for its addresses",
 				       "volume '%s' can't be reached at %s port %u: %s", spec->volume, spec->traddr,
 				       spec->trsvcid, pst_err_text(err));

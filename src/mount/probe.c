@@ -68,7 +68,11 @@ static void set(struct pst_mount_probe *p, enum pst_mount_path path, bool usable
 
 static void probe_kernel(struct pst_mount_probe *p)
 {
-	if (access("/dev/nvme-fabrics", F_OK) != 0)
+	const char *tls_key = getenv("PENSTOCK_TLS_KEY");
+
+	if (tls_key != NULL && tls_key[0] != '\0')
+		set(p, PST_MOUNT_KERNEL, false, "PENSTOCK_TLS_KEY is set, and the kernel's TLS keys are in a keyring");
+	else if (access("/dev/nvme-fabrics", F_OK) != 0)
 		set(p, PST_MOUNT_KERNEL, false, "no /dev/nvme-fabrics (kernel module nvme-tcp is not loaded)");
 	else if (!may_mount() || !can_open("/dev/nvme-fabrics"))
 		set(p, PST_MOUNT_KERNEL, false, "/dev/nvme-fabrics needs root");

@@ -34,6 +34,10 @@ static const struct limit {
 	LIMIT(stall_timeout_ms, 30000, 100, 3600000),
 	LIMIT(data_timeout_ms, 60000, 100, 3600000),
 	LIMIT(keep_alive_ms_default, 120000, 1000, 3600000),
+	LIMIT(tls_handshake_timeout_ms, 5000, 100, 3600000),
+	LIMIT(tls_handshake_bytes_max, 16384, 1024, 1u << 20),
+	LIMIT(tls_buffer_bytes, 65536, PST_TLS_BUFFER_BYTES_MIN, 1u << 20),
+	LIMIT(tls_rekey_records, 1u << 24, 1, 1u << 24),
 };
 
 static uint64_t get(const struct pst_target_config *config, const struct limit *limit)

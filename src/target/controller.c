@@ -125,11 +125,13 @@ void pst_ctrl_attach(struct pst_ctrl *ctrl, struct pst_queue *queue)
 		ctrl->features.queues_in_use = true;
 		return;
 	}
-	pst_env_log(home(ctrl), PST_LOG_INFO, "host_connected peer=%s cntlid=%u host=%s nqn=%s authentication=%s",
+	pst_env_log(home(ctrl), PST_LOG_INFO,
+		    "host_connected peer=%s cntlid=%u host=%s nqn=%s authentication=%s tls=%s",
 		    pst_addr_format(&queue->peer, peer), ctrl->cntlid, ctrl->hostnqn,
 		    ctrl->subsystem != NULL ? ctrl->subsystem->nqn : NVMF_DISCOVERY_NQN,
-		    queue->auth != NULL ? "required" : "none");
+		    queue->auth != NULL ? "required" : "none", queue->tls_peer != NULL ? "yes" : "no");
 	ctrl->remote = !pst_addr_is_loopback(queue->local.host);
+	ctrl->secure = queue->tls_peer != NULL;
 	ctrl->port = queue->port;
 	if (ctrl->subsystem != NULL && ctrl->subsystem->ana_op == NULL) /* else it hears of the change in work */
 		ctrl->ana_changes = ctrl->subsystem->ana_changes[ctrl->port];

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The discovery log (Base 2.0, 5.16.1.23, log page 70h), on the home shard. A host is shown what it may connect to, at
- * the ports that it can reach: for the whole target its own discovery subsystem at each port, its subsystems at each
- * port, then referrals.
+ * the ports that it can reach, and where its TLS key, or that it has none, lets it in: for the whole target its own
+ * discovery subsystem at each port, its subsystems at each port, then referrals.
  *
  * The generation is that of what this host sees. A change that everybody sees counts for all; one that hosts on allow
  * lists see is kept by their names, and only they hear of it. When there are too many names to keep it counts for all.
@@ -178,18 +178,26 @@ static void put_entry(struct walk *walk, struct pst_discovery_entry *entry)
 	pst_log_window_put(walk->w, at, bytes, sizeof(bytes));
 }
 
+/* Whoever has a TLS key comes over TLS, and nobody else does (access.c). */
+static bool takes(const struct pst_port *port, bool secure)
+{
+	return port->tls != (secure ? PST_TARGET_TLS_OFF : PST_TARGET_TLS_REQUIRED);
+}
+
 static void put_at_ports(struct walk *walk, enum pst_discovery_kind kind, const char *nqn)
 {
 	const struct pst_target *target = walk->queue->shard->target;
+	bool secure = pst_access_needs_tls(target, walk->queue->ctrl->hostnqn);
 
 	for (unsigned i = 0; i < target->port_count; i++) {
 		struct pst_discovery_entry entry = { .kind = kind,
 						     .nqn = nqn,
+						     .tls = secure,
 						     .traddr = reached_at(walk->queue, i),
 						     .port = target->ports[i].bound.port,
 						     .port_id = target->ports[i].id };
 
-		if (entry.traddr != NULL)
+		if (entry.traddr != NULL && takes(&target->ports[i], secure))
 			put_entry(walk, &entry);
 	}
 }

@@ -35,18 +35,24 @@ static uint16_t admit(struct pst_cmd *cmd, const struct pst_subsystem *subsystem
 {
 	struct pst_queue *queue = cmd->queue;
 	const struct pst_known_host *host = NULL;
+	const struct pst_tls_identity *tls = queue->tls_peer;
+	const struct pst_claim claim = { data->hostnqn, !pst_addr_is_loopback(queue->local.host), tls != NULL };
+	enum pst_access access = PST_ACCESS_NO;
+	const char *why = "its TLS key is of another host or subsystem";
 	char peer[72];
 
-	switch (pst_access_of(queue->shard->target, subsystem, data->hostnqn, !pst_addr_is_loopback(queue->local.host),
-			      &host)) {
+	if (tls == NULL || (strcmp(tls->hostnqn, data->hostnqn) == 0 && strcmp(tls->subnqn, data->subnqn) == 0))
+		access = pst_access_of(queue->shard->target, subsystem, &claim, &host, &why);
+	switch (access) {
 	case PST_ACCESS_OPEN:
 		return NVME_SUCCESS;
 	case PST_ACCESS_PROOF:
 		return pst_auth_begin(queue, host, data->hostnqn, data->subnqn);
 	default:
 		pst_env_log(pst_target_home(queue->shard->target), PST_LOG_WARN,
-			    "host_refused peer=%s host=%s nqn=%s next=\"penstock host list, penstock volume show\"",
-			    pst_addr_format(&queue->peer, peer), data->hostnqn, data->subnqn);
+			    "host_refused peer=%s host=%s nqn=%s reason=\"%s\" next=\"penstock host list, penstock "
+			    "volume show\"",
+			    pst_addr_format(&queue->peer, peer), data->hostnqn, data->subnqn, why);
 		return bad_host(cmd);
 	}
 }

@@ -12,6 +12,7 @@
 #include "base/hash.h"
 #include "proto/auth.h"
 #include "proto/conn.h"
+#include "proto/tls.h"
 #include "target/buffers.h"
 #include "target/check.h"
 #include "target/reservation.h"
@@ -35,6 +36,7 @@ struct pst_shard;
 struct pst_ctrl;
 struct pst_queue;
 struct pst_known_host;
+struct pst_tls_lookup;
 
 /* ---- Commands ---- */
 
@@ -120,6 +122,8 @@ struct pst_queue {
 	enum pst_queue_state state;
 	struct pst_stream *stream;
 	struct pst_conn *conn;
+	struct pst_tls *tls;           /* between them; NULL: they speak in clear */
+	struct pst_tls_lookup *lookup; /* on its way to the home shard and back */
 	struct pst_stream_op recv, send;
 	struct iovec recv_iov[2], send_iov[PST_SEND_IOV_MAX];
 	bool receiving, sending, pumping;
@@ -146,6 +150,9 @@ struct pst_queue {
 	struct pst_post lost_post, gone_post;
 	struct pst_addr local, peer;
 	unsigned port; /* index; constant from the start */
+
+	/* Who has proved by TLS to be who; NULL: nobody. Constant from before Connect on, and read at home, too. */
+	const struct pst_tls_identity *tls_peer;
 
 	/* Home shard, from Connect until lost; subsystem, nsid and volume are constant then and may be read anywhere.
 	 */
@@ -223,6 +230,7 @@ struct pst_ctrl {
 	uint64_t alive_ns;
 	unsigned port; /* index: where its admin queue is connected */
 	bool remote;   /* it came over an address that is not loopback */
+	bool secure;   /* it came over TLS, with its key */
 	bool admitted; /* its admin queue is authenticated, or need not be */
 	bool proved;   /* it is authenticated */
 	bool dead;
@@ -314,6 +322,7 @@ struct pst_subsystem {
 struct pst_port {
 	uint16_t id;
 	struct pst_addr bound;
+	enum pst_target_tls tls;
 	uint8_t ana[PST_ANA_GROUPS_MAX]; /* enum pst_ana_state, by group - 1 */
 };
 
@@ -328,6 +337,7 @@ struct pst_target {
 	struct pst_list subsystems;
 	struct pst_list ctrls;
 	struct pst_list hosts;
+	struct pst_tls_context *tls;         /* constant from the first port with TLS on; NULL: there is none */
 	uint64_t generation, generation_all; /* of the discovery log: the last of anybody's, the last of all hosts' */
 	struct pst_list views;               /* of single hosts: discovery.c */
 	uint32_t view_count;
@@ -365,6 +375,9 @@ uint64_t pst_queue_now_ns(const struct pst_queue *queue);
 void pst_queue_dirty(struct pst_queue *queue); /* has something to send, or may read again: on this shard's next turn */
 void pst_queue_close(struct pst_queue *queue, const char *why);
 void pst_queue_check_closed(struct pst_queue *queue);
+void pst_queue_resume(struct pst_queue *queue); /* on a turn of its own */
+/* After malformed input: waits for the peer to close, which is done for it soon. */
+void pst_queue_terminate(struct pst_queue *queue);
 void pst_queue_refresh_sockets(struct pst_queue *queue);
 void pst_shard_tick(struct pst_timer *timer);
 void pst_shard_run_dirty(struct pst_post *post);
@@ -383,6 +396,15 @@ uint16_t pst_guest_enter(struct pst_queue *queue, const char *hostnqn);
 void pst_guest_leave(struct pst_queue *queue); /* harmless if it never became so */
 void pst_target_limit_log(struct pst_target *target, const struct pst_queue *queue, const char *hostnqn,
 			  const char *limit, uint32_t value);
+
+/* ---- secure.c: connection's shard, but for lookups ---- */
+
+/* PST_E_NOMEM. A new connection to a listener that wants TLS, or takes it. */
+pst_err PST_MUST_USE pst_secure_begin(struct pst_queue *queue);
+/* Bytes that have come move on to the connection engine. True: there may be events, and more. */
+bool pst_secure_feed(struct pst_queue *queue);
+/* Says why, when the handshake has not ended in time; else NULL. */
+const char *pst_secure_late(const struct pst_queue *queue, uint64_t now_ns);
 
 /* ---- command.c: connection's shard ---- */
 
@@ -448,16 +470,30 @@ void pst_auth_turn(struct pst_timer *timer);
 struct pst_known_host {
 	struct pst_list node; /* target->hosts; in secret memory */
 	char nqn[PST_NQN_MAX + 1];
-	bool has_key, has_ctrl_key, locked;
+	bool has_key, has_ctrl_key, has_tls_key, locked;
 	uint32_t hashes, groups;
-	struct pst_auth_key host_key, ctrl_key;
+	struct pst_auth_key host_key, ctrl_key, tls_key;
 };
 
 enum pst_access { PST_ACCESS_NO, PST_ACCESS_OPEN, PST_ACCESS_PROOF };
 
-/* @subsystem NULL: discovery. *ret_host is set for PST_ACCESS_PROOF. */
+/* How somebody comes who claims to be a host. */
+struct pst_claim {
+	const char *hostnqn;
+	bool remote; /* over an address that is not loopback */
+	bool secure; /* over TLS, with the host's key */
+};
+
+/*
+ * @subsystem NULL: discovery. *ret_host is set for PST_ACCESS_PROOF, *ret_why (static, for logs) for PST_ACCESS_NO.
+ */
 enum pst_access pst_access_of(const struct pst_target *target, const struct pst_subsystem *subsystem,
-			      const char *hostnqn, bool remote, const struct pst_known_host **ret_host);
+			      const struct pst_claim *claim, const struct pst_known_host **ret_host,
+			      const char **ret_why);
+bool pst_access_needs_tls(const struct pst_target *target, const char *hostnqn);
+/* The first of @offers that is of a host with a TLS key, and of that key; false: there is none. */
+bool pst_access_find_psk(const struct pst_target *target, const struct pst_tls_identity *offers, unsigned count,
+			 unsigned *ret_which, struct pst_tls_psk *ret_psk);
 bool pst_access_listed(const struct pst_subsystem *subsystem, const char *hostnqn);
 /* In place of the old list, which is the caller's to free. */
 pst_err pst_access_list_set(struct pst_subsystem *subsystem, const struct pst_allow_list *allow);

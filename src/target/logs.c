@@ -208,10 +208,10 @@ void pst_log_discovery_entry(const struct pst_discovery_entry *e, uint8_t ret[PS
 		if (e->port >= scale || scale == 1)
 			port[len++] = (char)('0' + e->port / scale % 10);
 	memset(ret, 0, PST_DISCOVERY_ENTRY_BYTES);
-	ret[0] = 3;                /* TRTYPE: TCP */
-	ret[1] = e->ipv6 ? 2 : 1;  /* ADRFAM */
-	ret[2] = (uint8_t)e->kind; /* SUBTYPE */
-	ret[3] = 1u << 2 | 2;      /* TREQ: flow control may be disabled; no secure channel */
+	ret[0] = 3;                          /* TRTYPE: TCP */
+	ret[1] = e->ipv6 ? 2 : 1;            /* ADRFAM */
+	ret[2] = (uint8_t)e->kind;           /* SUBTYPE */
+	ret[3] = 1u << 2 | (e->tls ? 1 : 2); /* TREQ: flow control may be disabled; secure channel required, or not */
 	pst_put_le16(ret + 4, e->port_id);
 	pst_put_le16(ret + 6, 0xffff);                 /* CNTLID: dynamic */
 	pst_put_le16(ret + 8, e->admin_queue_entries); /* ASQSZ */
@@ -220,5 +220,5 @@ void pst_log_discovery_entry(const struct pst_discovery_entry *e, uint8_t ret[PS
 	pst_identify_text(ret + 32, 32, port);           /* TRSVCID */
 	memcpy(ret + 256, e->nqn, strnlen(e->nqn, 255)); /* SUBNQN, ended by zeros */
 	pst_identify_text(ret + 512, 256, e->traddr);
-	/* TSAS: SECTYPE 0, no transport security. */
+	ret[768] = e->tls ? 2 : 0; /* TSAS: SECTYPE: TLS 1.3, or no transport security */
 }

@@ -91,6 +91,7 @@ struct pst_discovery_entry {
 	uint16_t port;
 	uint16_t port_id; /* 0: of a referral */
 	uint16_t admin_queue_entries;
+	bool tls; /* TLS 1.3 is needed; else there must be none */
 };
 
 void pst_log_discovery_entry(const struct pst_discovery_entry *e, uint8_t ret[PST_DISCOVERY_ENTRY_BYTES]);

@@ -52,13 +52,15 @@ static void gone_here(struct pst_post *post)
 	pst_list_remove(&queue->hungry_node);
 	pst_list_remove(&queue->half_open_node);
 	pst_conn_free(queue->conn);
+	pst_tls_free(queue->tls);
 	post->fn = pst_queue_gone;
 	pst_env_post(pst_target_home(queue->shard->target), post);
 }
 
 void pst_queue_check_closed(struct pst_queue *queue)
 {
-	if (queue->state != PST_QUEUE_CLOSING || !queue->stream_closed || !queue->lost_answered || queue->gone_posted)
+	if (queue->state != PST_QUEUE_CLOSING || !queue->stream_closed || !queue->lost_answered || queue->gone_posted ||
+	    queue->lookup != NULL)
 		return;
 	for (unsigned state = 0; state < PST_CMD_STATES; state++)
 		if (queue->state_count[state] != 0)
@@ -123,6 +125,13 @@ void pst_queue_close(struct pst_queue *queue, const char *why)
 	abandon_all(queue);
 }
 
+void pst_queue_terminate(struct pst_queue *queue)
+{
+	queue->state = PST_QUEUE_TERMINATING;
+	queue->state_since_ns = pst_env_now_ns(queue->shard->env);
+	abandon_all(queue);
+}
+
 static void terminate(struct pst_queue *queue, const struct pst_pdu_error *error)
 {
 	char peer[72];
@@ -130,9 +139,7 @@ static void terminate(struct pst_queue *queue, const struct pst_pdu_error *error
 	pst_env_log(
 	    queue->shard->env, PST_LOG_WARN, "protocol_error peer=%s qid=%u fes=%u fei=%u what=\"%s\" next=terminate",
 	    pst_addr_format(&queue->peer, peer), queue->qid, error->fes, error->fei, pst_pdu_fes_text(error->fes));
-	queue->state = PST_QUEUE_TERMINATING;
-	queue->state_since_ns = pst_env_now_ns(queue->shard->env);
-	abandon_all(queue);
+	pst_queue_terminate(queue);
 }
 
 /* ---- Bytes ---- */
@@ -190,7 +197,10 @@ static void sent(struct pst_stream_op *op)
 		pst_queue_close(queue, pst_err_text(op->err));
 		return;
 	}
-	pst_conn_sent(queue->conn, op->done_bytes);
+	if (queue->tls != NULL)
+		pst_tls_sent(queue->tls, queue->conn, op->done_bytes);
+	else
+		pst_conn_sent(queue->conn, op->done_bytes);
 	pump(queue);
 }
 
@@ -205,7 +215,10 @@ static void received(struct pst_stream_op *op)
 		pst_queue_close(queue, op->err != PST_OK ? pst_err_text(op->err) : "closed by the host");
 		return;
 	}
-	pst_conn_got(queue->conn, op->done_bytes);
+	if (queue->tls != NULL)
+		pst_tls_got(queue->tls, op->done_bytes);
+	else
+		pst_conn_got(queue->conn, op->done_bytes);
 	pump(queue);
 	queue->input_ns = queue->turn_ns;
 }
@@ -216,7 +229,8 @@ static void send_start(struct pst_queue *queue)
 
 	if (queue->sending)
 		return;
-	count = pst_conn_output(queue->conn, queue->send_iov, PST_SEND_IOV_MAX);
+	count = queue->tls != NULL ? pst_tls_output(queue->tls, queue->conn, queue->send_iov, PST_SEND_IOV_MAX)
+				   : pst_conn_output(queue->conn, queue->send_iov, PST_SEND_IOV_MAX);
 	if (count == 0)
 		return;
 	queue->sending = true;
@@ -236,9 +250,14 @@ static void recv_start(struct pst_queue *queue)
 {
 	uint32_t count;
 
-	if (queue->receiving || budget_spent(queue))
+	if (queue->receiving)
 		return;
-	count = pst_conn_want(queue->conn, queue->recv_iov, PST_ARRAY_COUNT(queue->recv_iov));
+	if (queue->tls != NULL) /* what it holds is bounded by its own buffer */
+		count = pst_tls_want(queue->tls, queue->recv_iov, PST_ARRAY_COUNT(queue->recv_iov));
+	else
+		count = budget_spent(queue)
+			    ? 0
+			    : pst_conn_want(queue->conn, queue->recv_iov, PST_ARRAY_COUNT(queue->recv_iov));
 	if (count == 0)
 		return;
 	queue->receiving = true;
@@ -248,14 +267,23 @@ static void recv_start(struct pst_queue *queue)
 	pst_stream_recv(queue->stream, &queue->recv);
 }
 
+/* What has come through TLS, if that is between. False: nothing more now. */
+static bool feed(struct pst_queue *queue)
+{
+	return queue->tls != NULL && queue->state != PST_QUEUE_CLOSING && !budget_spent(queue) &&
+	       pst_secure_feed(queue);
+}
+
 static void pump(struct pst_queue *queue)
 {
 	struct pst_conn_event event;
 
 	queue->turn_ns = pst_env_now_ns(queue->shard->env);
 	queue->pumping = true;
-	while (pst_conn_next_event(queue->conn, &event))
-		on_event(queue, &event);
+	do {
+		while (pst_conn_next_event(queue->conn, &event))
+			on_event(queue, &event);
+	} while (feed(queue));
 	if (queue->state == PST_QUEUE_CLOSING) {
 		pst_queue_check_closed(queue);
 	} else {
@@ -309,14 +337,27 @@ static bool data_late(const struct pst_queue *queue, uint64_t now_ns)
 	return false;
 }
 
+void pst_queue_resume(struct pst_queue *queue)
+{
+	if (queue->state == PST_QUEUE_CLOSING)
+		pst_queue_check_closed(queue);
+	else
+		pump(queue);
+}
+
 static void queue_tick(struct pst_queue *queue, uint64_t now_ns)
 {
 	const struct pst_target_config *config = &queue->shard->target->config;
+	const char *late;
 
 	if (queue->state == PST_QUEUE_CLOSING)
 		return;
 	socket_stats(queue);
-	if (queue->state == PST_QUEUE_OPEN && now_ns - queue->state_since_ns > pst_ms_ns(config->connect_timeout_ms))
+	late = queue->tls != NULL && queue->state == PST_QUEUE_OPEN ? pst_secure_late(queue, now_ns) : NULL;
+	if (late != NULL)
+		pst_queue_close(queue, late);
+	else if (queue->state == PST_QUEUE_OPEN &&
+		 now_ns - queue->state_since_ns > pst_ms_ns(config->connect_timeout_ms))
 		pst_queue_close(queue, "no Connect within connect_timeout_ms");
 	else if (queue->auth_failed && now_ns - queue->state_since_ns > PST_TERMINATE_TIMEOUT_NS)
 		pst_queue_close(queue, "authentication failed");
@@ -426,9 +467,16 @@ void pst_queue_accept(void *ctx, struct pst_stream *stream)
 		refuse(shard, stream, &peer, "memory");
 		return;
 	}
+	queue->port = listener->port;
+	if (target->ports[queue->port].tls != PST_TARGET_TLS_OFF && (err = pst_secure_begin(queue)) != PST_OK) {
+		pst_conn_free(queue->conn);
+		free(queue->cmds);
+		free(queue);
+		refuse(shard, stream, &peer, "memory");
+		return;
+	}
 	atomic_fetch_add(&target->queue_count, 1);
 	queue->stream = stream;
-	queue->port = listener->port;
 	queue->buffer_bytes_cap = PST_MAX(target->config.transfer_bytes_max, target->config.buffer_bytes_max / 4);
 	queue->state_since_ns = queue->input_ns = pst_env_now_ns(shard->env);
 	queue->local = local;

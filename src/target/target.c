@@ -35,6 +35,7 @@ static void target_free(struct pst_target *target)
 	pst_hash_done(&target->ctrl_ids);
 	for (uint32_t i = 0; i < target->shard_count; i++)
 		pst_buffers_done(&target->shards[i].buffers);
+	pst_tls_context_free(target->tls);
 	free(target->shards);
 	free(target);
 }
@@ -122,6 +123,7 @@ static pst_err port_prepare(struct pst_target *target, const struct pst_target_p
 	if (target->port_count == PST_TARGET_PORTS_MAX)
 		return PST_E_NOMEM;
 	port->id = config->id;
+	port->tls = config->tls;
 	if (config->ana != NULL)
 		memcpy(port->ana, config->ana, sizeof(port->ana));
 	else
@@ -142,7 +144,10 @@ pst_err pst_target_listen(struct pst_target *target, const struct pst_target_por
 	first = calloc(1, sizeof(*first));
 	if (first == NULL)
 		return PST_E_NOMEM;
-	err = listener_open(first, &target->shards[0], port, &config->addr);
+	if (config->tls != PST_TARGET_TLS_OFF && target->tls == NULL)
+		err = pst_tls_context_new(PST_TLS_TARGET, &target->tls);
+	if (err == PST_OK)
+		err = listener_open(first, &target->shards[0], port, &config->addr);
 	if (err != PST_OK) {
 		free(first);
 		return err;

@@ -40,6 +40,10 @@ struct pst_target_config {
 	uint32_t auth_timeout_ms;           /* from there to the end of authentication */
 	uint32_t stall_timeout_ms;          /* nothing of promised data comes, or of ours is taken */
 	uint32_t data_timeout_ms;           /* from asking for a write's data to its end, however it trickles */
+	uint32_t tls_handshake_timeout_ms;  /* from accept to the end of the handshake. Looked at twice a second */
+	uint32_t tls_handshake_bytes_max;   /* that a host may send for it */
+	uint32_t tls_buffer_bytes;          /* three for each connection over TLS */
+	uint64_t tls_rekey_records;         /* sent until the key is renewed (RFC 8446, 5.5) */
 	bool authenticate_remote;           /* hosts without a key may come over loopback addresses only */
 };
 
@@ -74,10 +78,18 @@ enum pst_ana_state {
 const char *pst_ana_state_name(enum pst_ana_state state);
 bool pst_ana_state_find(const char *name, enum pst_ana_state *ret_state);
 
+/* Over TLS come hosts that have a TLS key (struct pst_target_host), and no others. */
+enum pst_target_tls {
+	PST_TARGET_TLS_OFF,
+	PST_TARGET_TLS_ALLOWED,  /* a connection's first byte says which it is */
+	PST_TARGET_TLS_REQUIRED, /* who does not speak TLS is closed at once */
+};
+
 /* An address where hosts connect: a port of every subsystem. */
 struct pst_target_port {
 	uint16_t id; /* from 1 */
 	struct pst_addr addr;
+	enum pst_target_tls tls;
 	const uint8_t *ana; /* enum pst_ana_state of each group, by id - 1; copied. NULL: all optimized */
 };
 
@@ -136,12 +148,14 @@ void pst_target_stop(struct pst_target *target, struct pst_target_stop_op *op);
 
 /*
  * What the target knows of a host. Whoever claims the name of a host that has a key proves that he knows it, on every
- * queue of every subsystem, discovery included. Hosts that the target does not know have no key.
+ * queue of every subsystem, discovery included: a TLS key by using it (so such a host comes over TLS only), a host key
+ * by DH-HMAC-CHAP, both if there are both. Hosts that the target does not know have no key.
  */
 struct pst_target_host {
 	const char *nqn;
 	const struct pst_auth_key *host_key; /* NULL: none */
 	const struct pst_auth_key *ctrl_key; /* we prove ourselves with it, if the host asks for that. NULL: none */
+	const struct pst_auth_key *tls_key;  /* its configured PSK (tls-key.h). NULL: none */
 	bool locked;                         /* it has a key, but we can't have it now: nobody may use the name */
 	uint32_t hashes, groups;             /* bit per identifier that may be used; 0: all */
 };

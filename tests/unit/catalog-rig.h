@@ -42,8 +42,8 @@ static struct {
 	unsigned subsystems;
 	struct pst_subsystem *last;
 	unsigned hosts, locked_hosts, changes; /* that it was told of */
-	struct pst_auth_key host_key, ctrl_key;
-	bool has_ctrl_key;
+	struct pst_auth_key host_key, ctrl_key, tls_key;
+	bool has_host_key, has_ctrl_key, has_tls_key;
 	uint32_t groups;
 	struct pst_subsystem_config config; /* of the last */
 	struct pst_ana_op *ana_op;
@@ -76,10 +76,15 @@ pst_err pst_target_host_set(struct pst_target *t, const struct pst_target_host *
 		return PST_OK;
 	}
 	target.hosts++;
-	target.host_key = *host->host_key;
+	target.has_host_key = host->host_key != NULL;
 	target.has_ctrl_key = host->ctrl_key != NULL;
+	target.has_tls_key = host->tls_key != NULL;
+	if (host->host_key != NULL)
+		target.host_key = *host->host_key;
 	if (host->ctrl_key != NULL)
 		target.ctrl_key = *host->ctrl_key;
+	if (host->tls_key != NULL)
+		target.tls_key = *host->tls_key;
 	target.groups = host->groups;
 	return PST_OK;
 }

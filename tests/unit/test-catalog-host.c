@@ -5,6 +5,7 @@
 /* By nvme gen-dhchap-key. */
 #define KEY "DHHC-1:01:fkr22gpnkLfYT7jHyzW2gPFe/+SSFNumCVq5NkmR5dSMV7Yw:"
 #define OTHER_KEY "DHHC-1:00:hTs4U00PbrEhz2Ig0LNrVa54Spmrfx69qqxc2lXU9smcDF7N:"
+#define TLS_KEY "NVMeTLSkey-1:01:a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s/3PpT:"
 #define NQN "nqn.2026-01.example:a"
 #define NQN_B "nqn.2026-01.example:b"
 
@@ -149,6 +150,50 @@ static void keys_reach_the_target_and_nobody_else(void **state)
 	assert_int_equal(target.host_key.bytes[0], 0x7e);
 	assert_false(target.has_ctrl_key);
 	assert_int_equal(target.groups & (1u << PST_AUTH_NULL_GROUP | 1u << PST_AUTH_FFDHE8192), 0); /* by default */
+	shut_down();
+}
+
+/* A TLS key is kept like the others, alone or beside them, and taken away; a host is not left without any. */
+static void tls_keys_are_kept_alone_or_beside(void **state)
+{
+	json_t *json;
+	char *text;
+
+	(void)state;
+	boot(DOOM_NONE, 0);
+	assert_int_equal(err_of(PST_CATALOG_CREATE, PST_CATALOG_HOST, NULL, "{\"nqn\":\"" NQN "\"}"), PST_E_INVAL);
+	assert_int_equal(err_of(PST_CATALOG_CREATE, PST_CATALOG_HOST, NULL,
+				"{\"nqn\":\"" NQN "\",\"tls_key\":\"" TLS_KEY "\",\"ctrl_key\":\"" OTHER_KEY "\"}"),
+			 PST_E_INVAL);
+	assert_int_equal(
+	    err_of(PST_CATALOG_CREATE, PST_CATALOG_HOST, NULL, "{\"nqn\":\"" NQN "\",\"tls_key\":\"" KEY "\"}"),
+	    PST_E_INVAL);
+	change(PST_CATALOG_CREATE, PST_CATALOG_HOST, NULL, "{\"nqn\":\"" NQN "\",\"tls_key\":\"" TLS_KEY "\"}");
+	assert_false(target.has_host_key);
+	assert_true(target.has_tls_key);
+	assert_int_equal(target.tls_key.hash, 1);
+	assert_int_equal(target.tls_key.bytes[0], 'k');
+	json = show(PST_CATALOG_HOST, NQN);
+	text = json_dumps(json, 0);
+	assert_null(strstr(text, "a2tr"));
+	assert_true(json_is_true(json_object_get(json, "tls")));
+	assert_false(json_is_true(json_object_get(json, "authenticates")));
+	free(text);
+	json_decref(json);
+	crash();
+	memset(&target.tls_key, 0, sizeof(target.tls_key));
+	boot(DOOM_NONE, 0);
+	assert_int_equal(target.tls_key.bytes[0], 'k');
+	assert_int_equal(err_of(PST_CATALOG_SET, PST_CATALOG_HOST, NQN, "{\"tls_key\":\"none\"}"), PST_E_INVAL);
+	fake_kek.current = "2";
+	fake_kek.has_old = true;
+	change(PST_CATALOG_CREATE, PST_CATALOG_KEY, NULL, "{\"action\":\"rotate\"}");
+	fake_kek.has_old = false;
+	change(PST_CATALOG_SET, PST_CATALOG_HOST, NQN, "{\"key\":\"" KEY "\"}");
+	assert_true(target.has_host_key && target.has_tls_key);
+	change(PST_CATALOG_SET, PST_CATALOG_HOST, NQN, "{\"tls_key\":\"none\"}");
+	assert_true(target.has_host_key);
+	assert_false(target.has_tls_key);
 	shut_down();
 }
 
@@ -379,6 +424,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(crash_at_every_step_is_completed_or_undone, setup_kek, teardown_kek),
 		cmocka_unit_test_setup_teardown(keys_reach_the_target_and_nobody_else, setup_kek, teardown_kek),
+		cmocka_unit_test_setup_teardown(tls_keys_are_kept_alone_or_beside, setup_kek, teardown_kek),
 		cmocka_unit_test_setup_teardown(a_missing_kek_locks_hosts, setup_kek, teardown_kek),
 		cmocka_unit_test_setup_teardown(rotation_takes_hosts_along, setup_kek, teardown_kek),
 		cmocka_unit_test_setup_teardown(lists_are_told_and_inherited, setup_kek, teardown_kek),
