@@ -347,7 +347,7 @@ static void offers_parse(struct pst_tls *tls, const uint8_t *extension, size_t b
 
 /*
  * Called when a ClientHello is there, again after pst_tls_choose, and for the second one after a HelloRetryRequest. An
- * unknown name and a wrong key end with the same alert: strangers need not learn which names exist.
+ * unknown name ends with the alert that libssl sends for a wrong key: strangers need not learn which names exist.
  */
 static int on_client_hello(SSL *ssl, int *ret_alert, void *arg)
 {
@@ -360,7 +360,7 @@ static int on_client_hello(SSL *ssl, int *ret_alert, void *arg)
 		if (tls->session != NULL)
 			return SSL_CLIENT_HELLO_SUCCESS;
 		fail(tls, PST_E_DENIED, "none of the host's keys is known here, or the key is another one");
-		*ret_alert = SSL_AD_DECRYPT_ERROR;
+		*ret_alert = SSL_AD_ILLEGAL_PARAMETER;
 		return SSL_CLIENT_HELLO_ERROR;
 	}
 	if (SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_psk, &extension, &bytes) == 1)
