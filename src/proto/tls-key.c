@@ -6,6 +6,7 @@
  */
 #include "proto/tls-key.h"
 
+#include "proto/cursor.h"
 #include "proto/key-text.h"
 
 #include <openssl/crypto.h>
@@ -108,6 +109,33 @@ size_t pst_tls_identity_format(const struct pst_tls_identity *id, char text[PST_
 		at = put(put(at, " "), id->digest);
 	*at = '\0';
 	return (size_t)(at - text);
+}
+
+/* A vector: its length in @width bytes, big-endian, then so many bytes. */
+static bool take_vector(struct pst_bytes *from, unsigned width, struct pst_bytes *ret_vector)
+{
+	const uint8_t *number = pst_bytes_take(from, width);
+	size_t len = 0;
+
+	if (number == NULL)
+		return false;
+	for (unsigned i = 0; i < width; i++)
+		len = len << 8 | number[i];
+	ret_vector->left = len;
+	ret_vector->at = pst_bytes_take(from, len);
+	return ret_vector->at != NULL;
+}
+
+unsigned pst_tls_offers_parse(const uint8_t *extension, size_t bytes, struct pst_tls_identity *ret_offers, unsigned max)
+{
+	struct pst_bytes all = { extension, bytes }, list, one;
+	unsigned count = 0;
+
+	if (!take_vector(&all, 2, &list))
+		return 0;
+	while (count < max && take_vector(&list, 2, &one) && pst_bytes_take(&list, 4) != NULL)
+		count += pst_tls_identity_parse((const char *)one.at, one.left, &ret_offers[count]);
+	return count;
 }
 
 /* ---- Derivation ---- */

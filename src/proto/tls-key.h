@@ -51,6 +51,13 @@ bool PST_MUST_USE pst_tls_identity_parse(const char *text, size_t text_len, stru
 /* Its text, with a zero at the end; returns the length. */
 size_t pst_tls_identity_format(const struct pst_tls_identity *identity, char text[PST_TLS_IDENTITY_MAX + 1]);
 
+/*
+ * The identities in the extension pre_shared_key of a ClientHello (RFC 8446, 4.2.11), up to @max of those that are
+ * NVMe's; returns how many. What is malformed ends the list: libssl judges it.
+ */
+unsigned pst_tls_offers_parse(const uint8_t *extension, size_t bytes, struct pst_tls_identity *ret_offers,
+			      unsigned max);
+
 /* What TLS works with. */
 struct pst_tls_psk {
 	uint8_t hash; /* enum pst_tls_hash */

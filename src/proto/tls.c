@@ -10,11 +10,10 @@
  */
 #include "proto/tls.h"
 
-#include "proto/cursor.h"
-
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define RECORD_BYTES 16384u
 #define RECORD_ROOM (RECORD_BYTES + 512u) /* with header, tag, and a KeyUpdate before it */
@@ -316,35 +315,6 @@ static bool waits(struct pst_tls *tls, int result)
 
 /* ---- Handshake ---- */
 
-/* A vector: its length in @width bytes, big-endian, then so many bytes. */
-static bool take_vector(struct pst_bytes *from, unsigned width, struct pst_bytes *ret_vector)
-{
-	const uint8_t *number = pst_bytes_take(from, width);
-	size_t len = 0;
-
-	if (number == NULL)
-		return false;
-	for (unsigned i = 0; i < width; i++)
-		len = len << 8 | number[i];
-	ret_vector->left = len;
-	ret_vector->at = pst_bytes_take(from, len);
-	return ret_vector->at != NULL;
-}
-
-/* pre_shared_key of a ClientHello (RFC 8446, 4.2.11): identities, each with an age; what follows is libssl's to check.
- */
-static void offers_parse(struct pst_tls *tls, const uint8_t *extension, size_t bytes)
-{
-	struct pst_bytes all = { extension, bytes }, list, one;
-
-	tls->offer_count = 0;
-	if (!take_vector(&all, 2, &list))
-		return;
-	while (tls->offer_count < PST_TLS_OFFERS_MAX && take_vector(&list, 2, &one) && pst_bytes_take(&list, 4) != NULL)
-		tls->offer_count +=
-		    pst_tls_identity_parse((const char *)one.at, one.left, &tls->offers[tls->offer_count]);
-}
-
 /*
  * Called when a ClientHello is there, again after pst_tls_choose, and for the second one after a HelloRetryRequest. An
  * unknown name ends with the alert that libssl sends for a wrong key: strangers need not learn which names exist.
@@ -364,7 +334,7 @@ static int on_client_hello(SSL *ssl, int *ret_alert, void *arg)
 		return SSL_CLIENT_HELLO_ERROR;
 	}
 	if (SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_psk, &extension, &bytes) == 1)
-		offers_parse(tls, extension, bytes);
+		tls->offer_count = pst_tls_offers_parse(extension, bytes, tls->offers, PST_TLS_OFFERS_MAX);
 	if (tls->offer_count > 0)
 		return SSL_CLIENT_HELLO_RETRY;
 	fail(tls, PST_E_DENIED, "the host offers no key with an NVMe identity");

@@ -97,9 +97,11 @@ def test_openssl_is_a_host(daemon, volume, tmp_path, version, hash_id):
     shown = subprocess.run(client_command(volume["addresses"][0], identity, psk, hash_id), capture_output=True,
                            stdin=subprocess.DEVNULL, timeout=20, check=True, text=True).stdout
     assert cipher_of(shown) == SUITES[hash_id] and "TLSv1.3" in shown
-    retried = client_command(volume["addresses"][0], identity, psk, hash_id, "-groups", "P-521:P-256")
-    shown = subprocess.run(retried, capture_output=True, stdin=subprocess.DEVNULL, timeout=20, check=True, text=True).stdout
-    assert "P-256" in shown, "a HelloRetryRequest asks for a group that both know"
+    if hash_id == 1:  # openssl's client loses a session for SHA-384 when it is asked again, by its own server, too
+        retried = client_command(volume["addresses"][0], identity, psk, hash_id, "-groups", "P-521:P-256")
+        shown = subprocess.run(retried, capture_output=True, stdin=subprocess.DEVNULL, timeout=20, check=True,
+                               text=True).stdout
+        assert "prime256v1" in shown, "a HelloRetryRequest asks for a group that both know"
 
 
 def test_openssl_with_a_wrong_key_is_refused(daemon, volume):

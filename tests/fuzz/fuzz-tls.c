@@ -4,7 +4,7 @@
  *
  *   0, 1   any bytes to a target, which takes hosts without TLS or does not
  *   2      any bytes to a host
- *   3      any text as a key and as an identity
+ *   3      any text as a key, as an identity, and as a list of these
  *   4...   a whole handshake and a Write, with bytes changed on their way (a position in 2 bytes, what is changed in
  *          1), and in pieces of the length that this byte says
  *
@@ -73,10 +73,11 @@ static void raw(struct tls_pair *t, struct pst_tls *tls, struct pst_conn *conn, 
 static void texts(const uint8_t *data, size_t len)
 {
 	char text[PST_TLS_IDENTITY_MAX + 1], key_text[PST_TLS_KEY_TEXT_MAX];
-	struct pst_tls_identity identity;
+	struct pst_tls_identity identity, offers[PST_TLS_OFFERS_MAX];
 	struct pst_auth_key key;
 	const char *why = NULL;
 
+	pst_assert(pst_tls_offers_parse(data, len, offers, PST_TLS_OFFERS_MAX) <= PST_TLS_OFFERS_MAX);
 	if (pst_tls_identity_parse((const char *)data, len, &identity))
 		pst_assert(pst_tls_identity_format(&identity, text) == len && memcmp(text, data, len) == 0);
 	if (pst_tls_key_parse((const char *)data, len, &key, &why) == PST_OK)

@@ -49,7 +49,7 @@ static void count_free(void *mem, const char *file, int line)
 static void hex(const uint8_t *bytes, size_t len, char *text)
 {
 	for (size_t i = 0; i < len; i++)
-		sprintf(text + 2 * i, "%02x", bytes[i]);
+		snprintf(text + 2 * i, 3, "%02x", bytes[i]);
 }
 
 /* Both derivations, by host and by target, give what the specifications say, and texts come back as they were. */
@@ -147,10 +147,40 @@ static void texts_that_are_no_identity_are_refused(void **state)
 	assert_true(pst_tls_identity_parse("NVMe0R01 host sub", 17, &identity));
 	assert_false(pst_tls_identity_parse("NVMe0R01 host\0sub", 17, &identity));
 	memset(longest + 9, 'h', PST_TLS_NQN_MAX + 1);
-	strcat(longest, " sub");
+	memcpy(longest + 9 + PST_TLS_NQN_MAX + 1, " sub", 5);
 	assert_false(pst_tls_identity_parse(longest, strlen(longest), &identity));
 	memmove(longest + 9, longest + 10, strlen(longest + 9));
 	assert_true(pst_tls_identity_parse(longest, strlen(longest), &identity));
+}
+
+/* Of a ClientHello's list the NVMe identities are taken, up to a number; whatever its lengths say, it is not overrun.
+ */
+static void offers_are_read_within_bounds(void **state)
+{
+	static const char list[] = "\0\x34"
+				   "\0\x06nobody\1\2\3\4"
+				   "\0\x0eNVMe0R01 h1 s1\0\0\0\0"
+				   "\0\x0eNVMe0R02 h2 s2\0\0\0\0";
+	struct pst_tls_identity offers[3];
+	size_t bytes = sizeof(list) - 1;
+
+	(void)state;
+	assert_int_equal(pst_tls_offers_parse((const uint8_t *)list, bytes, offers, 3), 2);
+	assert_string_equal(offers[0].hostnqn, "h1");
+	assert_int_equal(offers[1].hash, PST_TLS_SHA384);
+	assert_int_equal(pst_tls_offers_parse((const uint8_t *)list, bytes, offers, 1), 1);
+	for (size_t cut = 0; cut < bytes; cut++) {
+		uint8_t *copy = malloc(cut + 1);
+
+		memcpy(copy, list, cut);
+		assert_int_equal(pst_tls_offers_parse(copy, cut, offers, 3),
+				 0); /* the list is longer than what there is */
+		if (cut >= 2) {
+			copy[1] = (uint8_t)(cut - 2);
+			assert_true(pst_tls_offers_parse(copy, cut, offers, 3) <= 1);
+		}
+		free(copy);
+	}
 }
 
 /* An identity with a digest is known to be of another key before any key is used; names too long for version 0 too. */
@@ -509,6 +539,7 @@ int main(void)
 		cmocka_unit_test(vectors_are_met),
 		cmocka_unit_test(texts_that_are_no_key_are_refused),
 		cmocka_unit_test(texts_that_are_no_identity_are_refused),
+		cmocka_unit_test(offers_are_read_within_bounds),
 		cmocka_unit_test(identities_of_other_keys_are_found_out),
 		cmocka_unit_test(data_survives_every_split),
 		cmocka_unit_test(the_stream_shows_nothing),
