@@ -100,7 +100,7 @@ static void listen_for_events(struct link *l, struct call *event)
 /* Hosts see the group, its state on the port that they came by, and a count that moves with it. */
 static void hosts_are_told(void **state)
 {
-	uint8_t page[4096], log[64];
+	uint8_t page[4096] = { 0 }, log[64];
 	const struct nvme_id_ctrl *ctrl = (const void *)page;
 	const struct nvme_id_ns *ns = (const void *)page;
 	struct nvme_sqe sqe;
