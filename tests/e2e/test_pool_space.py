@@ -77,7 +77,7 @@ def grow(daemon, path, size=None):
     return daemon.call("POST", "/v1/pools/pool/grow", body)
 
 
-def test_growth_under_load_and_sigkill(pool, short_path):
+def test_growth_under_load_and_sigkill(pool, short_path, request):
     """A verified load goes on while space is added and the daemon is killed: nothing completed is lost, sums are exact."""
     daemon = pool()
     listen = daemon.ready["listen"][0]
@@ -85,6 +85,7 @@ def test_growth_under_load_and_sigkill(pool, short_path):
     writer = subprocess.Popen([BUILD / "tests/e2e/kill-writer", "--nqn", volume["nqn"], "--port",
                                listen.rsplit(":", 1)[1], "--seconds", "6", "--span", str(16 * MI)],
                               stdout=subprocess.PIPE, text=True)
+    request.addfinalizer(writer.kill)  # it would wait for ever for a daemon that failed
     while daemon.cli_json("volume", "show", "v")["hosts"] == 0:  # a host waits for a daemon only once it has been connected
         assert writer.poll() is None
         time.sleep(0.05)
