@@ -41,8 +41,8 @@ static const char help[] = "usage: penstockd --pool PATH | --ram SIZE [OPTION]..
 			   "                           bytes (raw, hexadecimal, base64), or a directory of such\n"
 			   "                           files, of which the last by name wraps; read again on SIGHUP\n"
 			   "  --kek-current ID         wrap with this one instead\n"
-			   "  --limit NAME=N           a limit of the target, as connections_max=4096; repeatable;\n"
-			   "                           penstockd(8) lists them\n"
+			   "  --limit NAME=N           a limit of target or store, as connections_max=4096;\n"
+			   "                           repeatable; penstockd(8) lists them\n"
 			   "  --shards N               threads that serve connections (default 1)\n"
 			   "  --io uring|posix         default: io_uring where the kernel allows it\n"
 			   "  --capacity RATE          what a pool's reservations may add up to, as 100000iops or\n"
@@ -204,35 +204,55 @@ static void take_alerts(struct pst_daemon_config *c, const char *text)
 	unsigned count = 0, last = 0;
 	const char *at = text;
 
-	memset(c->space_alerts, 0, sizeof(c->space_alerts));
+	memset(c->store.space_alerts, 0, sizeof(c->store.space_alerts));
 	for (;;) {
 		char *end;
 		unsigned long v = strtoul(at, &end, 10);
 
-		if (at[0] < '0' || at[0] > '9' || v <= last || v > 100 || count == PST_DAEMON_SPACE_ALERTS)
+		if (at[0] < '0' || at[0] > '9' || v <= last || v > 100 || count == PST_SPACE_ALERTS)
 			break;
-		c->space_alerts[count++] = (uint8_t)(last = (unsigned)v);
+		c->store.space_alerts[count++] = (uint8_t)(last = (unsigned)v);
 		if (*end == '\0')
 			return;
 		if (*end != ',')
 			break;
 		at = end + 1;
 	}
-	usage("--space-alerts needs up to %u ascending percentages such as 80,90,95, not '%s'", PST_DAEMON_SPACE_ALERTS,
+	usage("--space-alerts needs up to %u ascending percentages such as 80,90,95, not '%s'", PST_SPACE_ALERTS,
 	      text);
+}
+
+static const char *names(const struct pst_limit *table, size_t count, char *buf, size_t buf_bytes)
+{
+	size_t at = 0;
+
+	for (size_t i = 0; i < count; i++)
+		at += (size_t)snprintf(buf + at, buf_bytes - at, " %s", table[i].name);
+	pst_assert(at < buf_bytes);
+	return buf;
 }
 
 static void take_limit(struct pst_daemon_config *c, const char *text)
 {
 	const char *equals = strchr(text, '=');
-	char name[64], why[PST_TARGET_WHY_BYTES];
+	char name[64], why[PST_LIMIT_WHY_BYTES];
 	uint64_t value;
+	size_t target_count, store_count;
+	const struct pst_limit *target = pst_target_limits(&target_count), *store = pst_store_limits(&store_count);
+	pst_err err;
 
 	if (equals == NULL || equals == text || (size_t)(equals - text) >= sizeof(name))
 		usage("--limit needs a name and a number, as connections_max=4096, not '%s'", text);
 	snprintf(name, sizeof(name), "%.*s", (int)(equals - text), text);
 	value = number("--limit", equals + 1, 1, UINT64_MAX);
-	if (pst_target_config_set(&c->target, name, value, why) != PST_OK)
+	err = pst_limit_set(target, target_count, &c->target, name, value, why);
+	if (err == PST_E_NOTFOUND)
+		err = pst_limit_set(store, store_count, &c->store, name, value, why);
+	if (err == PST_E_NOTFOUND)
+		usage("--limit %s: there is no such limit; known are%s%s", name,
+		      names(target, target_count, (char[1024]){ 0 }, 1024),
+		      names(store, store_count, (char[1024]){ 0 }, 1024));
+	if (err != PST_OK)
 		usage("--limit %s: %s", name, why);
 }
 
@@ -391,7 +411,7 @@ static void check_exposure(const struct pst_daemon_config *c)
 static void check_limits(const struct pst_daemon_config *c)
 {
 	struct pst_target_config target = c->target;
-	char why[PST_TARGET_WHY_BYTES];
+	char why[PST_LIMIT_WHY_BYTES];
 
 	if (pst_target_config_complete(&target, why) != PST_OK)
 		usage("--limit: %s", why);

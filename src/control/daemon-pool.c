@@ -25,8 +25,6 @@
 #define PATH_BYTES 1024u
 #define DEFAULT_SIZE_MAX ((uint64_t)64 << 30)
 
-_Static_assert(PST_DAEMON_SPACE_ALERTS == PST_SPACE_ALERTS, "as many as the store has");
-
 struct opening {
 	struct pst_env *env;
 	const struct pst_daemon_config *config;
@@ -212,11 +210,11 @@ pst_err pst_daemon_pool_open(struct pst_env *env, const struct pst_daemon_config
 	struct stat st;
 	pst_err err;
 
+	o.store = config->store;
 	o.store.on_event = on_event;
 	o.store.event_ctx = event_ctx;
 	o.store.device_paths = config->devices;
 	o.store.device_path_count = config->device_count;
-	memcpy(o.store.space_alerts, config->space_alerts, sizeof(o.store.space_alerts));
 	if (pool->path == NULL) {
 		err = pst_ram_pool_new(env, pool->ram_size_bytes, ret_pool);
 		return err == PST_OK ? PST_OK

@@ -4,13 +4,13 @@
 #define PST_CONTROL_DAEMON_H
 
 #include "control/catalog.h"
+#include "store/store.h"
 
 #define PST_DAEMON_PORTS_MAX PST_TARGET_PORTS_MAX
 #define PST_DAEMON_SHARDS_MAX 64u
 #define PST_DAEMON_PORT 4420u
 #define PST_DAEMON_DISCOVERY_PORT 8009u /* IANA: NVMe over Fabrics discovery */
 #define PST_DAEMON_DEVICES_MAX 64u
-#define PST_DAEMON_SPACE_ALERTS 3u
 
 /* Exit codes of penstockd, documented in penstockd(8). */
 enum pst_daemon_exit {
@@ -36,7 +36,6 @@ struct pst_daemon_config {
 	bool format;              /* write a new pool to a file or device that holds none */
 	const char *devices[PST_DAEMON_DEVICES_MAX]; /* where else to look for devices of the pools */
 	unsigned device_count;
-	uint8_t space_alerts[PST_DAEMON_SPACE_ALERTS]; /* percent used, ascending; all 0: the default */
 	struct pst_daemon_port {
 		uint16_t id; /* from 1, each once */
 		struct pst_addr addr;
@@ -51,6 +50,7 @@ struct pst_daemon_config {
 	const char *kek_current; /* id of the one to wrap with; NULL: the last by name */
 	unsigned shards;
 	struct pst_target_config target;
+	struct pst_store_config store; /* of each pool: its limits and alerts */
 	struct pst_env_config env;
 	struct pst_qos_config qos;
 	int ready_fd; /* -1: none */

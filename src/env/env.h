@@ -139,6 +139,12 @@ enum pst_file_kind {
 struct pst_file_op {
 	enum pst_file_kind kind;
 	uint32_t iov_count; /* 1 to 64 for reads and writes, else 0 */
+	/*
+	 * A read or write for which much else waits: it overtakes what is queued in front of the device, where the kernel
+	 * sorts that by class (mq-deadline, bfq) and the process may ask (CAP_SYS_NICE). Else it is as any other,
+	 * and the environment clears this.
+	 */
+	bool urgent;
 	const struct iovec *iov;
 	uint64_t offset_bytes;
 	uint64_t len_bytes;                   /* must equal the sum of iov for reads and writes */

@@ -53,6 +53,7 @@ struct pst_env {
 	atomic_bool asleep;
 	atomic_bool stop;
 	int wake_fd;
+	uint32_t put_off; /* turns in a row that went without the kernel */
 
 	uint64_t spin_ns_max;
 	uint64_t gap_ns; /* moving average of the time between turns that had work */
@@ -86,6 +87,7 @@ struct pst_file {
 	uint32_t inflight;
 	struct pst_file_info info;
 	atomic_bool zeroes_by_write; /* fallocate is refused here: zeroes are written */
+	atomic_bool no_urgency;      /* this process may not ask for the class */
 };
 
 /* In pst_file_op.scratch. */

@@ -14,12 +14,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define NODES_MIN 64u
 #define EVICT_SCAN_MAX 64u
 
 pst_err cache_init(struct cache *c, uint64_t bytes)
 {
-	uint64_t nodes = PST_MAX((bytes > 0 ? bytes : (uint64_t)64 << 20) / PST_BLOCK_BYTES, NODES_MIN);
+	uint64_t nodes = bytes / PST_BLOCK_BYTES;
 	uint64_t buckets = 64;
 
 	while (buckets < nodes)

@@ -17,8 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FREED_MANY 2048u
-#define UNFLUSHED_BLOCKS_MAX 65536u /* 256 MiB: what recovery after a machine crash may have to read and verify */
+#define FREED_MANY 131072u /* in all partitions together */
 
 void commit_wait(struct store *st, struct waiter *w)
 {
@@ -69,6 +68,12 @@ void reading_end(struct reading *r)
 	pst_list_remove(&r->node);
 }
 
+/* Blocks that are neither free nor in use: what was freed waits, beside a little that is being written. */
+static uint32_t waiting(const struct part *p)
+{
+	return p->alloc.data_blocks - p->alloc.used_count - p->alloc.free_count;
+}
+
 void freed_release(struct part *p)
 {
 	struct freed_list *f = &p->freed;
@@ -87,7 +92,8 @@ void freed_release(struct part *p)
 	}
 	if (f->head == f->count)
 		f->head = f->count = 0;
-	if (f->count - f->head > FREED_MANY && f->items[f->head].seq > p->durable_seq)
+	if (f->count > f->head && f->items[f->head].seq > p->durable_seq &&
+	    (p->store->freed_items > FREED_MANY || waiting(p) > p->alloc.free_count))
 		p->store->flush_wanted = true;
 }
 
@@ -145,9 +151,12 @@ static void flush_done(struct pst_file_op *op)
 
 void commit_run(struct store *st)
 {
+	st->freed_items = 0;
+	for (uint32_t i = 0; i < st->part_count; i++)
+		st->freed_items += st->parts[i].freed.count - st->parts[i].freed.head;
 	if (st->flushing)
 		return;
-	if (st->unflushed_blocks > UNFLUSHED_BLOCKS_MAX)
+	if (st->unflushed_blocks * PST_BLOCK_BYTES > st->unflushed_bytes_max)
 		st->flush_wanted = true;
 	if (pst_list_empty(&st->flush_next) && !st->flush_wanted)
 		return;

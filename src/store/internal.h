@@ -230,6 +230,15 @@ struct checkpoint {
 	uint64_t freezes;    /* so far; what was freed before the last of them is not joined to what comes after it */
 };
 
+/* A leaf of the map that is asked for before it is needed (prefetch.c): 16 leaves are 32 MiB ahead. */
+#define PREFETCHES 16u
+struct prefetch {
+	struct part *part;
+	struct waiter wait;
+	uint64_t leaf;
+	bool busy;
+};
+
 /* Blocks of the partition that were added: where they are (devices.c). */
 struct segment {
 	uint32_t device;
@@ -271,6 +280,7 @@ struct part {
 	uint32_t catalog_bytes; /* partition 0: of the image on disk */
 	uint64_t promised;      /* blocks that are kept free for volumes with reservations (space.c) */
 	struct pst_list paused; /* pst_io that wait until there is space */
+	struct prefetch prefetches[PREFETCHES];
 	/* check-online.c: */
 	bool pinned;  /* blocks don't become free; they gather in held */
 	bool cp_hold; /* no checkpoint begins */
@@ -442,7 +452,9 @@ struct store {
 	uint32_t flushes_busy;                 /* devices */
 	pst_err flush_err;
 	bool flushing, flush_wanted;
-	uint64_t unflushed_blocks;
+	uint64_t writing_bytes; /* of volumes, on their way to the devices */
+	uint64_t unflushed_blocks, unflushed_bytes_max;
+	uint64_t freed_items; /* in part.freed of all, when the last turn ended */
 
 	struct pst_list runnable;                        /* waiters to run in this turn */
 	struct pst_list done_ios, done_closes, done_ops; /* completed at the end of the turn */
@@ -473,6 +485,12 @@ void store_wake_all(struct store *st, struct pst_list *waiters);
 void store_event(struct store *st, enum pst_log_level level, const char *fmt, ...) PST_PRINTF(3, 4);
 void store_fail(struct store *st, pst_err err, const char *what);
 void device_submit(struct device *d, struct pst_file_op *op); /* counts, then pst_file_submit */
+/*
+ * Should a small request for which others wait (log, map) overtake what is queued for the device? Only where that is
+ * much: mq-deadline sends nothing else while it has something of a higher class, so small requests in a high class
+ * would cost many small ones more than they gain (docs/performance.md).
+ */
+bool store_urgent(const struct store *st);
 void store_submit(struct store *st, struct pst_file_op *op);  /* the same for device 0 */
 /* The same for blocks of a partition, from @block on: the one place that knows where they lie. */
 void part_submit(struct part *p, struct pst_file_op *op, uint64_t block);

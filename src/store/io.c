@@ -12,6 +12,7 @@
  */
 #include "store/check-online.h"
 #include "store/bad.h"
+#include "store/prefetch.h"
 #include "store/readahead.h"
 #include "store/space.h"
 
@@ -20,7 +21,7 @@
 
 #include <string.h>
 
-#define FREED_MAX 65536u
+#define FREED_MAX 262144u /* of all partitions together: 6 MiB, and what has grown */
 
 enum step { STEP_ON, STEP_WAIT };
 
@@ -369,7 +370,7 @@ pst_err part_admit(struct part *p, bool reading, struct waiter *w)
 {
 	struct store *st = p->store;
 	bool log_full = !journal_room(p), cache_full = st->cache.dirty > st->cache.capacity / 4;
-	bool freed_full = !reading && p->freed.count - p->freed.head > FREED_MAX;
+	bool freed_full = !reading && st->freed_items > FREED_MAX;
 
 	if (st->failed != PST_OK)
 		return PST_E_IO;
@@ -481,6 +482,7 @@ static void write_done(struct pst_file_op *op)
 	struct piece *piece = pst_container_of(op, struct piece, op);
 
 	piece->req->store->outstanding--;
+	piece->req->store->writing_bytes -= op->len_bytes;
 	piece->err = op->err;
 	piece->logged.ready = true;
 	store_schedule(piece->req->store);
@@ -506,6 +508,7 @@ static void write_piece_start(struct piece *piece, uint64_t local)
 	piece->logged.ready = false;
 	piece->logged.apply = write_apply;
 	map_pin(piece->leaf);
+	piece->req->store->writing_bytes += (uint64_t)piece->count * PST_BLOCK_BYTES;
 	piece_submit(piece, PST_FILE_WRITE, write_done);
 	journal_add(p, &piece->logged);
 }
@@ -579,7 +582,8 @@ static enum step write_step(struct req *r)
 						(uint64_t)piece->count * PST_BLOCK_BYTES);
 	r->at += piece->count;
 	r->space_checkpoint = 0;
-	write_piece_start(piece, local);
+	write_piece_start(piece, local); /* pins the leaf */
+	prefetch_leaf(p, r->vol, local, r->io->block_count);
 	return STEP_ON;
 }
 

@@ -89,7 +89,12 @@ static void write_submit(struct log_write *w)
 
 	w->iov = (struct iovec){ w->blocks, (size_t)w->count * PST_BLOCK_BYTES };
 	w->op = (struct pst_file_op){
-		.kind = PST_FILE_WRITE, .iov = &w->iov, .iov_count = 1, .len_bytes = w->iov.iov_len, .done = write_done
+		.kind = PST_FILE_WRITE,
+		.iov = &w->iov,
+		.iov_count = 1,
+		.urgent = store_urgent(p->store),
+		.len_bytes = w->iov.iov_len,
+		.done = write_done,
 	};
 	part_submit(p, &w->op, p->geo.log_start + first % p->geo.log_blocks);
 }

@@ -292,7 +292,12 @@ static void load(struct node *n, struct pst_ptr ptr)
 	n->want_crc = ptr.crc;
 	n->iov = (struct iovec){ n->data, PST_BLOCK_BYTES };
 	n->op = (struct pst_file_op){
-		.kind = PST_FILE_READ, .iov = &n->iov, .iov_count = 1, .len_bytes = PST_BLOCK_BYTES, .done = load_done
+		.kind = PST_FILE_READ,
+		.iov = &n->iov,
+		.iov_count = 1,
+		.urgent = store_urgent(p->store),
+		.len_bytes = PST_BLOCK_BYTES,
+		.done = load_done,
 	};
 	part_submit(p, &n->op, n->block);
 }

@@ -488,10 +488,23 @@ static pst_err open_file(const char *path, struct store *st, char *detail)
 	return PST_OK;
 }
 
+static pst_err limits_complete(struct pst_store_config *config, char *detail, size_t detail_bytes)
+{
+	char why[PST_LIMIT_WHY_BYTES] = "";
+	size_t count;
+	const struct pst_limit *table = pst_store_limits(&count);
+	pst_err err = pst_limit_complete(table, count, config, why);
+
+	if (err != PST_OK)
+		snprintf(detail, detail_bytes, "%s", why);
+	return err;
+}
+
 void pst_store_open(struct pst_env *env, const char *path, const struct pst_store_config *config,
 		    struct pst_store_op *op)
 {
 	struct opening *o = calloc(1, sizeof(*o));
+	struct pst_store_config limits = *config;
 	pst_err err = PST_E_NOMEM;
 
 	pst_assert(o != NULL && op->done != NULL);
@@ -503,7 +516,9 @@ void pst_store_open(struct pst_env *env, const char *path, const struct pst_stor
 	pst_list_init(&o->wait.node);
 	o->copies = aligned_alloc(PST_BLOCK_BYTES, (size_t)2 * PST_BLOCK_BYTES);
 	if (o->copies != NULL)
-		err = store_new(env, config, &o->st);
+		err = limits_complete(&limits, op->detail, sizeof(op->detail));
+	if (err == PST_OK)
+		err = store_new(env, &limits, &o->st);
 	if (err == PST_OK)
 		err = open_file(path, o->st, op->detail);
 	if (err == PST_OK && o->st->devices[0].info.size_bytes < 3 * PST_BLOCK_BYTES) {

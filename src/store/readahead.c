@@ -25,7 +25,6 @@
 
 #define WINDOW READAHEAD_WINDOW_BLOCKS
 #define WINDOW_BYTES ((uint64_t)WINDOW * PST_BLOCK_BYTES)
-#define DEFAULT_BYTES ((uint64_t)16 << 20)
 #define STREAMS 4u
 #define STREAK_MIN 32u
 #define INFLIGHT_MAX 2u
@@ -310,7 +309,7 @@ uint64_t readahead_served(const struct store *st)
 
 pst_err readahead_init(struct store *st, uint64_t bytes)
 {
-	uint64_t wanted = bytes == 0 ? DEFAULT_BYTES : bytes == PST_READAHEAD_NONE ? 0 : bytes;
+	uint64_t wanted = bytes == PST_READAHEAD_NONE ? 0 : bytes;
 	struct readahead *ra = calloc(1, sizeof(*ra));
 
 	if (ra == NULL)

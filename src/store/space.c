@@ -25,7 +25,6 @@
 #include <string.h>
 
 #define ALERT_HYSTERESIS_PERCENT 2u
-#define PAUSE_S_DEFAULT 60u
 #define PAUSE_CHECKS 16u /* in the longest pause */
 
 /* ---- Reservations ---- */
@@ -419,6 +418,6 @@ void space_init(struct store *st, const struct pst_store_config *config)
 	const uint8_t *alerts = config->space_alerts[0] > 0 ? config->space_alerts : defaults;
 
 	memcpy(st->space.alerts, alerts, sizeof(st->space.alerts));
-	st->space.pause_ns = (uint64_t)(config->pause_s > 0 ? config->pause_s : PAUSE_S_DEFAULT) * 1000000000u;
+	st->space.pause_ns = (uint64_t)config->pause_s * 1000000000u;
 	pst_timer_init(&st->space.pause_end, pause_check);
 }

@@ -6,6 +6,7 @@
  */
 #include "store/bad.h"
 #include "store/keys.h"
+#include "store/prefetch.h"
 #include "store/space.h"
 #include "store/readahead.h"
 #include "store/task.h"
@@ -15,8 +16,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define IO_DEPTH_DEFAULT 1024u
 #define TURN_ROUNDS_MAX 4u
+#define URGENT_BEHIND_BYTES (1u << 20)
 
 char *store_uuid_text(const uint8_t uuid[16], char buf[37])
 {
@@ -71,6 +72,11 @@ void device_submit(struct device *d, struct pst_file_op *op)
 		st->stats.device_written_bytes += op->len_bytes;
 	st->outstanding++;
 	pst_file_submit(d->file, op);
+}
+
+bool store_urgent(const struct store *st)
+{
+	return st->writing_bytes > URGENT_BEHIND_BYTES;
 }
 
 void store_submit(struct store *st, struct pst_file_op *op)
@@ -258,6 +264,7 @@ pst_err store_new(struct pst_env *env, const struct pst_store_config *config, st
 		pst_list_init(lists[i]);
 	st->pool.ops = &store_pool_ops;
 	st->pool.env = env;
+	st->unflushed_bytes_max = config->unflushed_bytes_max;
 	st->on_event = config->on_event;
 	st->event_ctx = config->event_ctx;
 	st->turn.fn = store_turn;
@@ -267,7 +274,7 @@ pst_err store_new(struct pst_env *env, const struct pst_store_config *config, st
 	merge_init(st);
 	err = cache_init(&st->cache, config->metadata_cache_bytes);
 	if (err == PST_OK)
-		err = pools_init(st, config->io_depth_max > 0 ? config->io_depth_max : IO_DEPTH_DEFAULT);
+		err = pools_init(st, config->io_depth_max);
 	if (err == PST_OK)
 		err = bad_init(st);
 	if (err == PST_OK)
@@ -298,6 +305,7 @@ static pst_err part_init(struct store *st, uint32_t index)
 	pst_list_init(&p->paused);
 	pst_list_init(&p->cp.images);
 	pst_timer_init(&p->cp.retry, NULL);
+	prefetch_init(p);
 	p->cp.root = aligned_alloc(PST_BLOCK_BYTES, PST_BLOCK_BYTES);
 	if (index == 0) {
 		p->cp.catalog = aligned_alloc(PST_BLOCK_BYTES, PST_CATALOG_BYTES_MAX);

@@ -18,6 +18,7 @@
 #define PARTITION_BLOCKS_MAX (PST_PTR_LOST - 1u)
 #define LOG_BLOCKS_MIN 16u
 #define LOG_BLOCKS_MAX 8192u
+#define LOGS_BLOCKS_MAX 65536u /* of all logs together, if that is more for each: pools with few partitions */
 
 static uint32_t crc_without(const void *block, size_t crc_offset)
 {
@@ -34,6 +35,7 @@ pst_err pst_sb_layout(struct pst_superblock *sb, uint64_t blocks, uint32_t parti
 {
 	uint64_t usable = blocks > 2 ? blocks - 2 : 0; /* the two superblocks */
 	uint64_t count = partition_count, each;
+	uint32_t log_max;
 
 	if (count == 0)
 		count = PST_MIN(PST_MAX(usable / PARTITION_BLOCKS_WANTED, 1u), PST_PARTITIONS_MAX);
@@ -43,6 +45,7 @@ pst_err pst_sb_layout(struct pst_superblock *sb, uint64_t blocks, uint32_t parti
 		return PST_E_RANGE;
 	}
 	each = usable / count;
+	log_max = PST_MAX(LOG_BLOCKS_MAX, LOGS_BLOCKS_MAX / (uint32_t)count);
 	if (each < PARTITION_BLOCKS_MIN || each > PARTITION_BLOCKS_MAX) {
 		snprintf(detail, PST_DETAIL_BYTES,
 			 "%llu bytes in %llu partitions; a partition must have %u KiB to 8 TiB: choose another size",
@@ -59,7 +62,7 @@ pst_err pst_sb_layout(struct pst_superblock *sb, uint64_t blocks, uint32_t parti
 		p->start = 1 + i * each;
 		p->blocks = (uint32_t)each;
 		p->log_start = PST_ROOT_SLOTS;
-		p->log_blocks = (uint32_t)PST_MIN(PST_MAX(each / 32, LOG_BLOCKS_MIN), LOG_BLOCKS_MAX);
+		p->log_blocks = (uint32_t)PST_MIN(PST_MAX(each / 32, LOG_BLOCKS_MIN), log_max);
 		p->space_start = p->log_start + p->log_blocks;
 		p->space_pages = (uint32_t)pst_div_round_up(each, PST_SPACE_BITS);
 		p->data_start = p->space_start + 2 * p->space_pages;

@@ -4,18 +4,9 @@
 
 #include <stdio.h>
 
-#define LIMIT(field, fallback_, min_, max_)                                                                   \
-	{                                                                                                     \
-		.name = #field, .offset = offsetof(struct pst_target_config, field), .fallback = (fallback_), \
-		.min = (min_), .max = (max_), .wide = sizeof(((struct pst_target_config *)0)->field) == 8     \
-	}
+#define LIMIT(field, fallback, min, max) PST_LIMIT(struct pst_target_config, field, fallback, min, max)
 
-static const struct limit {
-	const char *name;
-	size_t offset;
-	uint64_t fallback, min, max;
-	bool wide;
-} limits[] = {
+static const struct pst_limit limits[] = {
 	LIMIT(connections_max, 1024, 1, 1000000),
 	LIMIT(connections_per_host_max, 768, 1, 1000000),
 	LIMIT(half_open_max, 512, 1, 1000000),
@@ -40,72 +31,22 @@ static const struct limit {
 	LIMIT(tls_rekey_records, 1u << 24, 1, 1u << 24),
 };
 
-static uint64_t get(const struct pst_target_config *config, const struct limit *limit)
+const struct pst_limit *pst_target_limits(size_t *ret_count)
 {
-	const char *at = (const char *)config + limit->offset;
-	uint64_t wide;
-	uint32_t narrow;
-
-	if (limit->wide) {
-		memcpy(&wide, at, sizeof(wide));
-		return wide;
-	}
-	memcpy(&narrow, at, sizeof(narrow));
-	return narrow;
+	*ret_count = PST_ARRAY_COUNT(limits);
+	return limits;
 }
 
-static void set(struct pst_target_config *config, const struct limit *limit, uint64_t value)
+pst_err pst_target_config_complete(struct pst_target_config *config, char why[PST_LIMIT_WHY_BYTES])
 {
-	char *at = (char *)config + limit->offset;
-	uint32_t narrow = (uint32_t)value;
-
-	if (limit->wide)
-		memcpy(at, &value, sizeof(value));
-	else
-		memcpy(at, &narrow, sizeof(narrow));
-}
-
-pst_err pst_target_config_set(struct pst_target_config *config, const char *name, uint64_t value,
-			      char why[PST_TARGET_WHY_BYTES])
-{
-	size_t at = 0;
-
-	for (size_t i = 0; i < PST_ARRAY_COUNT(limits); i++) {
-		if (strcmp(limits[i].name, name) != 0)
-			continue;
-		if (value >= limits[i].min && value <= limits[i].max) {
-			set(config, &limits[i], value);
-			return PST_OK;
-		}
-		snprintf(why, PST_TARGET_WHY_BYTES, "%s is from %llu to %llu, not %llu", name,
-			 (unsigned long long)limits[i].min, (unsigned long long)limits[i].max,
-			 (unsigned long long)value);
-		return PST_E_RANGE;
-	}
-	at += (size_t)snprintf(why, PST_TARGET_WHY_BYTES, "there is no such limit; known are");
-	for (size_t i = 0; i < PST_ARRAY_COUNT(limits); i++)
-		at += (size_t)snprintf(why + at, PST_TARGET_WHY_BYTES - at, " %s", limits[i].name);
-	pst_assert(at < PST_TARGET_WHY_BYTES);
-	return PST_E_NOTFOUND;
-}
-
-pst_err pst_target_config_complete(struct pst_target_config *config, char why[PST_TARGET_WHY_BYTES])
-{
-	for (size_t i = 0; i < PST_ARRAY_COUNT(limits); i++) {
-		const struct limit *l = &limits[i];
-		uint64_t value = get(config, l);
-
-		if (value == 0)
-			set(config, l, l->fallback);
-		else if (pst_target_config_set(config, l->name, value, why) != PST_OK)
-			return PST_E_INVAL;
-	}
+	if (pst_limit_complete(limits, PST_ARRAY_COUNT(limits), config, why) != PST_OK)
+		return PST_E_INVAL;
 	if (!pst_is_pow2(config->transfer_bytes_max))
-		snprintf(why, PST_TARGET_WHY_BYTES, "transfer_bytes_max is a power of two");
+		snprintf(why, PST_LIMIT_WHY_BYTES, "transfer_bytes_max is a power of two");
 	else if (config->incapsule_bytes % PST_BLOCK_BYTES != 0)
-		snprintf(why, PST_TARGET_WHY_BYTES, "incapsule_bytes is a multiple of %u", PST_BLOCK_BYTES);
+		snprintf(why, PST_LIMIT_WHY_BYTES, "incapsule_bytes is a multiple of %u", PST_BLOCK_BYTES);
 	else if (config->buffer_bytes_max / 4 < config->transfer_bytes_max)
-		snprintf(why, PST_TARGET_WHY_BYTES, "buffer_bytes_max is at least 4 times transfer_bytes_max");
+		snprintf(why, PST_LIMIT_WHY_BYTES, "buffer_bytes_max is at least 4 times transfer_bytes_max");
 	else
 		return PST_OK;
 	return PST_E_INVAL;

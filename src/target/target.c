@@ -44,7 +44,7 @@ pst_err pst_target_new(struct pst_env *const *envs, uint32_t env_count, const st
 		       struct pst_target **ret_target)
 {
 	struct pst_target *target = calloc(1, sizeof(*target));
-	char why[PST_TARGET_WHY_BYTES];
+	char why[PST_LIMIT_WHY_BYTES];
 	pst_err err = PST_E_NOMEM;
 	uint64_t seed;
 

@@ -7,6 +7,7 @@
 #define PST_TARGET_TARGET_H
 
 #include "base/hist.h"
+#include "base/limits.h"
 #include "proto/auth-crypto.h"
 #include "qos/qos.h"
 #include "volume/volume.h"
@@ -47,17 +48,11 @@ struct pst_target_config {
 	bool authenticate_remote;           /* hosts without a key may come over loopback addresses only */
 };
 
-#define PST_TARGET_WHY_BYTES 600u
-
-/*
- * Sets one limit by the name that it has in the structure. PST_E_NOTFOUND, PST_E_RANGE: @why says what would do, and
- * the configuration is as it was.
- */
-pst_err PST_MUST_USE pst_target_config_set(struct pst_target_config *config, const char *name, uint64_t value,
-					   char why[PST_TARGET_WHY_BYTES]);
+/* The limits by name: for pst_limit_set. */
+const struct pst_limit *pst_target_limits(size_t *ret_count);
 
 /* Puts defaults in the place of zeros. PST_E_INVAL: @why says which limit does not fit. */
-pst_err PST_MUST_USE pst_target_config_complete(struct pst_target_config *config, char why[PST_TARGET_WHY_BYTES]);
+pst_err PST_MUST_USE pst_target_config_complete(struct pst_target_config *config, char why[PST_LIMIT_WHY_BYTES]);
 
 /* @envs: the shards that serve connections; envs[0] is the home shard. */
 pst_err PST_MUST_USE pst_target_new(struct pst_env *const *envs, uint32_t env_count,

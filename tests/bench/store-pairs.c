@@ -4,9 +4,7 @@
  *
  *   store-pairs --file F --case prepare                          writes all of F: a pool, and behind it the raw space
  *   store-pairs --file F --case CASE --pairs N --seconds S [--op read|write --pattern random|sequential --block B
- *               --depth D --cache BYTES]
- *
- *               --depth D --cache BYTES --rate PERCENT --task TASK]
+ *               --depth D --cache BYTES --rate PERCENT --task TASK --until sent|durable]
  *
  * CASE   A                                                B
  * raw    a volume                                         plain io_uring O_DIRECT in the same file, same load
@@ -14,6 +12,9 @@
  * beside requests beside --task scrub|straighten|delete   the same without
  *
  * and without pairs: scatter writes all of the volume in random order, straighten puts it in order again.
+ *
+ * Before each measurement the file is flushed, so that neither side waits for what the other one has written. With
+ * --until durable the time also holds the flush that makes the writes durable, on both sides.
  *
  * In snap and beside latency is what counts, so requests come at a fixed rate (--rate of the closed loop's, in
  * percent), and each is timed from when it was due. `beside` mixes 70 % reads with 30 % writes of 4 KiB.
@@ -42,6 +43,7 @@
 static struct {
 	const char *path, *what, *task;
 	uint64_t pairs, cache_bytes, rate_percent;
+	bool durable;
 } opt = { .what = "", .task = "", .pairs = 7, .rate_percent = 30 };
 
 struct result {
@@ -90,6 +92,8 @@ static bool option(const char *name, char *value)
 		opt.pairs = strtoull(value, NULL, 10);
 	else if (strcmp(name, "--rate") == 0)
 		opt.rate_percent = strtoull(value, NULL, 10);
+	else if (strcmp(name, "--until") == 0 && (strcmp(value, "durable") == 0 || strcmp(value, "sent") == 0))
+		opt.durable = value[0] == 'd';
 	else if (strcmp(name, "--cache") == 0)
 		return pst_parse_size(value, &opt.cache_bytes) == PST_OK;
 	else
@@ -247,8 +251,31 @@ static void volume_until(struct bench *b, uint64_t end)
 			b->free = s->next;
 			volume_start(s, due);
 		}
-		pst_env_poll(b->env, gap == 0 ? 10000000 : due > now ? due - now : 0);
+		pst_env_poll(b->env, gap == 0 ? UINT64_MAX : due > now ? due - now : 0);
 	}
+}
+
+static void volume_drain(struct bench *b)
+{
+	b->stop = true;
+	while (b->outstanding > 0)
+		pst_env_poll(b->env, UINT64_MAX);
+}
+
+static void flushed(struct pst_io *io)
+{
+	(void)io;
+	waiting = false;
+}
+
+static void volume_flush(struct bench *b)
+{
+	struct pst_io io = { .kind = PST_IO_FLUSH, .done = flushed };
+
+	waiting = true;
+	pst_volume_submit(b->volume, &io);
+	wait_done(b);
+	check(io.err, "flush");
 }
 
 static void volume_load(struct bench *b, double seconds, double *ret_seconds, double *ret_cpu)
@@ -270,12 +297,14 @@ static void volume_load(struct bench *b, double seconds, double *ret_seconds, do
 	begun = measure_now_ns();
 	cpu = measure_process_cpu_s(getpid());
 	volume_until(b, begun + (uint64_t)(seconds * 1e9));
+	if (opt.durable) {
+		volume_drain(b);
+		volume_flush(b);
+	}
 	b->measuring = false;
 	*ret_cpu = measure_process_cpu_s(getpid()) - cpu;
 	*ret_seconds = (double)(measure_now_ns() - begun) / 1e9;
-	b->stop = true;
-	while (b->outstanding > 0)
-		pst_env_poll(b->env, UINT64_MAX);
+	volume_drain(b);
 }
 
 /* ---- The same on the raw file ---- */
@@ -316,6 +345,18 @@ static void raw_turn(struct bench *b, bool again)
 	io_uring_cq_advance(&b->ring, seen);
 }
 
+static void raw_drain(struct bench *b)
+{
+	while (b->outstanding > 0)
+		raw_turn(b, false);
+}
+
+static void raw_flush(struct bench *b)
+{
+	if (fdatasync(b->fd) != 0)
+		die(opt.path, strerror(errno));
+}
+
 static void raw_load(struct bench *b, double seconds, double *ret_seconds, double *ret_cpu)
 {
 	uint64_t begun, end = measure_now_ns() + 100000000;
@@ -331,11 +372,14 @@ static void raw_load(struct bench *b, double seconds, double *ret_seconds, doubl
 	cpu = measure_process_cpu_s(getpid());
 	while (measure_now_ns() < begun + (uint64_t)(seconds * 1e9))
 		raw_turn(b, true);
+	if (opt.durable) {
+		raw_drain(b);
+		raw_flush(b);
+	}
 	b->measuring = false;
 	*ret_cpu = measure_process_cpu_s(getpid()) - cpu;
 	*ret_seconds = (double)(measure_now_ns() - begun) / 1e9;
-	while (b->outstanding > 0)
-		raw_turn(b, false);
+	raw_drain(b);
 }
 
 static struct result measure(struct bench *b, bool raw)
@@ -343,6 +387,7 @@ static struct result measure(struct bench *b, bool raw)
 	struct result r = { 0 };
 	double cpu = 0;
 
+	volume_flush(b); /* of the whole file: what the side before left for the device to write down is no part of this measurement */
 	memset(&b->latency, 0, sizeof(b->latency));
 	(raw ? raw_load : volume_load)(b, b->load.seconds, &r.seconds, &cpu);
 	r.ops = b->latency.count;

@@ -2,6 +2,10 @@
 /* Files: transfers, bounds, locks, zeroes, discards, flushes, and more operations than the configured depth. */
 #include "contract.h"
 
+#include <linux/capability.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #define MIB (1024u * 1024u)
 
 struct file_io {
@@ -334,6 +338,58 @@ static void resubmit_from_completion(void **state)
 	pst_file_close(io.file);
 }
 
+/* Of this thread; nothing changes for one that has no capabilities. Returns what it had. */
+static struct __user_cap_data_struct capabilities_effective(uint32_t clear, const struct __user_cap_data_struct *restore)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[2], was;
+
+	assert_int_equal(syscall(SYS_capget, &header, data), 0);
+	was = data[0];
+	data[0].effective = restore != NULL ? restore->effective : data[0].effective & ~clear;
+	assert_int_equal(syscall(SYS_capset, &header, data), 0);
+	return was;
+}
+
+/* Urgent requests do what others do, with the right to a higher class of I/O and without it, also many at once. */
+static void urgent_requests_need_no_rights(void **state)
+{
+	struct harness *h = *state;
+	struct pst_file *file = file_make(h, "u", 0, MIB);
+	struct __user_cap_data_struct had = { 0 };
+	uint8_t out[4096], in[4096];
+
+	for (unsigned round = 0; round < 2; round++) {
+		struct file_io io[16] = { 0 };
+		unsigned done = 0;
+
+		if (round == 1)
+			had = capabilities_effective(1u << CAP_SYS_NICE | 1u << CAP_SYS_ADMIN, NULL);
+		for (unsigned i = 0; i < 16; i++) {
+			fill(out, sizeof(out), round);
+			io[i].iov[0] = (struct iovec){ out, sizeof(out) };
+			io[i].op = (struct pst_file_op){ .kind = PST_FILE_WRITE,
+							 .urgent = true,
+							 .iov = io[i].iov,
+							 .iov_count = 1,
+							 .offset_bytes = (uint64_t)i * sizeof(out),
+							 .len_bytes = sizeof(out) };
+			io[i].order = &done;
+			file_io_start(file, &io[i]);
+		}
+		HARNESS_RUN_UNTIL(h, done == 16);
+		for (unsigned i = 0; i < 16; i++) {
+			assert_int_equal(io[i].op.err, PST_OK);
+			assert_int_equal(file_io_run(h, file, PST_FILE_READ, (uint64_t)i * sizeof(in), in, sizeof(in)),
+					 PST_OK);
+			assert_memory_equal(in, out, sizeof(in));
+		}
+		if (round == 1)
+			capabilities_effective(0, &had);
+	}
+	pst_file_close(file);
+}
+
 int contract_file_tests(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, harness_setup, harness_teardown)
@@ -347,6 +403,7 @@ int contract_file_tests(void)
 		TEST(direct_io_or_fallback),
 		cmocka_unit_test(operations_beyond_depth_wait),
 		TEST(resubmit_from_completion),
+		TEST(urgent_requests_need_no_rights),
 	};
 #undef TEST
 

@@ -133,6 +133,9 @@ static bool pool_open(struct world *w)
 	struct pst_store_config config = { .metadata_cache_bytes = chance(w, 50) ? 0 : 300 * 1024,
 					   .io_depth_max = 1 + (uint32_t)below(w, 8) };
 
+	if (chance(w, 50)) /* flushes that nobody asked for */
+		config.unflushed_bytes_max = PST_BLOCK_BYTES << below(w, 8);
+
 	w->growth_failed = false;
 	w->env = pst_sim_env_new(w->node, 0);
 	w->done = false;

@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <liburing.h>
+#include <linux/ioprio.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -104,6 +105,8 @@ static void uring_file_start(struct pst_file *file, struct pst_file_op *op)
 			io_uring_prep_write(sqe, file->fd, iov->iov_base, (unsigned)iov->iov_len, at);
 		else
 			io_uring_prep_writev(sqe, file->fd, iov, count, at);
+		if (op->urgent && !atomic_load(&file->no_urgency))
+			sqe->ioprio = IOPRIO_PRIO_VALUE(IOPRIO_CLASS_RT, IOPRIO_NR_LEVELS / 2);
 	} else {
 		io_uring_prep_fallocate(sqe, file->fd, pst_real_fallocate_mode(op->kind), (off_t)op->offset_bytes,
 					(off_t)op->len_bytes);
@@ -129,6 +132,12 @@ static void uring_on_file(struct pst_file_op *op, int res)
 	struct pst_file *file = r->file;
 
 	if (res == -EINTR || res == -EAGAIN) {
+		uring_file_start(file, op);
+		return;
+	}
+	if (res == -EPERM && op->urgent) {
+		atomic_store(&file->no_urgency, true);
+		op->urgent = false;
 		uring_file_start(file, op);
 		return;
 	}
