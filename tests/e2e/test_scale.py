@@ -44,7 +44,7 @@ def test_limits_are_options(start_penstockd):
 
 
 def test_wrong_limits_are_refused(start_penstockd):
-    for option, said in (("frobs_max=1", "there is no such limit"), ("registrants_max=57", "from 1 to 56"),
+    for option, said in (("frobs_max=1", "there is no such limit"), ("pause_s=86401", "from 1 to 86400"), ("registrants_max=57", "from 1 to 56"),
                          ("transfer_bytes_max=12288", "power of two"), ("auth_max", "a name and a number"),
                          ("auth_max=many", "whole number"), ("=5", "a name and a number")):
         daemon = start_penstockd("--limit", option)
@@ -53,12 +53,14 @@ def test_wrong_limits_are_refused(start_penstockd):
 
 
 def test_limits_are_documented(start_penstockd):
-    """The man page and docs/target.md list the limits that the daemon knows, and no others."""
+    """The man page lists the limits that the daemon knows, as docs/target.md and docs/memory.md do, and no others."""
     daemon = start_penstockd("--limit", "frobs_max=1")
     assert daemon.failed_with() == 2
     known = set(re.search(r"known are (.*)", daemon.text())[1].split())
     assert "auth_max" in known
     man = (ROOT / "man/penstockd.8").read_text(encoding="utf-8")
     assert set(re.findall(r"^\.It (\w+) Ta ", man, re.M)) == known
-    page = (ROOT / "docs/target.md").read_text(encoding="utf-8").split("| limit | default")[1].split("\n\n")[0]
-    assert set(re.findall(r"^\| `(\w+)` \|", page, re.M)) == known
+    listed = [name for page in ("target", "memory")
+              for name in re.findall(r"^\| `(\w+)` \|", (ROOT / f"docs/{page}.md").read_text(encoding="utf-8")
+                                     .split("| limit | default")[1].split("\n\n")[0], re.M)]
+    assert sorted(listed) == sorted(known)
