@@ -8,6 +8,11 @@
  * Blocks freed by a record wait in part.freed, in log order, until that record is durable and every read that began
  * before it was applied has ended. Nodes and the catalog's old blocks wait in part.node_freed for the next root.
  *
+ * Many devices stand still while they write down what a flush covers: the more, the longer. So the pool also flushes
+ * before anybody asks, little by little, as long as that costs a small part of the time (trickle). Then those who ask
+ * wait for little, and nobody meets a long stop. Writes that come too fast for that wait for the limit instead
+ * (unflushed_bytes_max), since flushing all the time would cost them half their rate.
+ *
  * A failed flush means that nobody knows what is on the disk: the kernel may have dropped what it covered, and later
  * flushes succeed. The pool stops writing (store_fail), and the superblock says that the next open must not trust what
  * was written but not flushed, as after a machine crash (sb_distrust).
@@ -18,6 +23,8 @@
 #include <string.h>
 
 #define FREED_MANY 131072u /* in all partitions together */
+#define TRICKLE_BYTES_MIN ((uint64_t)1 << 20)
+#define TRICKLE_PART 5u /* of the time: a fifth */
 
 void commit_wait(struct store *st, struct waiter *w)
 {
@@ -132,6 +139,29 @@ void commit_flushed(struct store *st)
 	store_schedule(st);
 }
 
+/* Would a flush now take no more than its part of the time since the last one? */
+static bool trickle(const struct store *st, uint64_t bytes)
+{
+	const struct flush_cost *c = &st->flush_cost;
+	double expected_ns = (double)c->base_ns + c->ns_per_byte * (double)bytes;
+
+	return bytes >= TRICKLE_BYTES_MIN &&
+	       (double)(pst_env_now_ns(st->pool.env) - c->end_ns) >= expected_ns * (TRICKLE_PART - 1);
+}
+
+/* What a flush costs: the least that one took lately, and for each byte what it took beyond that. */
+static void flush_learn(struct store *st)
+{
+	struct flush_cost *c = &st->flush_cost;
+	uint64_t took_ns;
+
+	c->end_ns = pst_env_now_ns(st->pool.env);
+	took_ns = c->end_ns - c->begun_ns;
+	c->base_ns = c->base_ns == 0 ? took_ns : PST_MIN(took_ns, c->base_ns + c->base_ns / 16);
+	if (c->bytes >= TRICKLE_BYTES_MIN)
+		c->ns_per_byte += ((double)(took_ns - c->base_ns) / (double)c->bytes - c->ns_per_byte) / 4;
+}
+
 static void flush_done(struct pst_file_op *op)
 {
 	struct store *st = pst_container_of(op, struct device, flush_op)->st;
@@ -141,6 +171,7 @@ static void flush_done(struct pst_file_op *op)
 		st->flush_err = op->err;
 	if (--st->flushes_busy > 0)
 		return;
+	flush_learn(st);
 	if (st->flush_err != PST_OK) {
 		store_fail(st, st->flush_err, "flush_failed");
 		if (sb_distrust(st))
@@ -151,12 +182,14 @@ static void flush_done(struct pst_file_op *op)
 
 void commit_run(struct store *st)
 {
+	uint64_t bytes = st->unflushed_blocks * PST_BLOCK_BYTES;
+
 	st->freed_items = 0;
 	for (uint32_t i = 0; i < st->part_count; i++)
 		st->freed_items += st->parts[i].freed.count - st->parts[i].freed.head;
 	if (st->flushing)
 		return;
-	if (st->unflushed_blocks * PST_BLOCK_BYTES > st->unflushed_bytes_max)
+	if (bytes > st->unflushed_bytes_max || trickle(st, bytes))
 		st->flush_wanted = true;
 	if (pst_list_empty(&st->flush_next) && !st->flush_wanted)
 		return;
@@ -172,6 +205,8 @@ void commit_run(struct store *st)
 	for (uint32_t i = 0; i < st->part_count; i++)
 		st->parts[i].flushing_seq = journal_completed(&st->parts[i]);
 	st->flushing = true;
+	st->flush_cost.begun_ns = pst_env_now_ns(st->pool.env);
+	st->flush_cost.bytes = bytes;
 	st->flush_err = PST_OK;
 	st->flushes_busy = st->device_count;
 	st->stats.device_flushes++;

@@ -454,6 +454,11 @@ struct store {
 	bool flushing, flush_wanted;
 	uint64_t writing_bytes; /* of volumes, on their way to the devices */
 	uint64_t unflushed_blocks, unflushed_bytes_max;
+	struct flush_cost {
+		uint64_t begun_ns, end_ns, bytes; /* of the last one, or the one under way */
+		uint64_t base_ns;
+		double ns_per_byte;
+	} flush_cost;
 	uint64_t freed_items; /* in part.freed of all, when the last turn ended */
 
 	struct pst_list runnable;                        /* waiters to run in this turn */
