@@ -3,7 +3,7 @@
 #ifndef PST_STORE_STORE_H
 #define PST_STORE_STORE_H
 
-#include "base/limits.h"
+#include "base/limit.h"
 #include "volume/pool.h"
 
 struct pst_store_format_config {

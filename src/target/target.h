@@ -7,7 +7,7 @@
 #define PST_TARGET_TARGET_H
 
 #include "base/hist.h"
-#include "base/limits.h"
+#include "base/limit.h"
 #include "proto/auth-crypto.h"
 #include "qos/qos.h"
 #include "volume/volume.h"

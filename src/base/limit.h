@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Limits by name: a table tells where each lies in a structure, its default and its range. Pure; any thread. */
-#ifndef PST_BASE_LIMITS_H
-#define PST_BASE_LIMITS_H
+#ifndef PST_BASE_LIMIT_H
+#define PST_BASE_LIMIT_H
 
 #include "base/base.h"
 
@@ -12,10 +12,10 @@ struct pst_limit {
 	bool wide; /* uint64_t; else uint32_t */
 };
 
-#define PST_LIMIT(type, field, fallback_, min_, max_)                                       \
-	{                                                                                   \
-		.name = #field, .offset = offsetof(type, field), .fallback = (fallback_),   \
-		.min = (min_), .max = (max_), .wide = sizeof(((type *)0)->field) == 8       \
+#define PST_LIMIT(type, field, fallback_, min_, max_)                                                    \
+	{                                                                                                \
+		.name = #field, .offset = offsetof(type, field), .fallback = (fallback_), .min = (min_), \
+		.max = (max_), .wide = sizeof(((type *)0)->field) == 8                                   \
 	}
 
 #define PST_LIMIT_WHY_BYTES 700u

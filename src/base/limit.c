@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "base/limits.h"
+#include "base/limit.h"
 
 #include <stdio.h>
 #include <string.h>
