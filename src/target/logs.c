@@ -208,10 +208,12 @@ void pst_log_discovery_entry(const struct pst_discovery_entry *e, uint8_t ret[PS
 		if (e->port >= scale || scale == 1)
 			port[len++] = (char)('0' + e->port / scale % 10);
 	memset(ret, 0, PST_DISCOVERY_ENTRY_BYTES);
-	ret[0] = 3;                          /* TRTYPE: TCP */
-	ret[1] = e->ipv6 ? 2 : 1;            /* ADRFAM */
-	ret[2] = (uint8_t)e->kind;           /* SUBTYPE */
-	ret[3] = 1u << 2 | (e->tls ? 1 : 2); /* TREQ: flow control may be disabled; secure channel required, or not */
+	ret[0] = 3;                /* TRTYPE: TCP */
+	ret[1] = e->ipv6 ? 2 : 1;  /* ADRFAM */
+	ret[2] = (uint8_t)e->kind; /* SUBTYPE */
+	/* TREQ: flow control may be disabled; secure channel required, or not specified: libnvme 1.3 connects with
+	 * TLS, and fails without a key, where it reads "not required". SECTYPE says that there is none. */
+	ret[3] = 1u << 2 | (e->tls ? 1 : 0);
 	pst_put_le16(ret + 4, e->port_id);
 	pst_put_le16(ret + 6, 0xffff);                 /* CNTLID: dynamic */
 	pst_put_le16(ret + 8, e->admin_queue_entries); /* ASQSZ */

@@ -92,6 +92,7 @@ static void every_port_is_listed(void **state)
 		assert_memory_equal(e->trsvcid, i == 4 ? "8009 " : i % 2 == 0 ? "4420 " : "4421 ", 5);
 		assert_string_equal(e->subnqn, i < 2 ? OWN_NQN : i < 4 ? RIG_NQN : NVMF_DISCOVERY_NQN);
 		assert_int_equal(nvme_get16(e->eflags), i < 2 ? 2 : 0);
+		assert_int_equal(e->treq, 4); /* "not required" makes hosts come with TLS (libnvme 1.3) */
 	}
 	for (uint32_t at = 0; at < 6 * 1024; at += 364)
 		read_log(&l, at, pieces + at, PST_MIN(364u, 6 * 1024 - at));
