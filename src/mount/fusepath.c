@@ -24,6 +24,7 @@ struct fuse_state {
 	struct pst_fusefile *file;
 	char *image; /* work/volume */
 	int loop_fd;
+	char loop[32]; /* "/dev/loopN"; empty: none */
 	pid_t fuse2fs; /* 0: none */
 	bool work_made, mounted;
 };
@@ -77,7 +78,7 @@ static pst_err loop_start(struct pst_keeper *k)
 {
 	const struct pst_attach_spec *spec = k->spec;
 	struct fuse_state *s = state_new(k);
-	char device[32], text[200];
+	char text[200];
 	const char *fs = NULL;
 	bool make = false;
 	pst_err err;
@@ -86,12 +87,12 @@ static pst_err loop_start(struct pst_keeper *k)
 		return pst_keeper_fail(k, PST_E_NOMEM, NULL, "out of memory");
 	if ((err = pst_keeper_filesystem(k, &fs, &make)) != PST_OK || (err = image_start(k, s)) != PST_OK)
 		return err;
-	if ((err = pst_loop_attach(s->image, spec->ro, &s->loop_fd, device, text)) != PST_OK)
+	if ((err = pst_loop_attach(s->image, spec->ro, &s->loop_fd, s->loop, text)) != PST_OK)
 		return pst_keeper_fail(k, err, "penstock doctor", "no loop device for volume '%s': %s", spec->volume,
 				       text);
-	if (make && (err = make_xfs(k, device)) != PST_OK)
+	if (make && (err = make_xfs(k, s->loop)) != PST_OK)
 		return err;
-	if ((err = pst_local_mount(device, spec->dir, fs, spec->ro, text)) != PST_OK)
+	if ((err = pst_local_mount(s->loop, spec->dir, fs, spec->ro, text)) != PST_OK)
 		return pst_keeper_fail(k, err, "penstock doctor", "%s", text);
 	s->mounted = true;
 	/* The mount holds the device now; our own descriptor would keep it alive after an unmount. */
@@ -175,9 +176,10 @@ pst_err pst_keeper_mounted_finish(struct pst_keeper *k)
 	return failed == 0 ? PST_OK : PST_E_IO;
 }
 
-static void fuse2fs_end(struct fuse_state *s)
+/* @writes: its directory is gone, but it may be writing still, and is let, unless SIGTERM comes. */
+static void fuse2fs_end(const struct pst_keeper *k, struct fuse_state *s, bool writes)
 {
-	for (int i = 0; i < 100 && s->fuse2fs > 0; i++) {
+	for (int i = 0; ((writes && !atomic_load(&k->giving_up)) || i < 100) && s->fuse2fs > 0; i++) {
 		if (waitpid(s->fuse2fs, NULL, WNOHANG) != 0)
 			s->fuse2fs = 0;
 		else
@@ -197,12 +199,16 @@ static void fuse_stop(struct pst_keeper *k)
 	if (s == NULL)
 		return;
 	int patience_ms = atomic_load(&k->giving_up) ? 0 : UMOUNT_PATIENCE_MS;
-	if (s->mounted && !pst_local_umount(k->spec->dir, patience_ms)) {
+	/* By force, from under those who use it, it is lazy: what they hold then is not waited for. */
+	bool orderly = s->mounted && pst_local_umount_idle(k->spec->dir, patience_ms);
+	if (s->mounted && !orderly && !pst_local_umount(k->spec->dir, 0)) {
 		fprintf(stderr, "penstock: %s could not be unmounted\n", k->spec->dir);
 		k->torn = true;
 	}
+	if (orderly && s->loop[0] != '\0')
+		pst_loop_wait(s->loop, s->image, &k->giving_up);
 	pst_loop_detach(s->loop_fd);
-	fuse2fs_end(s);
+	fuse2fs_end(k, s, orderly);
 	pst_fusefile_stop(s->file);
 	if (s->work_made)
 		(void)rmdir(k->spec->work);

@@ -127,10 +127,14 @@ static void kernel_stop(struct pst_keeper *k)
 
 	if (s == NULL)
 		return;
-	if (s->mounted && !pst_local_umount(k->spec->dir, 10000)) {
+	/* By force, from under those who use it, it is lazy: what they hold then is not waited for. */
+	bool orderly = s->mounted && pst_local_umount_idle(k->spec->dir, 10000);
+	if (s->mounted && !orderly && !pst_local_umount(k->spec->dir, 0)) {
 		fprintf(stderr, "penstock: %s could not be unmounted\n", k->spec->dir);
 		k->torn = true;
 	}
+	if (orderly)
+		pst_device_wait(s->device, &k->giving_up);
 	if (s->connected)
 		(void)nvme_disconnect_ctrl(s->ctrl);
 	if (s->root != NULL)

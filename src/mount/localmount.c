@@ -182,6 +182,33 @@ bool pst_local_umount_idle(const char *dir, int patience_ms)
 	return true;
 }
 
+/* A mounted file system has its device opened exclusively. */
+void pst_device_wait(const char *device, const atomic_bool *giving_up)
+{
+	while (!atomic_load(giving_up)) {
+		int fd = open(device, O_RDONLY | O_EXCL | O_CLOEXEC);
+
+		if (fd >= 0)
+			close(fd);
+		if (fd >= 0 || errno != EBUSY)
+			return;
+		pause_ms(20);
+	}
+}
+
+void pst_loop_wait(const char *device, const char *file, const atomic_bool *giving_up)
+{
+	int fd = open(device, O_RDONLY | O_CLOEXEC); /* while it is open, nobody else gets this number */
+	struct loop_info64 info = { 0 };
+
+	if (fd < 0)
+		return;
+	if (ioctl(fd, LOOP_GET_STATUS64, &info) == 0 &&
+	    strncmp((const char *)info.lo_file_name, file, LO_NAME_SIZE - 1) == 0)
+		pst_device_wait(device, giving_up);
+	close(fd);
+}
+
 pid_t pst_spawn(char *const argv[], int log_fd)
 {
 	posix_spawn_file_actions_t actions;

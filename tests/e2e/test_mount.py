@@ -206,6 +206,22 @@ def test_plain_umount_ends_the_keeper(machine):
     machine.assert_nothing_left()
 
 
+def test_plain_umount_of_unwritten_data_loses_nothing(machine):
+    """The directory is gone before umount(8) has written what was in memory; the keeper stays until that is done."""
+    if usable("fuse-loop") is not None:
+        pytest.skip(usable("fuse-loop"))
+    machine.mount("--path", "fuse-loop")
+    data = os.urandom(24 << 20)
+    (machine.dir / "late").write_bytes(data)
+    machine.daemon.cli_json("volume", "set", machine.volume, "--limit", "4MB/s")  # longer than the keeper waits elsewhere
+    subprocess.run(["umount", machine.dir], check=True, timeout=60)
+    machine.daemon.cli_json("volume", "set", machine.volume, "--limit", "none")
+    machine.assert_nothing_left()
+    machine.mount("--path", "fuse-loop")
+    assert (machine.dir / "late").read_bytes() == data
+    machine.umount()
+
+
 def test_mistakes(machine):
     """One clear error and the documented code for each."""
     assert "nowhere" in machine.mount(where=machine.directory / "nowhere", code=2)
