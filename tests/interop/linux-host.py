@@ -2,20 +2,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """A real Linux kernel as NVMe/TCP host of Penstock, both on this machine.
 
-The host is a user-mode Linux kernel in a network namespace of its own, joined by a tap device to the target in the same
-namespace. It discovers, connects with and without digests, reserves the volume, compares and verifies blocks, makes XFS
-and ext4, verifies after remounts, trims, and (with penstockd) authenticates in both ways, goes on over the other of two
-ports when one is closed or dies in mid-write, follows volumes by persistent discovery, and lives through two SIGKILLs
-of the target in mid-write, with a reservation that persists: guest-job says what is checked.
+The host is a user-mode Linux kernel in a network namespace, joined by a tap device to the target in the same namespace.
+Two hosts are two kernels. What they do is a script, guest-JOB, run in the guest; docs/linux-host.md says what is covered:
+
+  commands  discovery, digests, every Identify and log page, commands, reservations of one host, XFS, ext4
+  keys      DH-HMAC-CHAP with right, wrong and missing keys
+  paths     two ports: access that changes, a port that falls silent; volumes that come, change and go
+  kill      SIGKILL of the target in mid-write
+  share     two kernels share a volume by reservations
+  mount     `penstock mount` by the kernel's driver
+  large     fio on XFS and ext4, a discard of 1 TiB
 
 The kernel: $PENSTOCK_UML_KERNEL, or ~/.cache/penstock/uml-linux-6.12* (made by build-uml-kernel). Without it, without
 root or without /dev/net/tun: exit 77, which means skipped.
 """
-import argparse, ctypes, glob, json, os, select, shutil, signal, subprocess, sys, tempfile, time, tty
+import argparse, ctypes, glob, json, os, select, shutil, signal, subprocess, sys, tempfile, threading, time, tty
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-TARGET, GUEST, PORT, SECOND_PORT = "192.168.78.1", "192.168.78.2", 4420, 4421
-PROVING = "nqn.2014-08.org.nvmexpress:uuid:5ec0de00-0000-4000-8000-000000000002"  # guest-job's
+TARGET, PORT, SECOND_PORT, API_PORT = "192.168.78.1", 4420, 4421, 4480
+TOOLS = ["ip", "nvme", "mkfs.xfs", "mkfs.ext4", "busybox", "unshare", "xfs_repair"]
+TOOLS_OF = {"large": ["fio", "bc"]}
+GUESTS_OF = {"share": 2}
 
 
 def skip(reason):
@@ -36,25 +43,23 @@ def find_kernel():
     return found[-1]
 
 
-def check_machine():
+def check_machine(job):
     if os.geteuid() != 0:
         skip("needs root for a network namespace and a tap device")
     if not os.path.exists("/dev/net/tun"):
         skip("no /dev/net/tun for the guest's network")
-    for tool in ("ip", "nvme", "mkfs.xfs", "mkfs.ext4", "busybox", "unshare", "xfs_repair"):
+    for tool in TOOLS + TOOLS_OF.get(job, []):
         if shutil.which(tool, path="/usr/sbin:/usr/bin:/sbin:/bin") is None:
             skip(f"{tool} is not installed (packages.txt)")
 
 
 class RamTarget:
     """The target alone, on memory: its data dies with it, so it is not killed."""
-    survives_kill = False
-    keys = ""
 
     def __init__(self, build, netns, scratch):
         self.command = ["ip", "netns", "exec", netns, f"{build}/tests/interop/ram-target", f"{TARGET}:{PORT}", "700Mi", "2"]
         self.log = f"{scratch}/target.log"
-        self.process = None
+        self.process = self.relay = None
 
     def start(self):
         with open(self.log, "ab") as log:
@@ -62,18 +67,23 @@ class RamTarget:
         return json.loads(first_line(self.process.stdout))["nqn"]
 
     def order(self, words):
-        """What the guest asks of the machine outside, other than a kill."""
-        raise SystemExit(f"FAIL nobody knows how to {' '.join(words)}")
+        """What a guest asks of the machine outside: exit status and output."""
+        return 1, f"nobody knows how to {' '.join(words)}"
 
     def end(self, number):
         if self.process and self.process.poll() is None:
             self.process.send_signal(number)
         return self.process.wait(timeout=20) if self.process else 0
 
+    def done(self):
+        self.end(signal.SIGKILL)
+        if self.relay:
+            self.relay.kill()
+            self.relay.wait()
+
 
 class Daemon(RamTarget):
     """penstockd on a pool in a file, with one volume."""
-    survives_kill = True
 
     def __init__(self, build, netns, scratch):
         super().__init__(build, netns, scratch)
@@ -82,10 +92,15 @@ class Daemon(RamTarget):
         self.nqn = None
         with open(f"{scratch}/kek", "wb") as kek:
             kek.write(os.urandom(32))
+        os.chmod(f"{scratch}/kek", 0o400)
+        for program in (f"{build}/bin/penstock", f"{HERE}/relay"):  # /tmp, where they may be, is the guest's own
+            shutil.copy(program, f"{scratch}/outside")
+        self.relay = subprocess.Popen(["ip", "netns", "exec", netns, f"{HERE}/relay", f"{TARGET}:{API_PORT}", self.api])
 
     def cli(self, *words):
-        return json.loads(subprocess.run([f"{self.build}/bin/penstock", *words, "--json"], check=True, text=True,
-                                         stdout=subprocess.PIPE, env={**os.environ, "PENSTOCK_URL": self.api}).stdout)
+        done = subprocess.run([f"{self.build}/bin/penstock", *words], check=False, text=True, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, env={**os.environ, "PENSTOCK_URL": self.api})
+        return done.returncode, done.stdout
 
     def start(self):
         ready, ready_out = os.pipe()
@@ -99,20 +114,19 @@ class Daemon(RamTarget):
         with os.fdopen(ready) as lines:
             json.loads(first_line(lines))
         if self.nqn is None:
-            self.nqn = self.cli("volume", "create", "guest", "--size", "700Mi")["nqn"]
-            made = self.cli("host", "create", PROVING, "--generate-key", "--two-way")
-            private = self.cli("volume", "create", "private", "--size", "64Mi", "--allow", PROVING)
-            # Keys have '=' at their end at most; the guest takes words apart at the first one.
-            self.keys = f"hostkey={made['key']} ctrlkey={made['ctrl_key']} private={private['nqn']}"
+            self.nqn = json.loads(self.cli("volume", "create", "guest", "--size", "700Mi", "--json")[1])["nqn"]
         return self.nqn
 
     def order(self, words):
+        if words[0] == "kill-target":
+            self.end(signal.SIGKILL)
+            self.start()
+            return 0, ""
         if words[0] in ("block-port", "open-port"):  # what the target sends from this port is dropped: silence
-            subprocess.run(["ip", "-n", self.netns, "rule", "add" if words[0] == "block-port" else "del", "ipproto", "tcp",
-                            "sport", words[1], "blackhole"], check=True)
-        else:
-            subprocess.run([f"{self.build}/bin/penstock", *words], check=True, stdout=subprocess.DEVNULL,
-                           env={**os.environ, "PENSTOCK_URL": self.api})
+            done = subprocess.run(["ip", "-n", self.netns, "rule", "add" if words[0] == "block-port" else "del", "ipproto",
+                                   "tcp", "sport", words[1], "blackhole"], check=False)
+            return done.returncode, ""
+        return self.cli(*words)
 
 
 def first_line(stream, seconds=20):
@@ -149,15 +163,20 @@ def has_amx():
         return "amx_tile" in cpuinfo.read()
 
 
-def guest_command(kernel, nqn, seconds, scratch, kill, keys):
+def guest_command(kernel, number, job, nqn, seconds, scratch):
     # A PID namespace of its own: user-mode Linux leaves helpers behind when it is killed. Without AVX in libc, because
     # the older register set does not carry it.
     return ["unshare", "--fork", "--pid", "--mount-proc", "--kill-child", "timeout", "-s", "KILL", str(seconds), kernel,
-            "mem=400M", f"uml_dir={scratch}/uml", "umid=guest", "root=/dev/root", "rootfstype=hostfs", "ro",
-            f"init={HERE}/guest-init", "con0=fd:0,fd:1", "con=null", "ssl=null", "quiet", "panic=-1",
+            "mem=400M", f"uml_dir={scratch}/uml", f"umid=guest{number}", "root=/dev/root", "rootfstype=hostfs", "ro",
+            f"init={HERE}/guest-init", "con0=fd:0,fd:1", "con=null", "ssl=null", "loglevel=1", "panic=-1",
             "random.trust_cpu=on", "GLIBC_TUNABLES=glibc.cpu.hwcaps=-AVX,-AVX2,-AVX512F,-AVX512VL,-AVX_Fast_Unaligned_Load",
-            "vec0:transport=tap,ifname=tap0,depth=64,gro=1", f"job={HERE}/guest-job", f"addr={GUEST}/24",
-            f"target={TARGET}", f"port={PORT}", f"second={SECOND_PORT}", f"nqn={nqn}", f"kill={int(kill)}", *keys.split()]
+            f"vec0:transport=tap,ifname=tap{number},depth=64,gro=1", f"job={HERE}/guest-{job}", f"addr={address(number)}/24",
+            f"outside={scratch}/outside", f"guest={number}", f"target={TARGET}", f"port={PORT}", f"second={SECOND_PORT}",
+            f"api={API_PORT}", f"nqn={nqn}"]
+
+
+def address(number):
+    return f"192.168.78.{1 + number}"
 
 
 def console_lines(terminal):
@@ -174,64 +193,103 @@ def console_lines(terminal):
             yield line.decode(errors="replace").strip()
 
 
-def run_guest(netns, target, nqn, kernel, seconds, scratch):
-    """Returns what went wrong; nothing is good."""
-    code, oks, fails = None, 0, 0
-    command = guest_command(kernel, nqn, seconds, scratch, target.survives_kill, target.keys)
-    # TMPDIR on tmpfs: the guest's memory is a mapped file there.
-    # The console is a terminal: into a pipe user-mode Linux loses some of what is written in bursts.
-    ours, theirs = os.openpty()
-    tty.setraw(theirs)
-    guest = subprocess.Popen(["ip", "netns", "exec", netns] + command, stdin=theirs, stdout=theirs, stderr=theirs,
-                             env={**os.environ, "TMPDIR": "/dev/shm"}, preexec_fn=hide_xstate if has_amx() else None)
-    os.close(theirs)
-    try:
-        for line in console_lines(ours):
-            print(line, flush=True)
-            oks += line.startswith("ok ")
-            fails += line.startswith("FAIL ")
-            if line == "HOST kill-target":
-                target.end(signal.SIGKILL)
-                target.start()
-            elif line.startswith("HOST "):
-                target.order(line.split()[1:])
-            if line.startswith("GUEST-EXIT rc="):
-                code = int(line.split("=")[1])
-    finally:
-        os.close(ours)
-        if guest.poll() is None and code is None:
-            guest.kill()
-        guest.wait()
-    print(f"{oks} checks passed, {fails} failed", flush=True)
-    if code is None:
-        return "the guest did not reach its end (crash, or more than the time allowed)"
-    return f"{code} checks failed in the guest" if code else ""
+class Guest(threading.Thread):
+    """A kernel that does its job, and whose orders are carried out; problem says what went wrong, nothing is good."""
+    orders = threading.Lock()  # of all guests: one order at a time
+
+    def __init__(self, number, netns, target, scratch, command):
+        super().__init__()
+        self.number, self.netns, self.target, self.scratch, self.command = number, netns, target, scratch, command
+        self.code, self.oks, self.problem = None, 0, ""
+
+    def run(self):
+        # The console is a terminal: into a pipe user-mode Linux loses some of what is written in bursts.
+        ours, theirs = os.openpty()
+        tty.setraw(theirs)
+        # TMPDIR on tmpfs: the guest's memory is a mapped file there.
+        guest = subprocess.Popen(["ip", "netns", "exec", self.netns, *self.command], stdin=theirs, stdout=theirs,
+                                 stderr=theirs, env={**os.environ, "TMPDIR": "/dev/shm"},
+                                 preexec_fn=hide_xstate if has_amx() else None)
+        os.close(theirs)
+        try:
+            for line in console_lines(ours):
+                self.heard(line)
+        finally:
+            os.close(ours)
+            if guest.poll() is None and self.code is None:
+                guest.kill()
+            guest.wait()
+        if self.code is None:
+            self.problem = f"guest {self.number} did not reach its end (crash, or more than the time allowed)"
+        elif self.code:
+            self.problem = f"{self.code} checks failed in guest {self.number}"
+
+    def heard(self, line):
+        print(f"{self.number}: {line}", flush=True)
+        self.oks += line.startswith("ok ")
+        if line.startswith("HOST "):
+            _, order, *words = line.split()
+            with self.orders:
+                status, output = self.target.order(words)
+            if status:
+                print(f"{self.number}: order {order} failed: {output}", flush=True)
+            answer = f"{self.scratch}/outside/{self.number}.{order}"
+            with open(f"{answer}.new", "w", encoding="utf-8") as file:
+                file.write(f"{status}\n{output}")
+            os.rename(f"{answer}.new", answer)
+        if line.startswith("GUEST-EXIT rc="):
+            self.code = int(line.split("=")[1])
+
+
+def make_network(netns, guests):
+    commands = [f"netns add {netns}", f"-n {netns} link set lo up"]
+    for number in range(1, guests + 1):
+        commands += [f"-n {netns} tuntap add dev tap{number} mode tap", f"-n {netns} link set tap{number} up",
+                     f"-n {netns} addr add {TARGET}/32 dev tap{number}",
+                     f"-n {netns} route add {address(number)}/32 dev tap{number}"]
+    for words in commands:
+        subprocess.run(["ip", *words.split()], check=True)
+
+
+def run_guests(target, nqn, kernel, args, netns, scratch):
+    """What went wrong; nothing is good."""
+    guests = [Guest(number, netns, target, scratch, guest_command(kernel, number, args.job, nqn, args.seconds, scratch))
+              for number in range(1, GUESTS_OF.get(args.job, 1) + 1)]
+    for guest in guests:
+        guest.start()
+    for guest in guests:
+        guest.join()
+    print(f"{sum(guest.oks for guest in guests)} checks passed", flush=True)
+    return "; ".join(guest.problem for guest in guests if guest.problem)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("build", help="build directory")
+    parser.add_argument("job", choices=sorted(os.path.basename(p)[6:] for p in glob.glob(f"{HERE}/guest-*")
+                                              if not p.endswith(("-init", "-lib"))))
     parser.add_argument("--ram", action="store_true", help="the target alone, on memory, instead of penstockd")
-    parser.add_argument("--seconds", type=int, default=320, help="most time that the guest may take")
+    parser.add_argument("--seconds", type=int, default=110, help="most time that a guest may take")
     args = parser.parse_args()
-    check_machine()
+    check_machine(args.job)
     kernel, build = find_kernel(), os.path.abspath(args.build)
     netns, began, problem = f"penstock-{os.getpid()}", time.monotonic(), ""
     scratch = tempfile.mkdtemp(prefix="penstock-linux-")
-    target = (RamTarget if args.ram else Daemon)(build, netns, scratch)
+    os.mkdir(f"{scratch}/outside")
+    target = None
     try:
-        for words in (f"netns add {netns}", f"-n {netns} link set lo up", f"-n {netns} tuntap add dev tap0 mode tap",
-                      f"-n {netns} addr add {TARGET}/24 dev tap0", f"-n {netns} link set tap0 up"):
-            subprocess.run(["ip", *words.split()], check=True)
+        make_network(netns, GUESTS_OF.get(args.job, 1))
+        target = (RamTarget if args.ram else Daemon)(build, netns, scratch)
         nqn = target.start()
-        problem = run_guest(netns, target, nqn, kernel, args.seconds, scratch)
+        problem = run_guests(target, nqn, kernel, args, netns, scratch)
         ended = target.end(signal.SIGTERM)
         problem = problem or (ended and f"the target ended with {ended} on SIGTERM")
         if problem:
             with open(target.log, encoding="utf-8", errors="replace") as log:
                 print("--- the target's log, last lines\n" + "".join(log.readlines()[-25:]))
     finally:
-        target.end(signal.SIGKILL)
+        if target:
+            target.done()
         subprocess.run(["ip", "netns", "del", netns], check=False)
         shutil.rmtree(scratch, ignore_errors=True)
     print(f"{time.monotonic() - began:.1f} s with {os.path.basename(kernel)}", flush=True)
