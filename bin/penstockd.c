@@ -218,8 +218,7 @@ static void take_alerts(struct pst_daemon_config *c, const char *text)
 			break;
 		at = end + 1;
 	}
-	usage("--space-alerts needs up to %u ascending percentages such as 80,90,95, not '%s'", PST_SPACE_ALERTS,
-	      text);
+	usage("--space-alerts needs up to %u ascending percentages such as 80,90,95, not '%s'", PST_SPACE_ALERTS, text);
 }
 
 static const char *names(const struct pst_limit *table, size_t count, char *buf, size_t buf_bytes)

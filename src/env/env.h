@@ -140,9 +140,9 @@ struct pst_file_op {
 	enum pst_file_kind kind;
 	uint32_t iov_count; /* 1 to 64 for reads and writes, else 0 */
 	/*
-	 * A read or write for which much else waits: it overtakes what is queued in front of the device, where the kernel
-	 * sorts that by class (mq-deadline, bfq) and the process may ask (CAP_SYS_NICE). Else it is as any other,
-	 * and the environment clears this.
+	 * A read or write for which much else waits: it overtakes what is queued in front of the device, where the
+	 * kernel sorts that by class (mq-deadline, bfq) and the process may ask (CAP_SYS_NICE). Else, and with
+	 * the posix back end, it is as any other; the environment may clear this.
 	 */
 	bool urgent;
 	const struct iovec *iov;

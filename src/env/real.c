@@ -246,9 +246,9 @@ unsigned pst_env_poll(struct pst_env *env, uint64_t timeout_ns)
 	unsigned ran = env_run_own(env);
 
 	/*
-	 * What our own work wants of the kernel goes there with the wait that follows, in one system call instead of two
-	 * or three: one turn may complete a request, the next one begin another. Bounded, since there may be such work
-	 * each time.
+	 * What our own work wants of the kernel goes there with the wait that follows, in one system call instead of
+	 * two or three: one turn may complete a request, the next one begin another. Bounded, since there may be such
+	 * work each time.
 	 */
 	if (ran && timeout_ns > 0 && env->put_off < PUT_OFF_MAX) {
 		env->put_off++;

@@ -490,15 +490,15 @@ void store_wake_all(struct store *st, struct pst_list *waiters);
 void store_event(struct store *st, enum pst_log_level level, const char *fmt, ...) PST_PRINTF(3, 4);
 void store_fail(struct store *st, pst_err err, const char *what);
 void device_submit(struct device *d, struct pst_file_op *op); /* counts, then pst_file_submit */
+void store_submit(struct store *st, struct pst_file_op *op);  /* the same for device 0 */
+/* The same for blocks of a partition, from @block on: the one place that knows where they lie. */
+void part_submit(struct part *p, struct pst_file_op *op, uint64_t block);
 /*
  * Should a small request for which others wait (log, map) overtake what is queued for the device? Only where that is
  * much: mq-deadline sends nothing else while it has something of a higher class, so small requests in a high class
  * would cost many small ones more than they gain (docs/performance.md).
  */
 bool store_urgent(const struct store *st);
-void store_submit(struct store *st, struct pst_file_op *op);  /* the same for device 0 */
-/* The same for blocks of a partition, from @block on: the one place that knows where they lie. */
-void part_submit(struct part *p, struct pst_file_op *op, uint64_t block);
 char *store_uuid_text(const uint8_t uuid[16], char buf[37]);
 pst_err PST_MUST_USE store_new(struct pst_env *env, const struct pst_store_config *config, struct store **ret_store);
 pst_err PST_MUST_USE store_parts_init(struct store *st);

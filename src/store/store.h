@@ -24,9 +24,9 @@ struct pst_store_config {
 	 * all, to tell what is whole.
 	 */
 	uint64_t unflushed_bytes_max;
-	uint32_t io_depth_max; /* volume requests in flight inside the store; more wait */
-	uint32_t pause_s;      /* the longest that a write pauses in a full pool */
-	pst_pool_event_fn *on_event;   /* NULL: events only go to the log */
+	uint32_t io_depth_max;       /* volume requests in flight inside the store; more wait */
+	uint32_t pause_s;            /* the longest that a write pauses in a full pool */
+	pst_pool_event_fn *on_event; /* NULL: events only go to the log */
 	void *event_ctx;
 	/* Percent used at which to say so, ascending; 0: none. All 0: 80, 90, 95. */
 	uint8_t space_alerts[PST_SPACE_ALERTS];
@@ -50,8 +50,8 @@ void pst_store_format(struct pst_env *env, const char *path, const struct pst_st
 		      struct pst_store_op *op);
 
 /*
- * Open with recovery. PST_E_RANGE: a limit of @config; PST_E_LOCKED: opened twice; PST_E_FORMAT: not a pool, damaged superblock, or unknown incompatible
- * feature (detail says which). Close with PST_POOL_CLOSE.
+ * Open with recovery. PST_E_RANGE: a limit of @config; PST_E_LOCKED: opened twice; PST_E_FORMAT: not a pool, damaged
+ * superblock, or unknown incompatible feature (detail says which). Close with PST_POOL_CLOSE.
  */
 void pst_store_open(struct pst_env *env, const char *path, const struct pst_store_config *config,
 		    struct pst_store_op *op);

@@ -387,7 +387,8 @@ static struct result measure(struct bench *b, bool raw)
 	struct result r = { 0 };
 	double cpu = 0;
 
-	volume_flush(b); /* of the whole file: what the side before left for the device to write down is no part of this measurement */
+	volume_flush(b); /* of the whole file: what the side before left for the device to write down is no part of this
+			    measurement */
 	memset(&b->latency, 0, sizeof(b->latency));
 	(raw ? raw_load : volume_load)(b, b->load.seconds, &r.seconds, &cpu);
 	r.ops = b->latency.count;

@@ -339,7 +339,8 @@ static void resubmit_from_completion(void **state)
 }
 
 /* Of this thread; nothing changes for one that has no capabilities. Returns what it had. */
-static struct __user_cap_data_struct capabilities_effective(uint32_t clear, const struct __user_cap_data_struct *restore)
+static struct __user_cap_data_struct capabilities_effective(uint32_t clear,
+							    const struct __user_cap_data_struct *restore)
 {
 	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
 	struct __user_cap_data_struct data[2], was;

@@ -138,6 +138,21 @@ def test_full_pool(start_penstockd, tmp_path, host, kind):
     daemon.end()
 
 
+def test_pool_flushes_at_its_limit(start_penstockd, tmp_path, host):
+    """What no host flushes the pool does when it is as much as unflushed_bytes_max says, which is a lot by default."""
+    flushes = []
+    for limit in ((), ("--limit", "unflushed_bytes_max=65536")):
+        daemon = start_penstockd("--pool", tmp_path / f"p{len(limit)}", "--pool-size", "64Mi", *limit)
+        host.connect(daemon.cli_json("volume", "create", "v", "--size", "16Mi"))
+        before = daemon.call("GET", "/v1/stats")[1]["pools"][0]["device_flushes"]
+        for i in range(64):
+            assert host.write(i * 4096, b"f" * 4096) == 0
+        flushes.append(daemon.call("GET", "/v1/stats")[1]["pools"][0]["device_flushes"] - before)
+        host.disconnect()
+        daemon.end()
+    assert flushes[0] == 0 and 2 <= flushes[1] <= 8, flushes
+
+
 def test_statistics_count_what_hosts_did(penstockd, host):
     """Operations, bytes and latencies of /v1/stats and /metrics are those of the host; tenants are sums of volumes."""
     penstockd.cli_json("tenant", "create", "vision")
