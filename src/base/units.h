@@ -14,7 +14,7 @@ pst_err PST_MUST_USE pst_parse_size(const char *text, uint64_t *ret_bytes);
 /* Sets exactly one of *ret_iops and *ret_bytes_per_s, leaving the other as it is. Same errors. */
 pst_err PST_MUST_USE pst_parse_rate(const char *text, uint64_t *ret_iops, uint64_t *ret_bytes_per_s);
 
-/* "10s", "500ms", "5m", "2h"; a plain number is seconds. */
+/* "10s", "500ms", "5m", "2h", "30d"; a plain number is seconds. */
 pst_err PST_MUST_USE pst_parse_duration(const char *text, uint64_t *ret_ns);
 
 /* "512 B", "1.5 GiB": at most 16 bytes with the terminating zero. Returns @buf. */

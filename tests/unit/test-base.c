@@ -56,6 +56,27 @@ static void rates_set_one_of_two(void **state)
 	assert_int_equal(pst_parse_rate("500", &iops, &bytes), PST_E_INVAL);
 }
 
+/* Durations from microseconds to days; a plain number is seconds. */
+static void durations_have_units(void **state)
+{
+	static const struct {
+		const char *text;
+		uint64_t ns;
+	} good[] = { { "3", 3000000000 },       { "500ms", 500000000 },      { "7us", 7000 },
+		     { "1.5h", 5400000000000 }, { "30d", 2592000000000000 }, { "0d", 0 } };
+	uint64_t ns = 7;
+
+	(void)state;
+	for (const char **bad = (const char *[]){ "", "d", "1w", "-1d", "1 d", NULL }; *bad; bad++)
+		assert_int_equal(pst_parse_duration(*bad, &ns), PST_E_INVAL);
+	assert_int_equal(pst_parse_duration("999999999d", &ns), PST_E_RANGE);
+	assert_int_equal(ns, 7);
+	for (size_t i = 0; i < PST_ARRAY_COUNT(good); i++) {
+		assert_int_equal(pst_parse_duration(good[i].text, &ns), PST_OK);
+		assert_int_equal(ns, good[i].ns);
+	}
+}
+
 /* Percentiles are at most 1/16 above the true value, over the whole range. */
 static void histogram_error_is_bounded(void **state)
 {
@@ -173,10 +194,11 @@ static void times_are_rfc3339(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(times_are_rfc3339),          cmocka_unit_test(crc32c_matches_check_value),
-		cmocka_unit_test(sizes_parse_as_typed),       cmocka_unit_test(rates_set_one_of_two),
-		cmocka_unit_test(histogram_error_is_bounded), cmocka_unit_test(range_check_does_not_wrap),
-		cmocka_unit_test(list_keeps_order),           cmocka_unit_test(hash_finds_what_is_there),
+		cmocka_unit_test(times_are_rfc3339),         cmocka_unit_test(crc32c_matches_check_value),
+		cmocka_unit_test(sizes_parse_as_typed),      cmocka_unit_test(rates_set_one_of_two),
+		cmocka_unit_test(durations_have_units),      cmocka_unit_test(histogram_error_is_bounded),
+		cmocka_unit_test(range_check_does_not_wrap), cmocka_unit_test(list_keeps_order),
+		cmocka_unit_test(hash_finds_what_is_there),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
