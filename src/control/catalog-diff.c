@@ -92,25 +92,26 @@ static void diff_done(struct pst_pool_op *op)
 	diff_step(d);
 }
 
-static struct cat_snapshot *find_from(struct pst_catalog *c, const struct cat_snapshot *s, const char *from)
+static struct cat_snapshot *find_from(struct pst_catalog *c, const struct pst_catalog_op *call,
+				      const struct cat_snapshot *s, const char *from)
 {
 	char full[CAT_SNAPSHOT_NAME_MAX + 1];
 
 	if (strchr(from, '@') != NULL)
-		return cat_snapshot_find(c, from);
+		return cat_snapshot_of(c, call, from);
 	if (snprintf(full, sizeof(full), "%s@%s", s->volume->name, from) >= (int)sizeof(full))
 		return NULL;
-	return cat_snapshot_find(c, full);
+	return cat_snapshot_of(c, call, full);
 }
 
 /* NULL after an answer. */
 static struct diff *diff_new(struct pst_catalog *c, struct pst_catalog_op *call)
 {
-	struct cat_snapshot *s = cat_snapshot_find(c, call->name), *from = NULL;
+	struct cat_snapshot *s = cat_snapshot_of(c, call, call->name), *from = NULL;
 	struct diff *d;
 
 	if (s != NULL && call->from != NULL)
-		from = find_from(c, s, call->from);
+		from = find_from(c, call, s, call->from);
 	if (s == NULL || s->state != CAT_READY || (call->from != NULL && (from == NULL || from->state != CAT_READY))) {
 		cat_op_error(call, PST_E_NOTFOUND, "penstock snapshot list", "there is no snapshot '%.127s'",
 			     s == NULL || s->state != CAT_READY ? call->name : call->from);

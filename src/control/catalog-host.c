@@ -129,39 +129,6 @@ static bool names_parse(const json_t *list, bool (*find)(const char *name, uint8
 	return json_is_array(list) && set != 0;
 }
 
-static void hex(const uint8_t *bytes, uint32_t len, char *text)
-{
-	static const char digits[] = "0123456789abcdef";
-
-	for (uint32_t i = 0; i < len; i++) {
-		text[2 * i] = digits[bytes[i] >> 4];
-		text[2 * i + 1] = digits[bytes[i] & 15];
-	}
-	text[2 * len] = '\0';
-}
-
-static int nibble(char c)
-{
-	return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-static bool unhex(const char *text, uint8_t *bytes, uint32_t max, uint32_t *ret_len)
-{
-	size_t len = strlen(text) / 2;
-
-	if (strlen(text) % 2 != 0 || len > max)
-		return false;
-	for (size_t i = 0; i < len; i++) {
-		int high = nibble(text[2 * i]), low = nibble(text[2 * i + 1]);
-
-		if (high < 0 || low < 0)
-			return false;
-		bytes[i] = (uint8_t)(high << 4 | low);
-	}
-	*ret_len = (uint32_t)len;
-	return true;
-}
-
 static json_t *host_record(const struct cat_host *h)
 {
 	json_t *json =
@@ -173,7 +140,7 @@ static json_t *host_record(const struct cat_host *h)
 
 		if (!has(h, i))
 			continue;
-		hex(h->keys[i].wrapped, h->keys[i].wrapped_bytes, text);
+		cat_hex(h->keys[i].wrapped, h->keys[i].wrapped_bytes, text);
 		json_object_set_new(json, kinds[i].member,
 				    json_pack("{s:s s:s}", "kek", h->keys[i].kek_id, "wrapped", text));
 	}
@@ -210,7 +177,7 @@ pst_err cat_host_load(struct pst_catalog *c, unsigned pool, const char *nqn, jso
 		if (json == NULL)
 			continue;
 		if (json_unpack(json, "{s:s s:s}", "kek", &kek_id, "wrapped", &text) != 0 || !pst_kek_id_ok(kek_id) ||
-		    !unhex(text, h->keys[i].wrapped, CAT_WRAPPED_MAX, &h->keys[i].wrapped_bytes)) {
+		    !cat_unhex(text, h->keys[i].wrapped, CAT_WRAPPED_MAX, &h->keys[i].wrapped_bytes)) {
 			free(h);
 			return PST_E_FORMAT;
 		}

@@ -11,7 +11,8 @@
 #define CAT_RECORD_FORMAT 1
 #define CAT_SUMMARY_MAX 200u
 #define CAT_SNAPSHOT_NAME_MAX (2 * PST_NAME_MAX + 1) /* VOLUME@NAME */
-#define CAT_HOME 0u /* index of the pool that new tenants and profiles are recorded in */
+#define CAT_HOME 0u /* index of the pool that new tenants, profiles, hosts and tokens are recorded in */
+#define CAT_DIGEST_BYTES 32u
 
 struct cat_check;       /* catalog-pool.c */
 struct cat_reservation; /* catalog-reservation.c */
@@ -221,8 +222,9 @@ struct pst_catalog {
 	json_t *addresses;
 	struct cat_pool pools[PST_CATALOG_POOLS_MAX];
 	unsigned pool_count;
-	struct pst_list tenants, profiles, volumes, hosts;
-	unsigned host_count, tenant_count, profile_count, volume_count,
+	struct pst_list tenants, profiles, volumes, hosts, tokens;
+	char *token_text; /* secret memory: a token that was made, until it is answered with */
+	unsigned host_count, token_count, tenant_count, profile_count, volume_count,
 	    snapshot_count; /* profile_count: site-defined */
 
 	struct pst_list queue;   /* changes that wait, in order of arrival */
@@ -295,6 +297,14 @@ void cat_record_delete(struct pst_catalog *c, unsigned pool, const char *kind, c
 		       void (*done)(struct pst_catalog *c, pst_err err));
 /* The same for c->pool_op, filled but for done. */
 void cat_pool_step(struct pst_catalog *c, unsigned pool, void (*done)(struct pst_catalog *c, pst_err err));
+
+/* Bytes as hexadecimal digits, lower case. cat_unhex: false: @text is not that, or has more than @max bytes. */
+void cat_hex(const uint8_t *bytes, uint32_t len, char *text);
+bool cat_unhex(const char *text, uint8_t *bytes, uint32_t max, uint32_t *ret_len);
+
+/* May @op be asked by who asks it? What a tenant may not ask is for the REST server to refuse: this is the second door.
+ */
+bool cat_open_to(const struct pst_catalog_op *op);
 
 /* Members of c->current->body: false after cat_fail. @allowed ends with NULL. */
 bool cat_body_check(struct pst_catalog *c, const char *const *allowed);
@@ -372,6 +382,15 @@ void cat_hosts_start(struct pst_catalog *c, void (*done)(struct pst_catalog *c))
 void cat_hosts_unlock(struct pst_catalog *c, void (*done)(struct pst_catalog *c));
 void cat_hosts_rotate(struct pst_catalog *c, const char *current, void (*done)(struct pst_catalog *c));
 
+/* ---- catalog-token.c ---- */
+
+pst_err cat_token_load(struct pst_catalog *c, unsigned pool, const char *name, json_t *record);
+json_t *cat_read_tokens(struct pst_catalog *c, const struct pst_catalog_op *op);
+void cat_token_change(struct pst_catalog *c);
+/* How many are bound to @tenant. */
+unsigned cat_tokens_of(struct pst_catalog *c, const char *tenant);
+void cat_tokens_done(struct pst_catalog *c);
+
 /* ---- catalog-identity.c ---- */
 
 pst_err cat_identity_load(struct pst_catalog *c, json_t *record);
@@ -439,7 +458,12 @@ void cat_reservation_free(struct cat_volume *v); /* out of service */
 /* ---- catalog-volume.c ---- */
 
 struct cat_volume *cat_volume_find(struct pst_catalog *c, const char *name);
+/* As cat_volume_find, but only what @op may see. */
+struct cat_volume *cat_volume_of(struct pst_catalog *c, const struct pst_catalog_op *op, const char *name);
+bool cat_volume_visible(const struct pst_catalog_op *op, const struct cat_volume *v);
 json_t *cat_volume_json(struct pst_catalog *c, const struct cat_volume *v);
+/* Takes out of a volume's JSON (NULL: nothing to do) what @op may not see: a source that is another tenant's. */
+void cat_volume_hide(struct pst_catalog *c, const struct pst_catalog_op *op, json_t *json);
 bool cat_volume_shown(const struct cat_volume *v);
 uint64_t cat_volume_bytes(const struct cat_volume *v);
 pst_err cat_volume_load(struct pst_catalog *c, unsigned pool, const char *name, json_t *record, char *message,
@@ -471,6 +495,8 @@ void cat_volume_job(struct pst_catalog *c, struct cat_volume *v, enum cat_progra
 
 /* By "VOLUME@NAME". */
 struct cat_snapshot *cat_snapshot_find(struct pst_catalog *c, const char *full_name);
+/* As cat_snapshot_find, but only what @op may see. */
+struct cat_snapshot *cat_snapshot_of(struct pst_catalog *c, const struct pst_catalog_op *op, const char *full_name);
 bool cat_snapshot_shown(const struct cat_snapshot *s);
 json_t *cat_snapshot_json(struct pst_catalog *c, const struct cat_snapshot *s);
 pst_err cat_snapshot_load(struct pst_catalog *c, unsigned pool, const char *full_name, json_t *record, char *message,

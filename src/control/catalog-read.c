@@ -31,7 +31,7 @@ static json_t *read_tenants(struct pst_catalog *c, const struct pst_catalog_op *
 	PST_LIST_EACH(n, &c->tenants) {
 		const struct cat_tenant *t = pst_container_of(n, struct cat_tenant, node);
 
-		if (is_named(op, t->name))
+		if (is_named(op, t->name) && (op->tenant == NULL || strcmp(op->tenant, t->name) == 0))
 			json_array_append_new(list, cat_tenant_json(c, t));
 	}
 	return list;
@@ -57,8 +57,13 @@ static json_t *read_volumes(struct pst_catalog *c, const struct pst_catalog_op *
 	PST_LIST_EACH(n, &c->volumes) {
 		const struct cat_volume *v = pst_container_of(n, struct cat_volume, node);
 
-		if (cat_volume_shown(v) && is_named(op, v->name))
-			json_array_append_new(list, cat_volume_json(c, v));
+		json_t *json;
+
+		if (!cat_volume_shown(v) || !is_named(op, v->name) || !cat_volume_visible(op, v))
+			continue;
+		json = cat_volume_json(c, v);
+		cat_volume_hide(c, op, json);
+		json_array_append_new(list, json);
 	}
 	return list;
 }
@@ -67,13 +72,15 @@ static json_t *read_volumes(struct pst_catalog *c, const struct pst_catalog_op *
 static bool wants_snapshot(struct pst_catalog *c, const struct pst_catalog_op *op, const struct cat_snapshot *s)
 {
 	return op->object != PST_CATALOG_SNAPSHOT || op->kind != PST_CATALOG_SHOW ||
-	       cat_snapshot_find(c, op->name) == s;
+	       cat_snapshot_of(c, op, op->name) == s;
 }
 
 static bool wants_volume(const struct pst_catalog_op *op, const struct cat_volume *v)
 {
 	size_t len = strlen(v->name);
 
+	if (!cat_volume_visible(op, v))
+		return false;
 	if (op->object == PST_CATALOG_TENANT)
 		return is_named(op, v->tenant->name);
 	if (op->object == PST_CATALOG_SNAPSHOT && op->kind == PST_CATALOG_SHOW)
@@ -115,6 +122,7 @@ static const struct {
 	[PST_CATALOG_HOST] = { "host", cat_read_hosts, false },
 	[PST_CATALOG_KEY] = { "key", cat_read_keys, false },
 	[PST_CATALOG_PORT] = { "port", cat_read_ports, false },
+	[PST_CATALOG_TOKEN] = { "token", cat_read_tokens, false },
 };
 
 static void answer_not_found(struct pst_catalog_op *op, const char *word, const char *name)
@@ -136,7 +144,7 @@ static void answer(struct pst_catalog *c, struct pst_catalog_op *op)
 		op->result = json_incref(json_array_get(list, 0));
 	else if (op->kind == PST_CATALOG_SHOW)
 		answer_not_found(op, objects[op->object].word, op->name);
-	else if (op->volume != NULL && cat_volume_find(c, op->volume) == NULL)
+	else if (op->volume != NULL && cat_volume_of(c, op, op->volume) == NULL)
 		answer_not_found(op, "volume", op->volume);
 	else
 		op->result = json_incref(list);
@@ -289,6 +297,10 @@ static void walk(struct pst_catalog *c)
 
 void cat_read(struct pst_catalog *c, struct pst_catalog_op *op)
 {
+	if (!cat_open_to(op)) {
+		cat_op_error(op, PST_E_DENIED, NULL, "this is not for tenants");
+		return op->done(op);
+	}
 	if (op->kind == PST_CATALOG_DIFF)
 		return cat_diff(c, op);
 	if (op->object >= PST_CATALOG_TASK)

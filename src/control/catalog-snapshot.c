@@ -63,6 +63,13 @@ struct cat_snapshot *cat_snapshot_find(struct pst_catalog *c, const char *full)
 	return v != NULL ? find_in(v, name) : NULL;
 }
 
+struct cat_snapshot *cat_snapshot_of(struct pst_catalog *c, const struct pst_catalog_op *op, const char *full)
+{
+	struct cat_snapshot *s = cat_snapshot_find(c, full);
+
+	return s != NULL && cat_volume_visible(op, s->volume) ? s : NULL;
+}
+
 static struct cat_snapshot *snapshot_new(struct pst_catalog *c, struct cat_volume *v, const char *name)
 {
 	struct cat_snapshot *s = calloc(1, sizeof(*s));
@@ -354,7 +361,7 @@ static void create_intent(struct pst_catalog *c)
 static bool member_check(struct pst_catalog *c, const char *volume, const char *name, struct cat_volume **ret_volume)
 {
 	struct cat_snapshot_job *j = &c->snap;
-	struct cat_volume *v = cat_volume_find(c, volume);
+	struct cat_volume *v = cat_volume_of(c, c->current, volume);
 	char hint[200];
 
 	snprintf(hint, sizeof(hint), "penstock snapshot list %.63s", volume);
@@ -528,7 +535,7 @@ void cat_snapshot_change(struct pst_catalog *c)
 
 	if (op->kind == PST_CATALOG_CREATE)
 		return snapshot_create(c);
-	s = cat_snapshot_find(c, op->name);
+	s = cat_snapshot_of(c, op, op->name);
 	if (s == NULL)
 		cat_fail(c, PST_E_NOTFOUND, "penstock snapshot list", "there is no snapshot '%.127s'", op->name);
 	else

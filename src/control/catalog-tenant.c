@@ -302,13 +302,17 @@ static void tenant_deleted(struct pst_catalog *c, pst_err err)
 
 static void tenant_delete(struct pst_catalog *c, struct cat_tenant *t)
 {
-	unsigned volumes = tenant_usage(c, t).volumes;
+	unsigned volumes = tenant_usage(c, t).volumes, tokens = cat_tokens_of(c, t->name);
 
 	if (strcmp(t->name, "default") == 0)
 		return cat_fail(c, PST_E_INVAL, NULL, "tenant 'default' always exists");
 	if (volumes > 0)
 		return cat_fail(c, PST_E_BUSY, "penstock volume list", "tenant '%s' has %u volume%s", t->name, volumes,
 				volumes == 1 ? "" : "s");
+	if (tokens > 0)
+		return cat_fail(c, PST_E_BUSY, "penstock token list, then: penstock token revoke NAME",
+				"tenant '%s' has %u token%s, which a later tenant of this name would inherit", t->name,
+				tokens, tokens == 1 ? "" : "s");
 	c->subject = t;
 	cat_record_delete(c, t->home, "tenant", t->name, tenant_deleted);
 }

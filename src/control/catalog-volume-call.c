@@ -74,7 +74,7 @@ struct create_request {
 /* A clone begins as large as its snapshot, in its pool, and may be larger. */
 static bool create_lookup_source(struct pst_catalog *c, struct create_request *r)
 {
-	const struct cat_snapshot *s = cat_snapshot_find(c, r->source);
+	const struct cat_snapshot *s = cat_snapshot_of(c, c->current, r->source);
 
 	if (s == NULL || !cat_snapshot_shown(s)) {
 		cat_fail(c, PST_E_NOTFOUND, "penstock snapshot list", "there is no snapshot '%s'", r->source);
@@ -100,7 +100,8 @@ static bool create_lookup_source(struct pst_catalog *c, struct create_request *r
 
 static bool create_lookup(struct pst_catalog *c, struct create_request *r)
 {
-	r->t = cat_tenant_find(c, r->tenant);
+	r->t = c->current->tenant == NULL || strcmp(c->current->tenant, r->tenant) == 0 ? cat_tenant_find(c, r->tenant)
+											: NULL;
 	r->p = cat_profile_find(c, r->profile);
 	for (r->pool_index = 0; r->pool_index < c->pool_count; r->pool_index++)
 		if (r->pool == NULL || strcmp(c->pools[r->pool_index].name, r->pool) == 0)
@@ -159,7 +160,8 @@ static void volume_create(struct pst_catalog *c)
 	static const char *const allowed[] = { "name",          "size_bytes", "tenant",  "profile",        "pool",
 					       "policy",        "source",     "on_full", "reserved_bytes", "encrypted",
 					       "allowed_hosts", "ana_group",  NULL };
-	struct create_request r = { .tenant = "default", .profile = "general" };
+	struct create_request r = { .tenant = c->current->tenant != NULL ? c->current->tenant : "default",
+				    .profile = "general" };
 	struct pst_qos_policy policy;
 	struct cat_volume *v;
 
@@ -385,7 +387,7 @@ static void volume_rollback(struct pst_catalog *c, struct cat_volume *v)
 
 	if (!cat_body_check(c, allowed) || !cat_body_text(c, "snapshot", CAT_SNAPSHOT_NAME_MAX, &name))
 		return;
-	s = name != NULL ? cat_snapshot_find(c, name) : NULL;
+	s = name != NULL ? cat_snapshot_of(c, c->current, name) : NULL;
 	if (name == NULL)
 		return cat_fail(c, PST_E_INVAL, "penstock snapshot rollback VOLUME@NAME", "snapshot is missing");
 	if (s == NULL || s->state != CAT_READY)
@@ -419,7 +421,7 @@ void cat_volume_change(struct pst_catalog *c)
 
 	if (op->kind == PST_CATALOG_CREATE)
 		return volume_create(c);
-	v = cat_volume_find(c, op->name);
+	v = cat_volume_of(c, op, op->name);
 	if (v == NULL)
 		cat_fail(c, PST_E_NOTFOUND, "penstock volume list", "there is no volume '%.63s'", op->name);
 	else if (op->kind == PST_CATALOG_SET)

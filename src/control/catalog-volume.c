@@ -52,6 +52,18 @@ struct cat_volume *cat_volume_find(struct pst_catalog *c, const char *name)
 	return NULL;
 }
 
+bool cat_volume_visible(const struct pst_catalog_op *op, const struct cat_volume *v)
+{
+	return op->tenant == NULL || strcmp(op->tenant, v->tenant->name) == 0;
+}
+
+struct cat_volume *cat_volume_of(struct pst_catalog *c, const struct pst_catalog_op *op, const char *name)
+{
+	struct cat_volume *v = cat_volume_find(c, name);
+
+	return v != NULL && cat_volume_visible(op, v) ? v : NULL;
+}
+
 struct cat_volume *cat_volume_new(struct pst_catalog *c, const char *name)
 {
 	struct cat_volume *v = calloc(1, sizeof(*v));
@@ -122,6 +134,17 @@ json_t *cat_volume_json(struct pst_catalog *c, const struct cat_volume *v)
 	cat_key_json(v, json);
 	cat_allow_json(v, json);
 	return json;
+}
+
+void cat_volume_hide(struct pst_catalog *c, const struct pst_catalog_op *op, json_t *json)
+{
+	const char *source = json_string_value(json_object_get(json, "source"));
+
+	/* Of one that is gone nobody knows any more whose it was. */
+	if (op->tenant == NULL || source == NULL || cat_snapshot_of(c, op, source) != NULL)
+		return;
+	json_object_del(json, "source");
+	json_object_del(json, "source_uuid");
 }
 
 static json_t *volume_record(const struct cat_volume *v, const char *state)

@@ -60,6 +60,8 @@ void cat_succeed(struct pst_catalog *c, json_t *result)
 {
 	struct pst_catalog_op *op = c->current;
 
+	if (op->object == PST_CATALOG_VOLUME)
+		cat_volume_hide(c, op, result);
 	op->err = PST_OK;
 	op->result = result;
 	c->current = NULL;
@@ -164,6 +166,41 @@ bool cat_body_policy(struct pst_catalog *c, struct pst_qos_policy *policy)
 	return err == PST_OK;
 }
 
+/* ---- Bytes in records ---- */
+
+void cat_hex(const uint8_t *bytes, uint32_t len, char *text)
+{
+	static const char digits[] = "0123456789abcdef";
+
+	for (uint32_t i = 0; i < len; i++) {
+		text[2 * i] = digits[bytes[i] >> 4];
+		text[2 * i + 1] = digits[bytes[i] & 15];
+	}
+	text[2 * len] = '\0';
+}
+
+static int nibble(char c)
+{
+	return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+bool cat_unhex(const char *text, uint8_t *bytes, uint32_t max, uint32_t *ret_len)
+{
+	size_t len = strlen(text) / 2;
+
+	if (strlen(text) % 2 != 0 || len > max)
+		return false;
+	for (size_t i = 0; i < len; i++) {
+		int high = nibble(text[2 * i]), low = nibble(text[2 * i + 1]);
+
+		if (high < 0 || low < 0)
+			return false;
+		bytes[i] = (uint8_t)(high << 4 | low);
+	}
+	*ret_len = (uint32_t)len;
+	return true;
+}
+
 /* ---- Durable steps ---- */
 
 static void pool_op_done(struct pst_pool_op *op)
@@ -222,13 +259,26 @@ void cat_record_delete(struct pst_catalog *c, unsigned pool, const char *kind, c
 
 /* ---- Taking turns ---- */
 
+bool cat_open_to(const struct pst_catalog_op *op)
+{
+	return op->tenant == NULL || op->object == PST_CATALOG_VOLUME || op->object == PST_CATALOG_SNAPSHOT ||
+	       (op->object == PST_CATALOG_TENANT && op->kind < PST_CATALOG_CREATE);
+}
+
 static void (*const changes[])(struct pst_catalog *c) = {
-	[PST_CATALOG_POOL] = cat_pool_change,         [PST_CATALOG_TENANT] = cat_tenant_change,
-	[PST_CATALOG_PROFILE] = cat_profile_change,   [PST_CATALOG_VOLUME] = cat_volume_change,
-	[PST_CATALOG_SNAPSHOT] = cat_snapshot_change, [PST_CATALOG_TASK] = cat_pool_change,
-	[PST_CATALOG_DEVICE] = cat_pool_change,       [PST_CATALOG_CHECK] = cat_pool_change,
-	[PST_CATALOG_KEY] = cat_key_change,           [PST_CATALOG_HOST] = cat_host_change,
-	[PST_CATALOG_PORT] = cat_port_change,         [PST_CATALOG_EVENT] = NULL, /* can't be changed by calls */
+	[PST_CATALOG_POOL] = cat_pool_change,
+	[PST_CATALOG_TENANT] = cat_tenant_change,
+	[PST_CATALOG_PROFILE] = cat_profile_change,
+	[PST_CATALOG_VOLUME] = cat_volume_change,
+	[PST_CATALOG_SNAPSHOT] = cat_snapshot_change,
+	[PST_CATALOG_TASK] = cat_pool_change,
+	[PST_CATALOG_DEVICE] = cat_pool_change,
+	[PST_CATALOG_CHECK] = cat_pool_change,
+	[PST_CATALOG_KEY] = cat_key_change,
+	[PST_CATALOG_HOST] = cat_host_change,
+	[PST_CATALOG_PORT] = cat_port_change,
+	[PST_CATALOG_TOKEN] = cat_token_change,
+	[PST_CATALOG_EVENT] = NULL, /* can't be changed by calls */
 };
 
 static void take_turn(struct pst_post *post)
@@ -246,6 +296,8 @@ static void take_turn(struct pst_post *post)
 	c->current = pst_container_of(pst_list_pop_front(&c->queue), struct pst_catalog_op, node);
 	if (c->pool_count == 0)
 		cat_fail(c, PST_E_AGAIN, NULL, "no pool is open yet");
+	else if (!cat_open_to(c->current))
+		cat_fail(c, PST_E_DENIED, NULL, "this is not for tenants");
 	else
 		changes[c->current->object](c);
 }
@@ -305,6 +357,8 @@ static void add_record(void *ctx, const char *key, const void *value, uint32_t v
 		err = cat_port_load(c, pool, name, record);
 	else if (key[0] == 'a')
 		err = cat_allow_load(c, pool, name, record);
+	else if (strncmp(key, "token/", 6) == 0)
+		err = cat_token_load(c, pool, name, record);
 	else if (key[0] == 't')
 		err = cat_tenant_load(c, pool, name, record);
 	else if (key[0] == 'p')
@@ -427,6 +481,8 @@ void pst_catalog_add_pool(struct pst_catalog *c, struct pst_catalog_pool_op *op)
 	if (op->err == PST_OK)
 		pst_pool_records(p->pool, "tenant/", add_record, c);
 	if (op->err == PST_OK)
+		pst_pool_records(p->pool, "token/", add_record, c);
+	if (op->err == PST_OK)
 		pst_pool_records(p->pool, "profile/", add_record, c);
 	if (op->err == PST_OK)
 		pst_pool_records(p->pool, "volume/", add_record, c);
@@ -467,6 +523,7 @@ pst_err pst_catalog_new(struct pst_env *env, struct pst_target *target, struct p
 	pst_list_init(&c->profiles);
 	pst_list_init(&c->volumes);
 	pst_list_init(&c->hosts);
+	pst_list_init(&c->tokens);
 	pst_list_init(&c->queue);
 	pst_list_init(&c->reads);
 	pst_list_init(&c->waiting);
@@ -543,6 +600,7 @@ static void close_next(struct pst_post *post)
 		return;
 	}
 	cat_hosts_done(c);
+	cat_tokens_done(c);
 	cat_keys_done(c);
 	json_decref(c->addresses);
 	free(c->events);

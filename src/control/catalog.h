@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The catalog: pools, tenants, volumes, snapshots, profiles and hosts; what is stored in the pools' records, served by
- * the target, and changed by the API. Core code: one shard (the target's home shard, on which the pools live too), no
- * system call. Changes run one after the other; each leaves the records such that a crash at any point is completed or
- * undone at the next start. Reading never waits for a change.
+ * The catalog: pools, tenants, volumes, snapshots, profiles, hosts and tokens; what is stored in the pools' records,
+ * served by the target, and changed by the API. Core code: one shard (the target's home shard, on which the pools live
+ * too), no system call. Changes run one after the other; each leaves the records such that a crash at any point is
+ * completed or undone at the next start. Reading never waits for a change.
  *
- * Records: "tenant/NAME", "profile/NAME", "host/NQN", "listen/PORT" and "identity/discovery" (in the first pool),
- * "volume/NAME", "allow/VOLUME", "snapshot/VOLUME@NAME" and "reservation/VOLUME" (in the volume's pool): JSON objects
- * with a member "format" (1). docs/catalog.md describes them.
+ * Records: "tenant/NAME", "token/NAME", "profile/NAME", "host/NQN", "listen/PORT" and "identity/discovery" (in the
+ * first pool), "volume/NAME", "allow/VOLUME", "snapshot/VOLUME@NAME" and "reservation/VOLUME" (in the volume's pool):
+ * JSON objects with a member "format" (1). docs/catalog.md describes them.
  */
 #ifndef PST_CONTROL_CATALOG_H
 #define PST_CONTROL_CATALOG_H
 
+#include "control/access.h"
 #include "target/target.h"
 #include "volume/pool.h"
 
@@ -23,6 +24,7 @@
 #define PST_CATALOG_PROFILES_MAX 256u /* site-defined ones */
 #define PST_CATALOG_SNAPSHOTS_MAX 16384u
 #define PST_CATALOG_HOSTS_MAX 4096u
+#define PST_CATALOG_TOKENS_MAX 1024u
 #define PST_CATALOG_PORTS_MAX 64u    /* that records know; PST_TARGET_PORTS_MAX of them listen */
 #define PST_CATALOG_EVENTS_MAX 1024u /* kept in memory; older ones are overwritten */
 
@@ -48,6 +50,7 @@ enum pst_catalog_object {
 	PST_CATALOG_HOST,     /* named by its NQN */
 	PST_CATALOG_KEY,      /* of the volume that name names: list, show, delete (erases); create: an action */
 	PST_CATALOG_PORT,     /* named by its id: list, show, set */
+	PST_CATALOG_TOKEN,    /* list, show, create, delete (revokes) */
 	PST_CATALOG_TASK,     /* of the pool that name names: list, create (starts), delete (stops) */
 	PST_CATALOG_DEVICE,   /* likewise: create */
 	PST_CATALOG_CHECK,    /* likewise: create (starts), show */
@@ -67,6 +70,11 @@ struct pst_catalog_op {
 	uint64_t since;        /* events: those with higher numbers */
 	const char *from;      /* diff: a snapshot, NAME or VOLUME@NAME; NULL: nothing */
 	uint64_t offset_bytes; /* diff: where to begin */
+	/*
+	 * The caller's tenant; NULL: it is bound to none. To one that is bound, other tenants' volumes and snapshots
+	 * are as if they did not exist, and all else that is not its own is refused.
+	 */
+	const char *tenant;
 	void (*done)(struct pst_catalog_op *op);
 	pst_err err;
 	char message[400]; /* on error: what, which object */
@@ -116,6 +124,15 @@ struct pst_catalog_pool_op {
  * pst_catalog_submit. A volume that can't be opened does not fail the pool: it is listed with state "failed".
  */
 void pst_catalog_add_pool(struct pst_catalog *catalog, struct pst_catalog_pool_op *op);
+
+/*
+ * Whose token @text is; on the home shard, like all that follows. PST_E_DENIED: nobody's, or one that has expired;
+ * *ret_why then is a word for the log, never for the caller.
+ */
+pst_err PST_MUST_USE pst_catalog_authenticate(struct pst_catalog *catalog, const char *text,
+					      struct pst_caller *ret_caller, const char **ret_why);
+/* Was its token revoked meanwhile, or has it expired? */
+bool pst_catalog_caller_valid(struct pst_catalog *catalog, const struct pst_caller *caller);
 
 /* op->done never runs inside the call. */
 void pst_catalog_submit(struct pst_catalog *catalog, struct pst_catalog_op *op);

@@ -44,7 +44,7 @@ static pst_err collect_one(struct pst_stats *s, const struct pst_catalog_volume_
 	return PST_OK;
 }
 
-static void collect_pools(struct pst_stats_op *op)
+static void collect_site(struct pst_stats_op *op)
 {
 	struct pst_stats *s = &op->stats;
 	struct pst_catalog_pool_info info;
@@ -64,6 +64,15 @@ static void collect_pools(struct pst_stats_op *op)
 		s->pool_count++;
 	}
 	pst_catalog_event_counts(op->catalog, s->events);
+}
+
+static void collect_rest(struct pst_stats_op *op)
+{
+	struct pst_stats *s = &op->stats;
+
+	s->site = op->tenant == NULL;
+	if (s->site)
+		collect_site(op);
 	s->now_ns = pst_env_now_ns(op->env);
 	s->wall_ns = pst_env_wall_ns(op->env);
 }
@@ -75,11 +84,12 @@ static void collect_turn(struct pst_post *post)
 
 	for (unsigned i = 0; i < VOLUMES_PER_TURN; i++) {
 		if (!pst_catalog_next_volume(op->catalog, op->after, &info)) {
-			collect_pools(op);
+			collect_rest(op);
 			op->done(op);
 			return;
 		}
-		op->err = collect_one(&op->stats, &info);
+		if (op->tenant == NULL || strcmp(op->tenant, info.tenant) == 0)
+			op->err = collect_one(&op->stats, &info);
 		if (op->err != PST_OK) {
 			op->done(op);
 			return;
@@ -393,9 +403,11 @@ char *pst_stats_prometheus(const struct pst_stats *s, const char *version, const
 	}
 	fprintf(f, "# HELP penstock_build_info Version and environment; always 1.\n# TYPE penstock_build_info gauge\n");
 	fprintf(f, "penstock_build_info{version=\"%s\",io=\"%s\"} 1\n", version, io);
-	write_pools(f, s);
-	write_tasks(f, s);
-	write_events(f, s);
+	if (s->site) {
+		write_pools(f, s);
+		write_tasks(f, s);
+		write_events(f, s);
+	}
 	for (size_t r = 0; r < PST_ARRAY_COUNT(all); r++) {
 		for (size_t m = 0; m < PST_ARRAY_COUNT(metrics); m++)
 			write_metric(f, &all[r], &metrics[m]);

@@ -33,12 +33,14 @@ struct pst_stats {
 		struct pst_stats_task tasks[PST_TASK_KINDS];
 	} pools[PST_CATALOG_POOLS_MAX];
 	unsigned pool_count;
+	bool site;          /* pools and events, too */
 	uint64_t events[4]; /* by level */
 };
 
 struct pst_stats_op {
 	struct pst_env *env; /* the home shard; set by the caller, as are catalog and done */
 	struct pst_catalog *catalog;
+	const char *tenant; /* whose volumes alone, and nothing of the site; NULL: all. The caller's until done */
 	void (*done)(struct pst_stats_op *op); /* on the home shard */
 	pst_err err;
 	struct pst_stats stats; /* result; the caller's, to end with pst_stats_done */

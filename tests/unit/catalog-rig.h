@@ -445,12 +445,14 @@ static int teardown(void **state)
 
 static struct pst_catalog_op call;
 static bool call_force, call_with_snapshots; /* of the next call; taken back after it */
+static const char *call_tenant;              /* that the caller is bound to; stays */
 
 /* True when answered; then `call` has the answer (release with json_decref(call.result)). */
 static bool ask(enum pst_catalog_op_kind kind, enum pst_catalog_object object, const char *name, const char *body)
 {
 	call = (struct pst_catalog_op){ .kind = kind, .object = object, .name = name, .done = op_done };
 	call.force = call_force;
+	call.tenant = call_tenant;
 	call.with_snapshots = call_with_snapshots;
 	call_force = call_with_snapshots = false;
 	if (body != NULL)
@@ -475,8 +477,8 @@ static inline pst_err err_of(enum pst_catalog_op_kind kind, enum pst_catalog_obj
 /* All that there is, without what differs between runs. */
 static char *signature(void)
 {
-	static const enum pst_catalog_object kinds[] = { PST_CATALOG_VOLUME, PST_CATALOG_SNAPSHOT, PST_CATALOG_TENANT,
-							 PST_CATALOG_PROFILE, PST_CATALOG_HOST };
+	static const enum pst_catalog_object kinds[] = { PST_CATALOG_VOLUME,  PST_CATALOG_SNAPSHOT, PST_CATALOG_TENANT,
+							 PST_CATALOG_PROFILE, PST_CATALOG_HOST,     PST_CATALOG_TOKEN };
 	json_t *all = json_array(), *item;
 	char *text;
 	size_t i;
@@ -490,6 +492,8 @@ static char *signature(void)
 			json_object_del(item, "serial");
 			json_object_del(item, "created");
 			json_object_del(item, "source_uuid");
+			json_object_del(item, "id");
+			json_object_del(item, "expires");
 			json_array_append(all, item);
 		}
 		json_decref(call.result);
