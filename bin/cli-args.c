@@ -24,7 +24,10 @@ static void print_usage(const struct cli_verb *v)
 	for (const struct cli_arg *a = v->args; a->name != NULL; a++)
 		print_arg(a->name, a->value, a->help);
 	print_arg("--json", NULL, "print JSON");
-	print_arg("--api", "unix:PATH", "the daemon's API (else PENSTOCK_URL, else the default socket)");
+	print_arg("--api", "URL", "unix:PATH or https://HOST:PORT (else PENSTOCK_URL, else the default socket)");
+	print_arg("--token-file", "FILE", "a file with the token to show (else PENSTOCK_TOKEN_FILE)");
+	print_arg("--ca", "FILE",
+		  "certificates that vouch for an https daemon's (else PENSTOCK_CA, else the system's)");
 	print_arg("--help", NULL, "print this");
 }
 
@@ -198,10 +201,19 @@ void cli_common_done(struct cli_common *common)
 	common->body = common->query = NULL;
 }
 
+/* For the client, which looks there. */
+static bool given(const char *variable, const char *value)
+{
+	return value == NULL || setenv(variable, value, 1) == 0;
+}
+
 static bool parse_all(const struct cli_verb *v, int argc, char **argv, struct cli_common *common, int *ret_exit)
 {
+	const char *token_file = NULL, *ca = NULL;
 	const struct cli_arg own[] = { { "--json", NULL, CLI_ARG_FLAG, &common->json, "" },
-				       { "--api", "unix:PATH", CLI_ARG_TEXT, &common->api, "" },
+				       { "--api", "URL", CLI_ARG_TEXT, &common->api, "" },
+				       { "--token-file", "FILE", CLI_ARG_TEXT, &token_file, "" },
+				       { "--ca", "FILE", CLI_ARG_TEXT, &ca, "" },
 				       { NULL } };
 	unsigned names_max = v->names == NULL ? 0 : strstr(v->names, "...") != NULL ? CLI_NAMES_MAX : 1;
 	bool only_names = false;
@@ -236,7 +248,7 @@ static bool parse_all(const struct cli_verb *v, int argc, char **argv, struct cl
 		usage_error(v, "missing ", v->names);
 		return false;
 	}
-	return true;
+	return given(PST_API_TOKEN_FILE, token_file) && given(PST_API_CA, ca);
 }
 
 bool cli_parse(const struct cli_verb *v, int argc, char **argv, struct cli_common *common, int *ret_exit)

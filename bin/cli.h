@@ -21,6 +21,7 @@ enum cli_exit {
 	CLI_STEP_FAILED = 8,   /* a pipeline step failed after its retries */
 	CLI_REPAIRED = 10,     /* `pool check --repair`: there was damage, and none is left */
 	CLI_DAMAGED = 11,      /* `pool check`: there is damage */
+	CLI_DENIED = 12,       /* the daemon is not trusted, or the token is not valid or may not do that */
 	CLI_INTERRUPTED = 130, /* Ctrl-C; everything that was started has been ended */
 };
 
@@ -40,6 +41,7 @@ int cmd_port(int argc, char **argv);
 int cmd_profile(int argc, char **argv);
 int cmd_report(int argc, char **argv);
 int cmd_tenant(int argc, char **argv);
+int cmd_token(int argc, char **argv);
 int cmd_top(int argc, char **argv);
 int cmd_volume(int argc, char **argv);
 int cmd_run(int argc, char **argv);

@@ -14,6 +14,7 @@ static const struct cli_command commands[] = {
 	{ "profile", "named policies that volumes begin with", cmd_profile },
 	{ "host", "hosts that authenticate: create, list, show, change, delete", cmd_host },
 	{ "key", "keys of encrypted volumes: status, rotation, erasure", cmd_key },
+	{ "token", "who may call the API: create, list, show, revoke", cmd_token },
 	{ "pool", "list, scrub, enlarge and watch pools", cmd_pool },
 	{ "top", "what volumes and tenants are doing, live", cmd_top },
 	{ "bench", "what a noisy neighbour costs, and what a guarantee gives back", cmd_bench },
@@ -60,6 +61,8 @@ int cli_exit_for(pst_err err)
 		return CLI_NO_SPACE;
 	case PST_E_UNSUPPORTED:
 		return CLI_UNSUPPORTED;
+	case PST_E_DENIED:
+		return CLI_DENIED;
 	default:
 		return CLI_FAILED;
 	}

@@ -15,7 +15,7 @@
 
 static const char help[] = "usage: penstockd --pool PATH | --ram SIZE [OPTION]...\n"
 			   "\n"
-			   "Serves volumes over NVMe/TCP, and a REST API on a unix socket.\n"
+			   "Serves volumes over NVMe/TCP, and a REST API on a unix socket and over HTTPS.\n"
 			   "\n"
 			   "  --pool [NAME=]PATH       a pool in a directory (made if missing or empty), a file or a\n"
 			   "                           block device; repeatable\n"
@@ -35,13 +35,16 @@ static const char help[] = "usage: penstockd --pool PATH | --ram SIZE [OPTION]..
 			   "  --referral ADDR[:PORT]   another discovery service that hosts are told of; repeatable\n"
 			   "                           (default port 8009)\n"
 			   "  --insecure               let in hosts without a key from beyond this machine, too\n"
-			   "  --api unix:PATH          the API's socket, mode 0600 (default as in penstock(1));\n"
-			   "                           the API is not offered over TCP\n"
+			   "  --api unix:PATH          the API's socket, mode 0600 (default as in penstock(1))\n"
+			   "  --api https:ADDR[:PORT]  the API over TCP, too, with TLS and tokens; repeatable\n"
+			   "                           (default port 4421; port 0 takes any that is free)\n"
+			   "  --api-cert FILE, --api-key FILE  certificate (chain) and private key for it, PEM;\n"
+			   "                           read again on SIGHUP\n"
 			   "  --kek FILE|DIR           key-encryption keys, for encrypted volumes: a file with 32\n"
 			   "                           bytes (raw, hexadecimal, base64), or a directory of such\n"
 			   "                           files, of which the last by name wraps; read again on SIGHUP\n"
 			   "  --kek-current ID         wrap with this one instead\n"
-			   "  --limit NAME=N           a limit of target or store, as connections_max=4096;\n"
+			   "  --limit NAME=N           a limit of target, store or API, as connections_max=4096;\n"
 			   "                           repeatable; penstockd(8) lists them\n"
 			   "  --shards N               threads that serve connections (default 1)\n"
 			   "  --io uring|posix         default: io_uring where the kernel allows it\n"
@@ -236,8 +239,9 @@ static void take_limit(struct pst_daemon_config *c, const char *text)
 	const char *equals = strchr(text, '=');
 	char name[64], why[PST_LIMIT_WHY_BYTES];
 	uint64_t value;
-	size_t target_count, store_count;
-	const struct pst_limit *target = pst_target_limits(&target_count), *store = pst_store_limits(&store_count);
+	size_t target_count, store_count, api_count;
+	const struct pst_limit *target = pst_target_limits(&target_count), *store = pst_store_limits(&store_count),
+			       *api = pst_rest_limits(&api_count);
 	pst_err err;
 
 	if (equals == NULL || equals == text || (size_t)(equals - text) >= sizeof(name))
@@ -248,18 +252,35 @@ static void take_limit(struct pst_daemon_config *c, const char *text)
 	if (err == PST_E_NOTFOUND)
 		err = pst_limit_set(store, store_count, &c->store, name, value, why);
 	if (err == PST_E_NOTFOUND)
-		usage("--limit %s: there is no such limit; known are%s%s", name,
+		err = pst_limit_set(api, api_count, &c->api_limits, name, value, why);
+	if (err == PST_E_NOTFOUND)
+		usage("--limit %s: there is no such limit; known are%s%s%s", name,
 		      names(target, target_count, (char[1024]){ 0 }, 1024),
-		      names(store, store_count, (char[1024]){ 0 }, 1024));
+		      names(store, store_count, (char[1024]){ 0 }, 1024),
+		      names(api, api_count, (char[1024]){ 0 }, 1024));
 	if (err != PST_OK)
 		usage("--limit %s: %s", name, why);
 }
 
-static const char *api_path(const char *text)
+static void add_api(struct pst_daemon_config *c, const char *text)
 {
-	if (strncmp(text, "unix:", 5) != 0 || text[5] == '\0')
-		usage("--api needs unix:PATH, not '%s' (the API is not offered over TCP)", text);
-	return text + 5;
+	const char *addr = text + strlen("https:");
+
+	if (strncmp(text, "unix:", 5) == 0 && text[5] != '\0') {
+		c->api_socket = text + 5;
+		return;
+	}
+	if (strncmp(text, "http:", 5) == 0)
+		usage("--api %s: over TCP the API is offered with TLS only: https:ADDR:PORT", text);
+	if (strncmp(text, "https:", 6) != 0)
+		usage("--api needs unix:PATH or https:ADDR:PORT, not '%s'", text);
+	if (c->api_tcp_count == PST_REST_TCP_MAX)
+		usage("at most %u --api https addresses", PST_REST_TCP_MAX);
+	if (strncmp(addr, "//", 2) == 0)
+		addr += 2;
+	if (pst_addr_parse(addr, PST_DAEMON_API_PORT, &c->api_tcp[c->api_tcp_count]) != PST_OK)
+		usage("--api https: needs a numeric address such as 127.0.0.1:4421 or [::1]:4421, not '%s'", addr);
+	c->api_tcp_count++;
 }
 
 enum option_code {
@@ -271,6 +292,8 @@ enum option_code {
 	O_REFERRAL,
 	O_INSECURE,
 	O_API,
+	O_API_CERT,
+	O_API_KEY,
 	O_KEK,
 	O_KEK_CURRENT,
 	O_LIMIT,
@@ -297,6 +320,8 @@ static const struct option options[] = {
 	{ "kek", required_argument, NULL, O_KEK },
 	{ "kek-current", required_argument, NULL, O_KEK_CURRENT },
 	{ "api", required_argument, NULL, O_API },
+	{ "api-cert", required_argument, NULL, O_API_CERT },
+	{ "api-key", required_argument, NULL, O_API_KEY },
 	{ "shards", required_argument, NULL, O_SHARDS },
 	{ "io", required_argument, NULL, O_IO },
 	{ "capacity", required_argument, NULL, O_CAPACITY },
@@ -340,7 +365,13 @@ static void take_option(struct pst_daemon_config *c, int code, const char *arg)
 		c->insecure = true;
 		break;
 	case O_API:
-		c->api_socket = api_path(arg);
+		add_api(c, arg);
+		break;
+	case O_API_CERT:
+		c->api_cert = arg;
+		break;
+	case O_API_KEY:
+		c->api_key = arg;
 		break;
 	case O_KEK:
 		c->kek = arg;
@@ -406,6 +437,16 @@ static void check_exposure(const struct pst_daemon_config *c)
 			      c->ports[i].addr.host);
 }
 
+static void check_api(const struct pst_daemon_config *c)
+{
+	if (c->api_tcp_count > 0 && (c->api_cert == NULL || c->api_key == NULL))
+		usage(
+		    "--api https:ADDR:PORT needs --api-cert FILE and --api-key FILE: over TCP the API is offered with "
+		    "TLS only");
+	if (c->api_tcp_count == 0 && (c->api_cert != NULL || c->api_key != NULL))
+		usage("--api-cert and --api-key need --api https:ADDR:PORT");
+}
+
 /* What fits only together. */
 static void check_limits(const struct pst_daemon_config *c)
 {
@@ -443,8 +484,9 @@ int main(int argc, char **argv)
 		add_listen(&config, "127.0.0.1");
 	number_ports(&config);
 	check_exposure(&config);
+	check_api(&config);
 	check_limits(&config);
 	if (config.api_socket == NULL)
-		config.api_socket = api_path(pst_api_url(NULL, url));
+		add_api(&config, strncmp(pst_api_url(NULL, url), "unix:", 5) == 0 ? url : pst_api_default(url));
 	return pst_daemon_run(&config);
 }

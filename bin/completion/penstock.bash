@@ -16,8 +16,9 @@ _penstock()
 	--tenant) words=$(_penstock_names tenant) ;;
 	--profile) words=$(_penstock_names profile) ;;
 	--pool) words=$(_penstock_names pool) ;;
+	--role) words="admin operator tenant viewer metrics" ;;
 	--ana) words="optimized non-optimized inaccessible persistent-loss change" ;;
-	--size | --quota | --group | --ana-group | --reserve | --limit | --weight | --burst | --interval | --summary | --api) return ;;
+	--size | --quota | --group | --ana-group | --reserve | --limit | --weight | --burst | --interval | --summary | --api | --expires) return ;;
 	*)
 		if [ "$COMP_CWORD" = 1 ]; then
 			words=$(penstock --help 2>/dev/null | sed -n 's/^  \([a-z-]*\) .*/\1/p')
@@ -28,7 +29,7 @@ _penstock()
 			words=$(_penstock_names snapshot)
 		elif [[ $command == snapshot && $COMP_CWORD -gt 2 ]]; then
 			words=$(_penstock_names volume)
-		elif [[ $command == snapshot || $command == volume || $command == tenant || $command == profile || $command == pool || $command == host || $command == port ]]; then
+		elif [[ $command == snapshot || $command == volume || $command == tenant || $command == profile || $command == pool || $command == host || $command == port || $command == token ]]; then
 			if [ "$COMP_CWORD" = 2 ]; then
 				words=$(penstock "$command" --help 2>/dev/null | sed -n 's/^  \([a-z-]*\) .*/\1/p')
 			elif [[ $verb != create && $verb != list ]]; then

@@ -6,6 +6,8 @@
 #include "control/client.h"
 
 #include <curl/curl.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,21 +17,29 @@
 #define ANSWER_BYTES_MAX ((size_t)64 << 20)
 #define CALL_TIMEOUT_MS 60000L
 #define CONNECT_TIMEOUT_MS 5000L
+#define TOKEN_CHARS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+#define TOKEN_FILE_MAX 256u /* bytes: a token and white space around it */
 
-const char *pst_api_url(const char *url, char buf[256])
+const char *pst_api_default(char buf[256])
 {
 	const char *run = getenv("XDG_RUNTIME_DIR");
 
-	if (url == NULL)
-		url = getenv("PENSTOCK_URL");
-	if (url != NULL && url[0] != '\0')
-		snprintf(buf, 256, "%s", url);
-	else if (geteuid() == 0)
+	if (geteuid() == 0)
 		snprintf(buf, 256, "unix:/run/penstock/api.sock");
 	else if (run != NULL && run[0] == '/')
 		snprintf(buf, 256, "unix:%.200s/penstock/api.sock", run);
 	else
 		snprintf(buf, 256, "unix:/tmp/penstock-%u/api.sock", (unsigned)geteuid());
+	return buf;
+}
+
+const char *pst_api_url(const char *url, char buf[256])
+{
+	if (url == NULL)
+		url = getenv("PENSTOCK_URL");
+	if (url == NULL || url[0] == '\0')
+		return pst_api_default(buf);
+	snprintf(buf, 256, "%s", url);
 	return buf;
 }
 
@@ -105,6 +115,14 @@ static pst_err fail_transport(struct pst_api_error *error, CURLcode code, const 
 	case CURLE_OPERATION_TIMEDOUT:
 		snprintf(message, sizeof(message), "the daemon at %s took too long to answer", url);
 		return fail(error, PST_E_TIMEOUT, message, "");
+	case CURLE_PEER_FAILED_VERIFICATION:
+	case CURLE_SSL_CACERT_BADFILE:
+		snprintf(message, sizeof(message), "the daemon at %s is not trusted: %s", url,
+			 curl_easy_strerror(code));
+		return fail(
+		    error, PST_E_DENIED, message,
+		    "--ca FILE, or PENSTOCK_CA, with the certificate that vouches for the daemon's; and its name "
+		    "as that has it");
 	case CURLE_ABORTED_BY_CALLBACK:
 		return fail(error, PST_E_CANCELLED, "given up while waiting for the daemon to answer", "");
 	case CURLE_WRITE_ERROR:
@@ -152,20 +170,119 @@ static void global_init(void)
 	curl_global_init(CURL_GLOBAL_DEFAULT);
 }
 
+/* ---- The token ---- */
+
+/* "Authorization: Bearer TOKEN" from the file that the environment names, "" without one; false after an error. */
+static bool token_header(char header[TOKEN_FILE_MAX + 32], struct pst_api_error *error)
+{
+	const char *path = getenv(PST_API_TOKEN_FILE);
+	char buf[TOKEN_FILE_MAX + 1], message[400];
+	const char *begin = buf;
+	ssize_t got = 0;
+	size_t len = 0;
+	int fd;
+
+	header[0] = '\0';
+	if (path == NULL || path[0] == '\0')
+		return true;
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	while (fd >= 0 && len < TOKEN_FILE_MAX && (got = read(fd, buf + len, TOKEN_FILE_MAX - len)) > 0)
+		len += (size_t)got;
+	if (fd < 0 || got < 0) {
+		snprintf(message, sizeof(message), "the token file %.200s can't be read: %s", path, strerror(errno));
+		fail(error, PST_E_INVAL, message, "penstock token create NAME --role ROLE");
+	} else {
+		while (len > 0 && strchr(" \t\r\n", buf[len - 1]) != NULL)
+			len--;
+		buf[len] = '\0';
+		begin += strspn(begin, " \t\r\n");
+		if (begin[0] != '\0' && strspn(begin, TOKEN_CHARS) == strlen(begin)) {
+			snprintf(header, TOKEN_FILE_MAX + 32, "Authorization: Bearer %s", begin);
+		} else {
+			snprintf(message, sizeof(message), "the token file %.200s does not hold a token", path);
+			fail(error, PST_E_INVAL, message, "penstock token create NAME --role ROLE");
+		}
+	}
+	explicit_bzero(buf, sizeof(buf));
+	if (fd >= 0)
+		close(fd);
+	return header[0] != '\0';
+}
+
+static void headers_free(struct curl_slist *headers)
+{
+	for (struct curl_slist *h = headers; h != NULL; h = h->next)
+		explicit_bzero(h->data, strlen(h->data));
+	curl_slist_free_all(headers);
+}
+
+/* NULL after an error. */
+static struct curl_slist *headers_make(struct pst_api_error *error)
+{
+	struct curl_slist *headers = curl_slist_append(NULL, "Content-Type: application/json"), *more;
+	char header[TOKEN_FILE_MAX + 32];
+
+	if (headers == NULL) {
+		fail(error, PST_E_NOMEM, "no memory for a call to the daemon", "");
+		return NULL;
+	}
+	if (!token_header(header, error)) {
+		headers_free(headers);
+		return NULL;
+	}
+	if (header[0] == '\0')
+		return headers;
+	more = curl_slist_append(headers, header);
+	explicit_bzero(header, sizeof(header));
+	if (more != NULL)
+		return more;
+	headers_free(headers);
+	fail(error, PST_E_NOMEM, "no memory for a call to the daemon", "");
+	return NULL;
+}
+
+/* ---- A call ---- */
+
+static bool is_unix(const char *url)
+{
+	return strncmp(url, "unix:", 5) == 0;
+}
+
+/* Where to: a socket's path and a name for show, or a host whose certificate is checked. */
+static void call_address(CURL *curl, const char *url, const char *path)
+{
+	const char *ca = getenv(PST_API_CA);
+	size_t len = strlen(url);
+	char full[1280];
+
+	if (is_unix(url)) {
+		snprintf(full, sizeof(full), "http://penstock%s", path);
+		curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, url + strlen("unix:"));
+	} else {
+		while (len > 0 && url[len - 1] == '/')
+			len--;
+		snprintf(full, sizeof(full), "%.*s%s", (int)len, url, path);
+		curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "https");
+		curl_easy_setopt(curl, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
+		if (ca != NULL && ca[0] != '\0') {
+			curl_easy_setopt(curl, CURLOPT_CAINFO, ca);
+			curl_easy_setopt(curl, CURLOPT_CAPATH, NULL); /* and nobody else */
+		}
+	}
+	curl_easy_setopt(curl, CURLOPT_URL, full);
+}
+
 static CURL *call_prepare(const char *url, const char *method, const char *path, const char *body,
 			  struct curl_slist *headers, struct answer *answer)
 {
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
-	char full[1024];
 	CURL *curl;
 
 	pthread_once(&once, global_init);
 	curl = curl_easy_init();
 	if (curl == NULL)
 		return NULL;
-	snprintf(full, sizeof(full), "http://penstock%s", path);
-	curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, url + strlen("unix:"));
-	curl_easy_setopt(curl, CURLOPT_URL, full);
+	call_address(curl, url, path);
 	curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, method);
 	curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(curl, CURLOPT_PROXY, "");
@@ -196,13 +313,16 @@ pst_err pst_api_call(const char *url, const char *method, const char *path, json
 
 	if (ret_error != NULL)
 		*ret_error = (struct pst_api_error){ 0 };
-	if (strncmp(at, "unix:", 5) != 0 || at[5] == '\0')
-		return fail(ret_error, PST_E_INVAL, "the daemon's address must be unix:PATH", "PENSTOCK_URL=unix:PATH");
+	if ((!is_unix(at) || at[5] == '\0') && strncmp(at, "https://", 8) != 0)
+		return fail(ret_error, PST_E_INVAL, "the daemon's address must be unix:PATH or https://HOST:PORT",
+			    "PENSTOCK_URL=unix:PATH");
+	headers = headers_make(ret_error);
+	if (headers == NULL)
+		return PST_E_INVAL;
 	if (body != NULL)
 		text = json_dumps(body, JSON_COMPACT);
-	headers = curl_slist_append(NULL, "Content-Type: application/json");
 	curl = call_prepare(at, method, path, text, headers, &answer);
-	if (curl == NULL || headers == NULL || (body != NULL && text == NULL)) {
+	if (curl == NULL || (body != NULL && text == NULL)) {
 		err = fail(ret_error, PST_E_NOMEM, "no memory for a call to the daemon", "");
 	} else {
 		CURLcode code = curl_easy_perform(curl);
@@ -213,7 +333,7 @@ pst_err pst_api_call(const char *url, const char *method, const char *path, json
 				       : fail_transport(ret_error, code, at);
 	}
 	curl_easy_cleanup(curl);
-	curl_slist_free_all(headers);
+	headers_free(headers);
 	free(answer.data);
 	free(text);
 	return err;

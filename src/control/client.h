@@ -14,10 +14,22 @@ struct pst_api_error {
 };
 
 /*
- * The daemon's API address: @url if not NULL, else PENSTOCK_URL, else the default unix socket ("unix:PATH"):
- * /run/penstock/api.sock for root, $XDG_RUNTIME_DIR/penstock/api.sock or /tmp/penstock-UID/api.sock for others.
+ * The daemon's API address, "unix:PATH" or "https://HOST:PORT": @url if not NULL, else PENSTOCK_URL, else the default
+ * unix socket: /run/penstock/api.sock for root, $XDG_RUNTIME_DIR/penstock/api.sock or /tmp/penstock-UID/api.sock for
+ * others.
  */
 const char *pst_api_url(const char *url, char buf[256]);
+
+/* The default unix socket alone: where a daemon listens that is not told. */
+const char *pst_api_default(char buf[256]);
+
+/*
+ * What a caller shows and asks for comes from the environment, so that it reaches every part of a program and the
+ * programs that it starts: PENSTOCK_TOKEN_FILE, a file with the token (over https that is needed), and PENSTOCK_CA, a
+ * PEM file with the certificates that vouch for the daemon's (default: the system's).
+ */
+#define PST_API_TOKEN_FILE "PENSTOCK_TOKEN_FILE"
+#define PST_API_CA "PENSTOCK_CA"
 
 /*
  * One call; waits. @body may be NULL and stays the caller's; *ret_json (may be NULL) is a new reference, only on

@@ -6,7 +6,8 @@
  * (marked clean), target, shards. Each stage has a flag-like pointer that says whether it was reached.
  *
  * The main thread is the home shard. SIGTERM and SIGINT end its loop; a second one during the shutdown ends the process
- * at once, which is safe: it is what a crash is to the pools. SIGHUP reads the key-encryption keys again.
+ * at once, which is safe: it is what a crash is to the pools. SIGHUP reads the key-encryption keys and the API's
+ * certificate again.
  */
 #include "control/daemon.h"
 #include "control/kek.h"
@@ -58,9 +59,10 @@ static struct {
 	struct pst_post post; /* the only thing that a handler does with it is to send it */
 	volatile sig_atomic_t posted;
 	struct pst_catalog *catalog; /* NULL: not serving */
+	struct pst_rest *rest;
 	struct pst_env *env;
 	struct pst_catalog_op op;
-	bool busy, again;
+	bool has_kek, busy, again;
 } reload;
 
 static void reload_begin(void);
@@ -79,7 +81,9 @@ static void reload_done(struct pst_catalog_op *op)
 static void reload_begin(void)
 {
 	reload.again = reload.busy;
-	if (reload.catalog == NULL || reload.busy)
+	if (reload.catalog != NULL)
+		pst_rest_reload(reload.rest);
+	if (reload.catalog == NULL || !reload.has_kek || reload.busy)
 		return;
 	reload.busy = true;
 	reload.op = (struct pst_catalog_op){ .kind = PST_CATALOG_CREATE, .object = PST_CATALOG_KEY };
@@ -347,6 +351,11 @@ static int start_rest(struct daemon *d)
 		.env = d->envs[0],
 		.catalog = d->catalog,
 		.socket_path = d->config->api_socket,
+		.tcp = d->config->api_tcp,
+		.tcp_count = d->config->api_tcp_count,
+		.cert_path = d->config->api_cert,
+		.key_path = d->config->api_key,
+		.limits = d->config->api_limits,
 		.version = d->config->version,
 		.io = pst_env_backend_name(d->envs[0]),
 	};
@@ -361,14 +370,20 @@ static int start_rest(struct daemon *d)
 
 static int announce(struct daemon *d)
 {
-	json_t *pools = json_array(), *line;
+	json_t *pools = json_array(), *https = json_array(), *line;
 	char *text;
 	bool written = true;
 
 	for (unsigned i = 0; i < d->config->pool_count; i++)
 		json_array_append_new(pools, json_string(d->config->pools[i].name));
-	line = json_pack("{s:s s:O s:i s:s s:o}", "api", d->api, "listen", d->listening, "pid", (int)getpid(), "io",
-			 pst_env_backend_name(d->envs[0]), "pools", pools);
+	for (unsigned i = 0; i < d->config->api_tcp_count; i++) {
+		char addr[72], url[80];
+
+		snprintf(url, sizeof(url), "https://%s", pst_addr_format(pst_rest_tcp_bound(d->rest, i), addr));
+		json_array_append_new(https, json_string(url));
+	}
+	line = json_pack("{s:s s:o s:O s:i s:s s:o}", "api", d->api, "api_https", https, "listen", d->listening, "pid",
+			 (int)getpid(), "io", pst_env_backend_name(d->envs[0]), "pools", pools);
 	text = json_dumps(line, JSON_COMPACT);
 	json_decref(line);
 	if (text == NULL)
@@ -456,6 +471,7 @@ static void catalog_closed(struct pst_catalog_close_op *op)
 
 static void stop(struct daemon *d)
 {
+	reload.catalog = NULL;
 	if (d->rest != NULL) {
 		while (pst_rest_quiesce(d->rest))
 			pst_env_poll(d->envs[0], POLL_NS);
@@ -463,7 +479,6 @@ static void stop(struct daemon *d)
 	}
 	if (d->target != NULL)
 		pst_target_quiesce(d->target);
-	reload.catalog = NULL;
 	while (reload.busy)
 		pst_env_poll(d->envs[0], POLL_NS);
 	if (d->catalog != NULL) {
@@ -523,7 +538,9 @@ int pst_daemon_run(const struct pst_daemon_config *config)
 	}
 	if (rc == PST_DAEMON_OK && signal_count == 0)
 		rc = announce(&d);
-	reload.catalog = d.catalog;
+	reload.rest = d.rest;
+	reload.has_kek = d.kek != NULL;
+	reload.catalog = d.rest != NULL ? d.catalog : NULL;
 	if (rc == PST_DAEMON_OK && signal_count == 0)
 		pst_env_run(d.envs[0]);
 	if (signal_count > 0)

@@ -4,11 +4,13 @@
 #define PST_CONTROL_DAEMON_H
 
 #include "control/catalog.h"
+#include "control/rest.h"
 #include "store/store.h"
 
 #define PST_DAEMON_PORTS_MAX PST_TARGET_PORTS_MAX
 #define PST_DAEMON_SHARDS_MAX 64u
 #define PST_DAEMON_PORT 4420u
+#define PST_DAEMON_API_PORT 4421u       /* HTTPS; free to choose: none is assigned */
 #define PST_DAEMON_DISCOVERY_PORT 8009u /* IANA: NVMe over Fabrics discovery */
 #define PST_DAEMON_DEVICES_MAX 64u
 
@@ -46,6 +48,10 @@ struct pst_daemon_config {
 	unsigned referral_count;
 	bool insecure; /* hosts from beyond this machine need no key */
 	const char *api_socket;
+	struct pst_addr api_tcp[PST_REST_TCP_MAX]; /* HTTPS */
+	unsigned api_tcp_count;
+	const char *api_cert, *api_key; /* PEM files, with api_tcp_count > 0 */
+	struct pst_rest_limits api_limits;
 	const char *kek;         /* file or directory with key-encryption keys; NULL: none */
 	const char *kek_current; /* id of the one to wrap with; NULL: the last by name */
 	unsigned shards;

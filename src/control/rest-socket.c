@@ -8,7 +8,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/socket.h>
@@ -136,4 +139,59 @@ void pst_rest_socket_close(struct pst_rest_socket *s)
 	if (s->fd >= 0)
 		close(s->fd);
 	close(s->lock_fd);
+}
+
+static int tcp_open(const struct addrinfo *to)
+{
+	int on = 1, saved, fd = socket(to->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	if (fd < 0)
+		return -1;
+	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == 0 &&
+	    (to->ai_family != AF_INET6 || setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on)) == 0) &&
+	    bind(fd, to->ai_addr, to->ai_addrlen) == 0 && listen(fd, BACKLOG) == 0)
+		return fd;
+	saved = errno;
+	close(fd);
+	errno = saved;
+	return -1;
+}
+
+static uint16_t tcp_port(int fd)
+{
+	struct sockaddr_storage sa = { 0 };
+	socklen_t len = sizeof(sa);
+	char port[NI_MAXSERV] = "0";
+
+	if (getsockname(fd, (struct sockaddr *)&sa, &len) != 0 ||
+	    getnameinfo((struct sockaddr *)&sa, len, NULL, 0, port, sizeof(port), NI_NUMERICSERV) != 0)
+		return 0;
+	return (uint16_t)strtoul(port, NULL, 10);
+}
+
+pst_err pst_rest_socket_tcp(const struct pst_addr *addr, int *ret_fd, struct pst_addr *ret_bound, char *detail,
+			    size_t detail_bytes)
+{
+	const struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV };
+	const char *host = strcmp(addr->host, "localhost") == 0 ? "127.0.0.1" : addr->host;
+	struct addrinfo *to = NULL;
+	char port[8], text[72];
+	pst_err err = PST_E_INVAL;
+	int fd = -1;
+
+	snprintf(port, sizeof(port), "%u", addr->port);
+	if (getaddrinfo(host, port, &hints, &to) == 0) {
+		fd = tcp_open(to);
+		err = fd < 0 ? errno_err() : PST_OK;
+		freeaddrinfo(to);
+	}
+	if (err != PST_OK) {
+		snprintf(detail, detail_bytes, "the API can't listen on %s: %s; choose another --api https:ADDR:PORT",
+			 pst_addr_format(addr, text), pst_err_text(err));
+		return err;
+	}
+	*ret_fd = fd;
+	*ret_bound = *addr;
+	ret_bound->port = tcp_port(fd);
+	return PST_OK;
 }

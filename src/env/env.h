@@ -52,7 +52,7 @@ enum pst_log_level { PST_LOG_ERROR, PST_LOG_WARN, PST_LOG_INFO, PST_LOG_DEBUG };
 
 /*
  * Control-path events as one line of `event key=value ...`; the data path counts instead. Says what happened, to what,
- * what next. The environment adds time and level.
+ * what next. The environment adds time and level. The real one's may be called by any thread.
  */
 void pst_env_log(struct pst_env *env, enum pst_log_level level, const char *fmt, ...) PST_PRINTF(3, 4);
 

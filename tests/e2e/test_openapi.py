@@ -102,6 +102,15 @@ def test_every_path_and_method(penstockd, document):
     call("POST", "/v1/keys", body={"action": "reload"}, expect=423)  # no --kek
     call("POST", "/v1/keys", body={"action": "dance"}, expect=400)
     call("GET", "/v1/keys", expect=200)
+    token = {"name": "t", "role": "viewer"}  # what they open is test_tokens.py's
+    request_is_valid(document, "/v1/tokens", "post", token)
+    call("POST", "/v1/tokens", body=token, expect=201)
+    call("POST", "/v1/tokens", body=token, expect=409)
+    call("POST", "/v1/tokens", body={}, expect=400)
+    call("GET", "/v1/tokens", expect=200)
+    call("GET", "/v1/tokens/{name}", "t", expect=200)
+    call("DELETE", "/v1/tokens/{name}", "t", expect=204)
+    call("GET", "/v1/tokens/{name}", "t", expect=404)
     call("GET", "/v1/keys/{name}", "v", expect=404)
     call("DELETE", "/v1/keys/{name}", "v", expect=404)
     for path in ("/healthz", "/metrics", "/openapi.json", "/v1/stats", "/v1/pools"):
