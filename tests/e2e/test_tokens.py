@@ -491,6 +491,41 @@ def test_one_address_has_a_share_of_the_places(start, pki):
     daemon.end()
 
 
+def answers(connection, count):
+    """All that comes, until it has @count status lines."""
+    got = b""
+    while got.count(b"HTTP/1.1 ") - got.count(b" 100 Continue") < count:
+        more = connection.recv(65536)
+        if not more:
+            break
+        got += more
+    return got
+
+
+def test_requests_as_http_allows_them(start, pki):
+    """Several at once, a body in chunks, a body that waits to be asked for: a token that is looked at first is in no way."""
+    daemon = start()
+    token = create(daemon, "a", "admin")
+    head = f"Host: x\r\nAuthorization: Bearer {token}\r\n".encode()
+    with tls_socket(daemon, pki["ca"]) as connection:
+        connection.sendall((b"GET /v1/volumes HTTP/1.1\r\n" + head + b"\r\n") * 3)
+        assert answers(connection, 3).count(b" 200 OK") == 3
+        connection.sendall(b"POST /v1/volumes HTTP/1.1\r\n" + head + b"Transfer-Encoding: chunked\r\n\r\n")
+        for piece in (b'{"name":"w",', b'"size_bytes":4096}', b""):
+            time.sleep(0.05)
+            connection.sendall(b"%x\r\n%s\r\n" % (len(piece), piece))
+        assert b" 201 " in answers(connection, 1)
+    for shown, status in ((head, b" 201 "), (head.replace(token[-9:].encode(), b"A" * 9), b" 401 ")):
+        with tls_socket(daemon, pki["ca"]) as connection:
+            body = b'{"name":"v","size_bytes":4096}'
+            connection.sendall(b"POST /v1/volumes HTTP/1.1\r\n" + shown + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n"
+                               % len(body))
+            time.sleep(0.05)
+            connection.sendall(body)
+            assert status in answers(connection, 1)
+    daemon.end()
+
+
 def test_large_bodies(start, pki):
     """A body beyond the limit is refused; a stranger's is not even kept."""
     daemon = start()
