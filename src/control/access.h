@@ -10,11 +10,11 @@
 #include "control/policy.h"
 
 enum pst_role {
-	PST_ROLE_ADMIN,    /* everything */
-	PST_ROLE_OPERATOR, /* everything but keys and tokens */
-	PST_ROLE_TENANT,   /* volumes and snapshots of one tenant */
+	PST_ROLE_METRICS,  /* /metrics, all or of one tenant; the weakest comes first, for what was left at zero */
 	PST_ROLE_VIEWER,   /* reads, all or what is of one tenant */
-	PST_ROLE_METRICS,  /* /metrics, all or of one tenant */
+	PST_ROLE_TENANT,   /* volumes and snapshots of one tenant */
+	PST_ROLE_OPERATOR, /* everything but keys and tokens */
+	PST_ROLE_ADMIN,    /* everything */
 	PST_ROLES
 };
 

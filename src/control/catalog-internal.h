@@ -298,13 +298,14 @@ void cat_record_delete(struct pst_catalog *c, unsigned pool, const char *kind, c
 /* The same for c->pool_op, filled but for done. */
 void cat_pool_step(struct pst_catalog *c, unsigned pool, void (*done)(struct pst_catalog *c, pst_err err));
 
-/* Bytes as hexadecimal digits, lower case. cat_unhex: false: @text is not that, or has more than @max bytes. */
-void cat_hex(const uint8_t *bytes, uint32_t len, char *text);
-bool cat_unhex(const char *text, uint8_t *bytes, uint32_t max, uint32_t *ret_len);
-
 /* May @op be asked by who asks it? What a tenant may not ask is for the REST server to refuse: this is the second door.
  */
 bool cat_open_to(const struct pst_catalog_op *op);
+
+/* Why a policy was refused by the scheduler. */
+void cat_fail_policy(struct pst_catalog *c, pst_err err, const char *what, const char *name);
+
+/* ---- catalog-body.c ---- */
 
 /* Members of c->current->body: false after cat_fail. @allowed ends with NULL. */
 bool cat_body_check(struct pst_catalog *c, const char *const *allowed);
@@ -313,8 +314,9 @@ bool cat_body_text(struct pst_catalog *c, const char *member, size_t max, const 
 bool cat_body_u64(struct pst_catalog *c, const char *member, uint64_t *ret_value);
 bool cat_body_policy(struct pst_catalog *c, struct pst_qos_policy *policy);
 
-/* Why a policy was refused by the scheduler. */
-void cat_fail_policy(struct pst_catalog *c, pst_err err, const char *what, const char *name);
+/* Bytes as hexadecimal digits, lower case. cat_unhex: false: @text is not that, or has more than @max bytes. */
+void cat_hex(const uint8_t *bytes, uint32_t len, char *text);
+bool cat_unhex(const char *text, uint8_t *bytes, uint32_t max, uint32_t *ret_len);
 
 /* ---- catalog-read.c ---- */
 

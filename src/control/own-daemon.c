@@ -5,6 +5,7 @@
  * on any port, and only a failure there is final.
  */
 #include "control/own-daemon.h"
+#include "control/client.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -188,8 +189,10 @@ pst_err pst_own_daemon_start(struct pst_own_daemon *daemon, const struct pst_own
 		daemon->other_port = true;
 		err = start_on(daemon, config, program, "127.0.0.1:0", log);
 	}
-	if (err == PST_OK)
+	if (err == PST_OK) {
+		unsetenv(PST_API_TOKEN_FILE); /* a token of another daemon: this one knows none, and needs none */
 		return PST_OK;
+	}
 	if (err == PST_E_NOTFOUND)
 		snprintf(message, message_bytes, "penstockd was not found beside this program or in PATH");
 	else

@@ -13,8 +13,10 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-/* The unix socket, or one address. */
-struct listener {
+/* The unix socket, or one address: whether a caller needs a token hangs on this alone. */
+struct pst_rest_listener {
+	struct pst_rest *rest;
+	bool tcp;
 	struct MHD_Daemon *http;
 	struct pst_addr bound; /* of TCP */
 };
@@ -25,7 +27,7 @@ struct pst_rest {
 	const char *version, *io, *cert_path, *key_path;
 	struct pst_rest_limits limits;
 	struct pst_rest_socket socket;
-	struct listener local, tcp[PST_REST_TCP_MAX];
+	struct pst_rest_listener local, tcp[PST_REST_TCP_MAX];
 	unsigned tcp_count;
 	struct pst_rest_watch *watch;
 	pthread_mutex_t guard_lock;
@@ -34,7 +36,7 @@ struct pst_rest {
 	atomic_uint posted; /* requests that the home shard has */
 };
 
-/* What a listener calls for each piece of a request, and at its end; @ctx: the struct pst_rest. */
+/* What a listener calls for each piece of a request, and at its end; @ctx: the listener. */
 enum MHD_Result pst_rest_handle(void *ctx, struct MHD_Connection *connection, const char *url, const char *method,
 				const char *version, const char *data, size_t *data_bytes, void **con);
 void pst_rest_completed(void *ctx, struct MHD_Connection *connection, void **con, enum MHD_RequestTerminationCode code);

@@ -405,6 +405,7 @@ static void identify(struct request *r)
 		r->denied = "malformed";
 	} else {
 		snprintf(r->token, sizeof(r->token), "%s", header + sizeof(scheme) - 1);
+		r->denied = "unknown"; /* until it is found */
 		r->quiet = !post(r, authenticate_there);
 	}
 }
@@ -514,7 +515,7 @@ enum MHD_Result pst_rest_handle(void *ctx, struct MHD_Connection *connection, co
 		r = link_of(connection) != NULL ? calloc(1, sizeof(*r)) : NULL;
 		if (r == NULL)
 			return MHD_NO;
-		r->rest = ctx;
+		r->rest = ((struct pst_rest_listener *)ctx)->rest;
 		r->connection = connection;
 		r->link = link_of(connection);
 		*con = r;
@@ -538,13 +539,13 @@ enum MHD_Result pst_rest_handle(void *ctx, struct MHD_Connection *connection, co
 void pst_rest_completed(void *ctx, struct MHD_Connection *connection, void **con, enum MHD_RequestTerminationCode code)
 {
 	struct request *r = *con;
-	struct pst_rest *rest = ctx;
+	const struct pst_rest_listener *listener = ctx;
 
 	(void)connection;
 	(void)code;
 	if (r == NULL)
 		return;
-	pst_rest_watch_start(rest->watch, r->link); /* the next one's time */
+	pst_rest_watch_start(listener->rest->watch, r->link); /* the next one's time */
 	json_decref(r->op.body);
 	json_decref(r->op.result);
 	pst_stats_done(&r->stats.stats);

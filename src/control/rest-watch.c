@@ -141,20 +141,15 @@ void pst_rest_watch_free(struct pst_rest_watch *w)
 
 static void name_peer(struct pst_rest_link *l, const struct sockaddr *sa)
 {
-	socklen_t len;
+	socklen_t len = sa->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
 	char host[NI_MAXHOST];
 
-	snprintf(l->peer_text, sizeof(l->peer_text), "unix");
-	l->tcp = sa != NULL && (sa->sa_family == AF_INET || sa->sa_family == AF_INET6);
-	if (!l->tcp)
-		return;
-	len = sa->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
 	memcpy(&l->peer, sa, len);
 	if (getnameinfo(sa, len, host, sizeof(host), NULL, 0, NI_NUMERICHOST) == 0)
 		snprintf(l->peer_text, sizeof(l->peer_text), "%.71s", host);
 }
 
-struct pst_rest_link *pst_rest_watch_begin(struct pst_rest_watch *w, struct MHD_Connection *connection)
+struct pst_rest_link *pst_rest_watch_begin(struct pst_rest_watch *w, struct MHD_Connection *connection, bool tcp)
 {
 	const union MHD_ConnectionInfo *fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
 	const union MHD_ConnectionInfo *peer = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
@@ -163,7 +158,10 @@ struct pst_rest_link *pst_rest_watch_begin(struct pst_rest_watch *w, struct MHD_
 	if (l == NULL)
 		return NULL;
 	l->fd = fd->connect_fd;
-	name_peer(l, peer != NULL ? peer->client_addr : NULL);
+	l->tcp = tcp;
+	snprintf(l->peer_text, sizeof(l->peer_text), tcp ? "unknown" : "unix");
+	if (tcp && peer != NULL && peer->client_addr != NULL)
+		name_peer(l, peer->client_addr);
 	pthread_mutex_lock(&w->lock);
 	l->deadline_ns = pst_rest_now_ns() + w->timeout_ns;
 	pst_list_push_back(&w->links, &l->node);

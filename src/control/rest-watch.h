@@ -33,8 +33,11 @@ pst_err PST_MUST_USE pst_rest_watch_new(uint32_t timeout_ms, void (*chore)(void 
 /* Nothing may be held; connections may still be there. */
 void pst_rest_watch_free(struct pst_rest_watch *watch);
 
-/* A connection begins, with its time for a first request; NULL: no memory. It ends, before its socket is closed. */
-struct pst_rest_link *pst_rest_watch_begin(struct pst_rest_watch *watch, struct MHD_Connection *connection);
+/*
+ * A connection begins, by TCP or the unix socket, with its time for a first request; NULL: no memory. It ends, before
+ * its socket is closed.
+ */
+struct pst_rest_link *pst_rest_watch_begin(struct pst_rest_watch *watch, struct MHD_Connection *connection, bool tcp);
 void pst_rest_watch_end(struct pst_rest_watch *watch, struct pst_rest_link *link);
 
 /* Its time begins anew, for a request or an answer; or it is we who work, which has no limit. */

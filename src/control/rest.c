@@ -20,12 +20,12 @@
 static void notified(void *ctx, struct MHD_Connection *connection, void **socket_context,
 		     enum MHD_ConnectionNotificationCode code)
 {
-	struct pst_rest *rest = ctx;
+	const struct pst_rest_listener *l = ctx;
 
 	if (code == MHD_CONNECTION_NOTIFY_STARTED) {
-		*socket_context = pst_rest_watch_begin(rest->watch, connection);
+		*socket_context = pst_rest_watch_begin(l->rest->watch, connection, l->tcp);
 	} else if (*socket_context != NULL) {
-		pst_rest_watch_end(rest->watch, *socket_context);
+		pst_rest_watch_end(l->rest->watch, *socket_context);
 		*socket_context = NULL;
 	}
 }
@@ -71,10 +71,10 @@ void pst_rest_reload(struct pst_rest *rest)
 	pst_rest_watch_ask(rest->watch);
 }
 
-/* Takes @fd over. */
-static struct MHD_Daemon *listener_start(struct pst_rest *rest, int fd, bool tls)
+/* Takes @fd over; false: it is the caller's still. */
+static bool listener_start(struct pst_rest *rest, struct pst_rest_listener *l, int fd, bool tcp)
 {
-	struct MHD_OptionItem only_tls[] = {
+	struct MHD_OptionItem only_tcp[] = {
 		{ MHD_OPTION_PER_IP_CONNECTION_LIMIT, (intptr_t)rest->limits.api_connections_per_address_max, NULL },
 		{ MHD_OPTION_HTTPS_CERT_CALLBACK2, 0, (void *)(uintptr_t)pst_rest_tls_retrieve },
 		{ MHD_OPTION_HTTPS_PRIORITIES, 0, (void *)(uintptr_t)pst_rest_tls_priorities },
@@ -82,14 +82,17 @@ static struct MHD_Daemon *listener_start(struct pst_rest *rest, int fd, bool tls
 	};
 	unsigned flags = MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL | MHD_ALLOW_SUSPEND_RESUME;
 
-	if (!tls)
-		only_tls[0].option = MHD_OPTION_END;
-	return MHD_start_daemon(
-	    flags | (tls ? MHD_USE_TLS : 0), 0, NULL, NULL, pst_rest_handle, rest, MHD_OPTION_LISTEN_SOCKET, fd,
+	if (!tcp)
+		only_tcp[0].option = MHD_OPTION_END;
+	l->rest = rest;
+	l->tcp = tcp;
+	l->http = MHD_start_daemon(
+	    flags | (tcp ? MHD_USE_TLS : 0), 0, NULL, NULL, pst_rest_handle, l, MHD_OPTION_LISTEN_SOCKET, fd,
 	    MHD_OPTION_CONNECTION_LIMIT, (unsigned)rest->limits.api_connections_max, MHD_OPTION_CONNECTION_TIMEOUT,
 	    (unsigned)pst_div_round_up(rest->limits.api_request_timeout_ms, 1000), MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-	    (size_t)CONNECTION_MEMORY_BYTES, MHD_OPTION_NOTIFY_COMPLETED, pst_rest_completed, rest,
-	    MHD_OPTION_NOTIFY_CONNECTION, notified, rest, MHD_OPTION_ARRAY, only_tls, MHD_OPTION_END);
+	    (size_t)CONNECTION_MEMORY_BYTES, MHD_OPTION_NOTIFY_COMPLETED, pst_rest_completed, l,
+	    MHD_OPTION_NOTIFY_CONNECTION, notified, l, MHD_OPTION_ARRAY, only_tcp, MHD_OPTION_END);
+	return l->http != NULL;
 }
 
 static pst_err start_local(struct pst_rest *rest, const char *path, char *detail, size_t detail_bytes)
@@ -98,8 +101,7 @@ static pst_err start_local(struct pst_rest *rest, const char *path, char *detail
 
 	if (err != PST_OK)
 		return err;
-	rest->local.http = listener_start(rest, rest->socket.fd, false);
-	if (rest->local.http != NULL)
+	if (listener_start(rest, &rest->local, rest->socket.fd, false))
 		return PST_OK;
 	snprintf(detail, detail_bytes, "the HTTP server did not start on %s", path);
 	pst_rest_socket_close(&rest->socket);
@@ -108,15 +110,14 @@ static pst_err start_local(struct pst_rest *rest, const char *path, char *detail
 
 static pst_err start_tcp(struct pst_rest *rest, const struct pst_addr *addr, char *detail, size_t detail_bytes)
 {
-	struct listener *l = &rest->tcp[rest->tcp_count];
+	struct pst_rest_listener *l = &rest->tcp[rest->tcp_count];
 	char text[72];
 	int fd;
 	pst_err err = pst_rest_socket_tcp(addr, &fd, &l->bound, detail, detail_bytes);
 
 	if (err != PST_OK)
 		return err;
-	l->http = listener_start(rest, fd, true);
-	if (l->http == NULL) {
+	if (!listener_start(rest, l, fd, true)) {
 		snprintf(detail, detail_bytes, "the HTTPS server did not start on %s", pst_addr_format(addr, text));
 		close(fd);
 		return PST_E_INTERNAL;

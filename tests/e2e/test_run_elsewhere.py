@@ -73,6 +73,15 @@ def test_port_taken(place):
     assert not place.record()["daemon"]["listen"].endswith(":4420")
 
 
+def test_token_of_another_daemon(place, tmp_path):
+    """A token that the environment names for another daemon is not shown to the run's own, which knows none."""
+    token = tmp_path / "token"
+    token.write_text("penstock_0011223344556677_" + "A" * 43)
+    place.env["PENSTOCK_TOKEN_FILE"] = str(token)
+    place.run(TWO_STEPS, path=PATH)
+    assert place.record()["daemon"]["own"] is True
+
+
 def test_default_port(place):
     """The port that NVMe/TCP hosts expect is taken if it is free, as in a network of its own."""
     place.before = ["unshare", "--user", "--map-root-user", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
