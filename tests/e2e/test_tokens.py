@@ -311,6 +311,7 @@ def test_a_core_dump_has_no_token(start, pki):
     daemon.end()
 
 
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
 def test_tcp_speaks_tls_only(start, pki):
     """Plain HTTP is refused by daemon and command line; old versions of TLS and unknown certificates are, too."""
     daemon = start()
