@@ -231,6 +231,7 @@ enum pst_run_result daemon_open(struct runner *r)
 		fprintf(stderr, "penstock: no daemon answers at %s\n  try: penstockd --pool DIR\n", api);
 		return PST_RUN_NO_DAEMON;
 	}
+	unsetenv(PST_API_TOKEN_FILE); /* a token of another daemon: this one knows none, and needs none */
 	snprintf(d->api, sizeof(d->api), "unix:%s/daemon.api", r->sockets);
 	bool free_port = port_free(4420);
 	if (!free_port)
