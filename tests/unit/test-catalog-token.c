@@ -257,7 +257,7 @@ static void what_another_has_is_not_there(void **state)
 	two_tenants();
 	call_tenant = "mine";
 	for (size_t i = 0; i < PST_ARRAY_COUNT(tries); i++) {
-		char name[8], body[120], said[2][sizeof(call.message)];
+		char name[8] = "", body[120] = "", said[2][sizeof(call.message)];
 		pst_err err[2];
 
 		for (unsigned there = 0; there < 2; there++) {
