@@ -53,14 +53,14 @@ def test_wrong_limits_are_refused(start_penstockd):
 
 
 def test_limits_are_documented(start_penstockd):
-    """The man page lists the limits that the daemon knows, as docs/target.md and docs/memory.md do, and no others."""
+    """The man page lists the limits that the daemon knows, as the pages of docs/ do, each its own, and no others."""
     daemon = start_penstockd("--limit", "frobs_max=1")
     assert daemon.failed_with() == 2
     known = set(re.search(r"known are (.*)", daemon.text())[1].split())
     assert "auth_max" in known
     man = (ROOT / "man/penstockd.8").read_text(encoding="utf-8")
     assert set(re.findall(r"^\.It (\w+) Ta ", man, re.M)) == known
-    listed = [name for page in ("target", "memory")
+    listed = [name for page in ("target", "memory", "api")
               for name in re.findall(r"^\| `(\w+)` \|", (ROOT / f"docs/{page}.md").read_text(encoding="utf-8")
                                      .split("| limit | default")[1].split("\n\n")[0], re.M)]
     assert sorted(listed) == sorted(known)
