@@ -341,16 +341,20 @@ static struct sums entries(struct ck *ck, unsigned level, uint64_t index, uint32
 	return s;
 }
 
+/* What is being deleted is not counted any more; a slot may have another version now than at the root's time, or none.
+ */
+static bool going(const struct ck *ck, const struct ck_version *v)
+{
+	return v == NULL || (v->disk.flags & (PST_VOLUME_DELETING | PST_VOLUME_PENDING)) != 0 ||
+	       ck_slot_touched(&ck->part, v->disk.slot);
+}
+
 static void judge_counts(struct ck *ck, unsigned level, uint64_t index, const struct pst_node_disk *node, struct sums s)
 {
 	char place[CK_PLACE_BYTES];
 	const struct ck_version *v =
 	    ck_version_find(ck, (uint32_t)(index * ck_span[level] / ck_span[PST_NODE_LEVEL_VOLUME]));
-	/* What is being deleted is not counted any more; a slot may have another version now than at the root's time.
-	 */
-	bool going = v == NULL || (v->disk.flags & (PST_VOLUME_DELETING | PST_VOLUME_PENDING)) != 0 ||
-		     ck_slot_touched(&ck->part, v->disk.slot);
-	bool counts_data = level <= PST_NODE_LEVEL_VOLUME ? !going || index == PST_SLOT_CATALOG
+	bool counts_data = level <= PST_NODE_LEVEL_VOLUME ? !going(ck, v) || index == PST_SLOT_CATALOG
 							  : node->format == 0 && ck->sb.version == PST_SB_VERSION_OLD;
 
 	if (s.used != node->used)
@@ -371,12 +375,13 @@ static void judge_counts(struct ck *ck, unsigned level, uint64_t index, const st
 		    (unsigned long long)s.data);
 }
 
-/* A version that shares with none owns all that it has. */
+/* A version that shares with none owns all that it has. One that is gone may have shared at the root's time. */
 static void judge_own(struct ck *ck, uint64_t index, const struct pst_node_disk *node, struct sums s)
 {
 	char place[CK_PLACE_BYTES];
 
 	if (s.known && node->format != 0 && node->own_blocks != s.data &&
+	    (ck_version_find(ck, (uint32_t)index) != NULL || index == PST_SLOT_CATALOG) &&
 	    !shares(ck, index * ck_span[PST_NODE_LEVEL_VOLUME]))
 		ck_finding(ck, "%s: says it owns %llu blocks of partition %u, there are %llu: usage is shown wrong",
 			   ck_place(ck, (uint32_t)index, 0, 1, place), (unsigned long long)node->own_blocks,
