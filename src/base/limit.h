@@ -18,7 +18,7 @@ struct pst_limit {
 		.max = (max_), .wide = sizeof(((type *)0)->field) == 8                                   \
 	}
 
-#define PST_LIMIT_WHY_BYTES 700u
+#define PST_LIMIT_WHY_BYTES 160u
 
 /*
  * Sets the limit @name of @config. PST_E_NOTFOUND: the table does not have it; PST_E_RANGE: @why says from where to

@@ -141,7 +141,7 @@ static void task_fail(struct pst_catalog *c, pst_err err, const char *what)
 
 static void task_started(struct pst_catalog *c, pst_err err)
 {
-	/* Running already: its rate is what was asked for now. */
+	/* Running already: it takes the rate of this call. */
 	if (err != PST_OK && err != PST_E_EXISTS)
 		return task_fail(c, err, "was not started");
 	cat_succeed(c, task_current(c, c->subject_pool));

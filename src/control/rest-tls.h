@@ -18,9 +18,8 @@ extern const char pst_rest_tls_priorities[];
 
 /*
  * Reads a PEM certificate (chain) and its PEM key, checks that they belong together, and uses them from now on. One
- * that has expired is used, too: clients refuse it, but volumes are served. On error what was in use stays, and @detail
- * (of
- * @detail_bytes) says what and what to do. Blocks for the files. Any thread.
+ * that has expired is used, too: clients refuse it, but volumes are served. On error what was in use stays, and
+ * @detail (of @detail_bytes) says what and what to do. Blocks for the files. Any thread.
  */
 pst_err PST_MUST_USE pst_rest_tls_load(const char *cert_path, const char *key_path, char *detail, size_t detail_bytes);
 
