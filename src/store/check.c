@@ -153,7 +153,8 @@ static pst_err superblocks(struct ck *ck)
 {
 	struct pst_superblock *copies = (void *)ck->chunk;
 	const struct pst_superblock *best = NULL;
-	uint64_t last = ck->io->blocks - 1;
+	uint64_t last = ck->io->blocks - 1, seconds[PST_SB_SECONDS];
+	unsigned count;
 	bool one_bad = false;
 	pst_err err;
 
@@ -163,12 +164,9 @@ static pst_err superblocks(struct ck *ck)
 	}
 	if (ck->io->read(ck->io->ctx, 0, 0, &copies[0]) != PST_OK)
 		memset(&copies[0], 0, sizeof(copies[0]));
-	if (pst_sb_intact(&copies[0]))
-		last = pst_sb_second(&copies[0], last);
-	if (ck->io->read(ck->io->ctx, 0, last, &copies[1]) != PST_OK)
-		memset(&copies[1], 0, sizeof(copies[1]));
-	if (!pst_sb_intact(&copies[0]) && !pst_sb_intact(&copies[1])) {
-		last = pst_sb_second(&copies[0], last);
+	count = pst_sb_seconds(&copies[0], last, seconds);
+	for (unsigned i = 0; i < count && (i == 0 || !pst_sb_intact(&copies[1])); i++) {
+		last = seconds[i];
 		if (ck->io->read(ck->io->ctx, 0, last, &copies[1]) != PST_OK)
 			memset(&copies[1], 0, sizeof(copies[1]));
 	}

@@ -160,7 +160,9 @@ struct opening {
 	struct pst_post post; /* the end */
 	struct pst_file_op op;
 	struct iovec iov;
-	struct pst_superblock *copies; /* two pages */
+	struct pst_superblock *copies;                  /* two pages */
+	uint64_t seconds[PST_SB_SECONDS], *next_second; /* where the second copy may lie */
+	unsigned seconds_left;
 	struct waiter wait;
 	const char *const *device_paths; /* where else to look for further devices */
 	uint32_t device_path_count;
@@ -439,7 +441,6 @@ static void copies_read(struct pst_file_op *op)
 	struct opening *o = pst_container_of(op, struct opening, op);
 	struct store *st = o->st;
 	uint64_t last = st->devices[0].info.size_bytes / PST_BLOCK_BYTES - 1;
-	bool first_ok = pst_sb_intact(&o->copies[0]);
 	const struct pst_superblock *sb = NULL;
 	pst_err err = PST_OK;
 
@@ -448,13 +449,12 @@ static void copies_read(struct pst_file_op *op)
 		memset(op->iov->iov_base, 0, PST_BLOCK_BYTES);
 	if (op->offset_bytes == 0) {
 		o->iov.iov_base = &o->copies[1];
-		op->offset_bytes = (first_ok ? pst_sb_second(&o->copies[0], last) : last) * PST_BLOCK_BYTES;
-		store_submit(st, op);
-		return;
+		o->seconds_left = pst_sb_seconds(&o->copies[0], last, o->seconds);
+		o->next_second = o->seconds;
 	}
-	if (!first_ok && !pst_sb_intact(&o->copies[1]) && op->offset_bytes == last * PST_BLOCK_BYTES &&
-	    pst_sb_second(&o->copies[0], last) != last) {
-		op->offset_bytes = pst_sb_second(&o->copies[0], last) * PST_BLOCK_BYTES;
+	if (o->seconds_left > 0 && !pst_sb_intact(&o->copies[1])) {
+		o->seconds_left--;
+		op->offset_bytes = *o->next_second++ * PST_BLOCK_BYTES;
 		store_submit(st, op);
 		return;
 	}
@@ -515,8 +515,10 @@ void pst_store_open(struct pst_env *env, const char *path, const struct pst_stor
 	o->device_path_count = config->device_path_count;
 	pst_list_init(&o->wait.node);
 	o->copies = aligned_alloc(PST_BLOCK_BYTES, (size_t)2 * PST_BLOCK_BYTES);
-	if (o->copies != NULL)
+	if (o->copies != NULL) {
+		memset(o->copies, 0, (size_t)2 * PST_BLOCK_BYTES);
 		err = limits_complete(&limits, op->detail, sizeof(op->detail));
+	}
 	if (err == PST_OK)
 		err = store_new(env, &limits, &o->st);
 	if (err == PST_OK)

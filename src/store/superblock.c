@@ -95,11 +95,20 @@ static bool partition_sane(const struct pst_sb_partition *p, uint64_t pool_block
 	return p->data_start == at && at < p->blocks;
 }
 
-uint64_t pst_sb_second(const struct pst_superblock *first, uint64_t last)
+unsigned pst_sb_seconds(const struct pst_superblock *first, uint64_t last, uint64_t ret[PST_SB_SECONDS])
 {
-	uint64_t blocks = pst_sb_mirror(first) + 1;
+	const uint64_t hints[] = { first->devices[0].blocks - 1, first->blocks - 1 };
+	unsigned count = 0;
 
-	return first->magic == PST_SB_MAGIC && blocks >= 3 && blocks <= last ? blocks - 1 : last;
+	if (pst_sb_intact(first)) {
+		ret[0] = pst_sb_mirror(first) <= last ? pst_sb_mirror(first) : last;
+		return 1;
+	}
+	ret[count++] = last;
+	for (unsigned i = 0; first->magic == PST_SB_MAGIC && i < PST_ARRAY_COUNT(hints); i++)
+		if (hints[i] >= 2 && hints[i] < last && hints[i] != ret[count - 1])
+			ret[count++] = hints[i];
+	return count;
 }
 
 /* The tables of devices and regions; what the regions hold is judged by their headers. */

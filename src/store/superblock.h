@@ -20,12 +20,14 @@ void pst_sb_seal(struct pst_superblock *sb);
 bool pst_sb_intact(const struct pst_superblock *sb);
 
 /*
- * Where the second copy may lie, in a file whose last block is @last: where @first, a first copy in whatever state,
- * says;
- * @last if it says nothing that can be. Of an intact one this is true. Of a damaged one it is a hint, to be followed if
- * the last block is no copy, as in a file that was made longer and not yet grown into: what it leads to must be intact.
+ * Where the second copy may lie, in a file whose last block is @last, in the order in which to look: as @first, a first
+ * copy in whatever state, says. An intact one is right. Of a damaged one the places that it names are hints, for a file
+ * that was made longer and not yet grown into: what they lead to must be intact. Its sectors may be of two generations,
+ * so the table of devices is a hint without the feature that says that there is one, and the size at the beginning is
+ * one with it. Returns how many places, 1 at least.
  */
-uint64_t pst_sb_second(const struct pst_superblock *first, uint64_t last);
+#define PST_SB_SECONDS 3u
+unsigned pst_sb_seconds(const struct pst_superblock *first, uint64_t last, uint64_t ret[PST_SB_SECONDS]);
 
 /*
  * Choose between the copies: *ret_sb points to the better one, *ret_repair says that the other needs rewriting.

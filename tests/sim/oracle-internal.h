@@ -42,7 +42,8 @@ struct oracle_block {
 	struct oracle_entry *v;
 	uint32_t n, capacity;
 	uint32_t live, floor;
-	uint64_t base; /* how many versions were pruned from the front: indexes of flushes and reads include them */
+	uint32_t stopped; /* the oldest that a read may return once a pool that has stopped is opened again */
+	uint64_t base;    /* how many versions were pruned from the front: indexes of flushes and reads include them */
 	bool writing;
 	uint64_t writing_power_losses; /* of the oracle, when that write began */
 	uint64_t writes;               /* begun or ended, to notice writes that met a read */

@@ -172,6 +172,6 @@ void oracle_rollback(struct oracle *oracle, const struct oracle *snapshot, bool 
 		oracle_block_push(oracle, i, snapshot->blocks[i].v[0].value);
 		b->writes++;
 		if (ok)
-			b->live = b->floor = b->n - 1;
+			b->live = b->floor = b->stopped = b->n - 1;
 	}
 }

@@ -9,6 +9,7 @@
  *   failed         as unknown fate, but a read that decides against it only hides it
  *   flushed        floor = what live was when the flush began; what had failed by then and is hidden never was
  *   power loss     live = floor (anything since may have come back, what is hidden too)
+ *   stopped        what is hidden may come back, and what stands between two versions that a read can't tell apart
  *   read           decides between possible versions: later ones never were, if no write and no power loss met the read
  *
  * A version's number is its volume's and a serial number of that volume, so it is the same version wherever a snapshot
@@ -158,7 +159,7 @@ static bool block_being_read(const struct oracle *oracle, uint64_t lba)
 void oracle_block_push(struct oracle *oracle, uint64_t lba, struct oracle_value value)
 {
 	struct oracle_block *b = &oracle->blocks[lba];
-	uint32_t drop = PST_MIN(b->live, b->floor);
+	uint32_t drop = PST_MIN(PST_MIN(b->live, b->floor), b->stopped);
 
 	if (drop >= 16 && !block_being_read(oracle, lba) &&
 	    oracle->snapshots_pending == 0) { /* what can come back no more */
@@ -166,6 +167,7 @@ void oracle_block_push(struct oracle *oracle, uint64_t lba, struct oracle_value 
 		b->n -= drop;
 		b->live -= drop;
 		b->floor -= drop;
+		b->stopped -= drop;
 		b->base += drop;
 	}
 	if (b->n == b->capacity) {
@@ -209,7 +211,7 @@ void oracle_write_end(struct oracle *oracle, uint64_t lba, uint64_t count, bool 
 		 * flushed may be lost; the next flush tells the host.
 		 */
 		if (ok && (durable || b->writing_power_losses == oracle->power_losses)) {
-			b->live = b->n - 1;
+			b->live = b->stopped = b->n - 1;
 			b->v[b->live].end = now;
 		}
 		if (ok && durable)
@@ -263,6 +265,7 @@ void oracle_flush_end(struct oracle_flush *flush, bool ok)
 
 		if (flush->marks[i] > b->base + b->floor)
 			b->floor = (uint32_t)(flush->marks[i] - b->base);
+		b->stopped = PST_MAX(b->stopped, b->floor);
 		for (uint32_t k = 0; k < b->n; k++)
 			if (b->v[k].failed < flush->begin)
 				b->v[k].failed = 0;
@@ -276,26 +279,37 @@ void oracle_be_lenient(struct oracle *oracle, bool families)
 	oracle->any_family = !families;
 }
 
+/* The oldest possible is @live or older; what has failed may be there. */
+static void block_unsettle(struct oracle_block *b, uint32_t live)
+{
+	b->live = PST_MIN(b->live, live);
+	b->stopped = PST_MIN(b->stopped, b->live);
+	for (uint32_t k = b->live + 1; k < b->n; k++)
+		b->v[k].end = UINT64_MAX; /* it may not have happened after all */
+	for (uint32_t k = 0; k < b->n; k++) {
+		b->v[k].hidden = b->v[k].hidden && b->v[k].failed == 0;
+		b->v[k].failed = 0;
+	}
+}
+
 void oracle_power_loss(struct oracle *oracle)
 {
 	oracle->power_losses++;
-	for (uint64_t i = 0; i < oracle->block_count; i++) {
-		struct oracle_block *b = &oracle->blocks[i];
-
-		b->live = PST_MIN(b->live, b->floor);
-		for (uint32_t k = b->live + 1; k < b->n; k++)
-			b->v[k].end = UINT64_MAX; /* it may not have happened after all */
-		for (uint32_t k = 0; k < b->n; k++) {
-			b->v[k].hidden = b->v[k].hidden && b->v[k].failed == 0;
-			b->v[k].failed = 0;
-		}
-	}
+	for (uint64_t i = 0; i < oracle->block_count; i++)
+		block_unsettle(&oracle->blocks[i], oracle->blocks[i].floor);
 	for (struct oracle_read *read = oracle->reads; read; read = read->next)
 		for (uint64_t i = 0; i < read->count; i++) {
 			struct oracle_block *b = &oracle->blocks[read->lba + i];
 
 			read->blocks[i].low = PST_MIN(read->blocks[i].low, b->base + b->floor);
 		}
+}
+
+void oracle_stopped(struct oracle *oracle)
+{
+	pst_assert(oracle->reads == NULL);
+	for (uint64_t i = 0; i < oracle->block_count; i++)
+		block_unsettle(&oracle->blocks[i], oracle->blocks[i].stopped);
 }
 
 /* ---- Reads ---- */
@@ -358,6 +372,8 @@ static void decide(struct oracle_block *b, uint32_t at, uint64_t version)
 		b->v[n] = b->v[i];
 		b->v[n++].hidden = true;
 	}
+	while (b->stopped < at && !oracle_value_may_be(&b->v[b->stopped].value, version))
+		b->stopped++;
 	b->n = n;
 	b->live = at;
 	b->v[at].value = (struct oracle_value){ .version = version };

@@ -55,6 +55,12 @@ bool oracle_read_end(struct oracle_read *read, const uint8_t *buf, char ret_why[
 void oracle_power_loss(struct oracle *oracle);
 
 /*
+ * The pool took no more writes, and its process is gone: what had failed by then may be there after all, also where an
+ * older version was read since. Nothing that has completed is lost.
+ */
+void oracle_stopped(struct oracle *oracle);
+
+/*
  * From now on nothing is promised but this: a block holds zeros, or a whole version that some member of its family has
  * once written to this place. For devices that lie. Without @families, of any family (docs/fault-model.md says why).
  */

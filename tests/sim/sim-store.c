@@ -128,15 +128,25 @@ static bool volumes_open(struct world *w)
 	return !w->failed;
 }
 
+static void on_event(void *ctx, enum pst_log_level level, const char *text)
+{
+	struct world *w = ctx;
+
+	(void)level;
+	w->stopped = w->stopped || strstr(text, "takes no more writes") != NULL;
+}
+
 static bool pool_open(struct world *w)
 {
 	struct pst_store_config config = { .metadata_cache_bytes = chance(w, 50) ? 0 : 300 * 1024,
-					   .io_depth_max = 1 + (uint32_t)below(w, 8) };
+					   .io_depth_max = 1 + (uint32_t)below(w, 8),
+					   .on_event = on_event,
+					   .event_ctx = w };
 
 	if (chance(w, 50)) /* flushes that nobody asked for */
 		config.unflushed_bytes_max = PST_BLOCK_BYTES << below(w, 8);
 
-	w->growth_failed = false;
+	w->growth_failed = w->stopped = false;
 	w->env = pst_sim_env_new(w->node, 0);
 	w->done = false;
 	w->store_op = (struct pst_store_op){ .done = store_done };
@@ -185,14 +195,20 @@ static void rot(struct world *w)
 	}
 }
 
-/* At the end of a life: if a flush has failed, what was not flushed may be gone, and every volume may say so. */
-static void flush_errors(struct world *w)
+/*
+ * At the end of a life: if a flush has failed, what was not flushed may be gone, and every volume may say so. A pool
+ * that has stopped for another reason could not note that failed writes never were.
+ */
+static void stop_seen(struct world *w)
 {
 	struct pst_sim_stats stats;
 	bool failed = flush_failed(w);
 
 	pst_sim_stats(w->sim, &stats);
 	w->result->counters[C_FLUSH_ERRORS] = stats.flush_errors;
+	for (unsigned i = 0; i < VERSIONS && w->stopped; i++)
+		if (w->vols[i].oracle != NULL)
+			oracle_stopped(w->vols[i].oracle);
 	for (unsigned i = 0; i < VERSIONS && failed; i++) {
 		w->vols[i].lost = PST_MAX(w->vols[i].lost, MAYBE);
 		if (w->vols[i].oracle != NULL)
@@ -230,7 +246,7 @@ static void close_all(struct world *w)
 	pool_submit(w, PST_POOL_CLOSE, NULL, 0);
 	if (wait_done(w, "close of the pool"))
 		image_check(w, true);
-	flush_errors(w);
+	stop_seen(w);
 	if (w->strikes)
 		grow_lenient(w);
 	if (!w->failed && w->rots && chance(w, 50))
@@ -275,8 +291,8 @@ static void end_life(struct world *w)
 		v->volume = NULL;
 	}
 	ops_forget(w);
-	snapshots_end(w, power || flush_failed(w));
-	flush_errors(w);
+	snapshots_end(w, power || w->stopped || flush_failed(w));
+	stop_seen(w);
 	if (w->strikes || (power && has_lied(w)))
 		grow_lenient(w);
 	w->result->counters[power ? C_POWER : C_KILLS]++;

@@ -96,6 +96,7 @@ struct world {
 	bool versions;
 	bool grows;
 	bool moves;         /* blocks may lie elsewhere than they were written */
+	bool stopped;       /* in this life the pool has said that it takes no more writes */
 	bool calm;          /* lives are not cut short */
 	bool growth_failed; /* in this life a write of a growth has failed: the pool may take no more writes */
 	struct vol vols[VERSIONS];

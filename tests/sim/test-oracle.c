@@ -161,6 +161,36 @@ static void failed_write_is_settled_by_a_flush(void **state)
 	oracle_free(o);
 }
 
+/*
+ * A pool that has stopped could not note that a write never was: it is there, or not, once the pool is opened again. A
+ * read of zeros meanwhile does not tell those before the write from those of a failed one after it.
+ */
+static void failed_write_may_come_back_in_a_stopped_pool(void **state)
+{
+	uint8_t a[B], b[B], c[B];
+
+	(void)state;
+	for (unsigned which = 0; which < 4; which++) {
+		struct oracle *o = oracle_new(1, 1);
+
+		if (which % 2 == 0)
+			write_ok(o, 0, a);
+		write_fails(o, 0, b);
+		assert_true(reads_as(o, 0, which % 2 == 0 ? a : zeros));
+		assert_false(reads_as(o, 0, b));
+		oracle_write_begin(o, 0, 1, NULL);
+		oracle_write_end(o, 0, 1, false, false);
+		if (which % 2 == 1)
+			assert_true(reads_as(o, 0, zeros));
+		if (which == 3)
+			write_ok(o, 0, c);
+		oracle_stopped(o);
+		assert_int_equal(reads_as(o, 0, b), which < 3);
+		assert_int_equal(reads_as(o, 0, which == 3 ? c : zeros), which == 3);
+		oracle_free(o);
+	}
+}
+
 /* A snapshot that was complete before the power failed can't have what had failed before it began. */
 static void failed_write_is_in_no_later_snapshot(void **state)
 {
@@ -466,6 +496,7 @@ int main(void)
 		cmocka_unit_test(torn_block_is_refused),
 		cmocka_unit_test(unknown_fate_is_old_or_new),
 		cmocka_unit_test(failed_write_may_come_back),
+		cmocka_unit_test(failed_write_may_come_back_in_a_stopped_pool),
 		cmocka_unit_test(failed_write_is_settled_by_a_flush),
 		cmocka_unit_test(failed_write_is_in_no_later_snapshot),
 		cmocka_unit_test(power_loss_takes_unflushed),

@@ -415,35 +415,6 @@ static void crash_in_growth_is_all_or_nothing(void **state)
 		crash_in_growth(seed);
 }
 
-/*
- * A growth that was cut short leaves its file longer. If the first superblock rots then, the second is no more at the
- * end of the file, and yet found: the first one still tells where it lies.
- */
-static void second_superblock_is_found_in_a_longer_file(void **state)
-{
-	struct world *w = world_new(9, 1);
-	uint8_t rotten = 0xa5;
-
-	(void)state;
-	fill_up(w, 0, 1);
-	assert_int_equal(io_run(w, PST_IO_FLUSH, 0, 0, NULL), PST_OK);
-	grow(w, RIG_PATH, DEVICE_BYTES * 2);
-	while (pst_sim_disk_size(w->r->node, RIG_PATH) == DEVICE_BYTES)
-		pst_sim_run_for(w->r->sim, 1000);
-	assert_false(w->r->done);
-	pst_sim_kill(w->r->node);
-	for (int round = 0; round < 2; round++) {
-		assert_true(pst_sim_disk_poke(w->r->node, RIG_PATH, B - 100, &rotten, 1));
-		if (start(w) != PST_OK)
-			fail_msg("%s", w->r->store_op.detail);
-		assert_int_equal(stats(w).size_bytes, DEVICE_BYTES);
-		volume_open(w);
-		verify(w);
-		pst_sim_kill(w->r->node);
-	}
-	world_free(w);
-}
-
 /* ---- Checkpoints ---- */
 
 static void checkpoint_until(struct part *p, struct world *w, enum cp_state state)
@@ -977,7 +948,6 @@ int main(void)
 		cmocka_unit_test(missing_device_is_named),
 		cmocka_unit_test(damaged_region_header_is_found),
 		cmocka_unit_test(crash_in_growth_is_all_or_nothing),
-		cmocka_unit_test(second_superblock_is_found_in_a_longer_file),
 		cmocka_unit_test(what_is_freed_beside_a_checkpoint_waits_for_the_next),
 		cmocka_unit_test(full_pool_takes_what_gives_back),
 		cmocka_unit_test(deletion_works_in_a_full_pool),
