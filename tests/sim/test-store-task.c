@@ -495,6 +495,38 @@ static void child_is_deleted_while_its_parent_is_merged(void **state)
 		delete_both(seconds);
 }
 
+/*
+ * A volume that shared with a snapshot when partition 1 had its last checkpoint is emptied piece by piece and deleted:
+ * the catalog does not know it any more, partition 1's root still has its tree. What that counts as the volume's own is
+ * nothing to judge by.
+ */
+static void deleted_version_of_an_older_root_is_no_finding(void **state)
+{
+	struct rig *r = rig_new(11, (uint64_t)64 << 20, 2);
+	uint64_t generation;
+
+	(void)state;
+	rig_start(r);
+	rig_create(r, 0, 1000);
+	assert_int_equal(rig_fill(r, 0, 0, 1000, 1), PST_OK);
+	snapshot(r, 0, 1);
+	assert_int_equal(rig_fill(r, 0, 0, 512, 2), PST_OK);
+	rig_stop(r);
+	rig_start(r);
+	generation = rig_store(r)->parts[1].generation;
+	assert_int_equal(rig_io(r, 0, PST_IO_DISCARD, 0, 999, NULL), PST_OK);
+	assert_int_equal(rig_io(r, 0, PST_IO_DISCARD, 999, 1, NULL), PST_OK);
+	rig_close(r, 0);
+	remove_version(r, 0);
+	pst_sim_run_for(r->sim, RIG_SECOND);
+	assert_false(deletion(r).running);
+	assert_int_equal(rig_store(r)->parts[1].generation, generation);
+	restart(r);
+	assert_int_equal(rig_byte(r, 1, 999), 1);
+	rig_stop(r);
+	rig_free(r);
+}
+
 /* Kinds that can't be started say so. */
 static void what_does_not_exist_is_refused(void **state)
 {
@@ -522,6 +554,7 @@ int main(void)
 		cmocka_unit_test(deletion_keeps_its_rate),
 		cmocka_unit_test(deletion_goes_on_when_it_is_needed),
 		cmocka_unit_test(child_is_deleted_while_its_parent_is_merged),
+		cmocka_unit_test(deleted_version_of_an_older_root_is_no_finding),
 		cmocka_unit_test(what_does_not_exist_is_refused),
 	};
 
