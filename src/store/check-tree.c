@@ -134,6 +134,46 @@ void ck_mark_wrong(struct ck *ck, struct ck_mark mark)
 	p->marks[p->mark_count++] = mark;
 }
 
+/* ---- Who shares ---- */
+
+static uint32_t slot_of(uint64_t leaf)
+{
+	return (uint32_t)(leaf / ck_span[PST_NODE_LEVEL_VOLUME]);
+}
+
+/*
+ * A version that the log changes may have shared with a parent in the root's state that it has none of any more: the
+ * moves that end a flattening are in this log, the record that says so in partition 0's.
+ */
+bool ck_slot_shares(const struct ck *ck, uint32_t slot)
+{
+	const struct ck_version *v = ck_version_find(ck, slot);
+	uint64_t leaves = ck_span[PST_NODE_LEVEL_VOLUME];
+
+	return ck_slot_touched(&ck->part, slot) ||
+	       (v != NULL && (v->many || ck_items_any(&ck->part, slot * leaves, leaves)));
+}
+
+/* In the root's state: one that is gone since may have shared then with whatever is there now. */
+static bool slot_shared(const struct ck *ck, uint32_t slot)
+{
+	return ck_slot_shares(ck, slot) || (ck_version_find(ck, slot) == NULL && slot != PST_SLOT_CATALOG);
+}
+
+static bool shared(const struct ck *ck, uint64_t leaf)
+{
+	return slot_shared(ck, slot_of(leaf));
+}
+
+/* Is it a live volume that shares with none? Then nothing of it may be marked as its parent's. */
+static bool alone(const struct ck *ck, uint32_t slot)
+{
+	const struct ck_version *v = ck_version_find(ck, slot);
+
+	return !slot_shared(ck, slot) &&
+	       (v == NULL || (v->disk.flags & (PST_VOLUME_SNAPSHOT | PST_VOLUME_DELETING | PST_VOLUME_PENDING)) == 0);
+}
+
 /* ---- The last state of a leaf whose version shares with none ---- */
 
 /* Local LBAs of the volume on this partition. */
@@ -175,15 +215,6 @@ void ck_entry_last(struct ck *ck, uint32_t slot, uint64_t local)
 			   "%s: mapped, but beyond the volume's end of %llu blocks: it takes space that nobody sees",
 			   ck_place(ck, slot, local, 1, place), (unsigned long long)v->disk.block_count);
 	}
-}
-
-/* Is it a live volume that shares with none? Then nothing of it may be marked as its parent's. */
-static bool alone(const struct ck *ck, uint32_t slot)
-{
-	const struct ck_version *v = ck_version_find(ck, slot);
-
-	return !ck_slot_shares(ck, slot) &&
-	       (v == NULL || (v->disk.flags & (PST_VOLUME_SNAPSHOT | PST_VOLUME_DELETING | PST_VOLUME_PENDING)) == 0);
 }
 
 /* @block_of_leaf: the root's leaf that @base is from. */
@@ -231,29 +262,11 @@ struct sums {
 	bool known; /* nothing below was unreadable */
 };
 
-/*
- * A version that the log changes may have shared with a parent in the root's state that it has none of any more: the
- * moves that end a flattening are in this log, the record that says so in partition 0's.
- */
-bool ck_slot_shares(const struct ck *ck, uint32_t slot)
-{
-	const struct ck_version *v = ck_version_find(ck, slot);
-	uint64_t leaves = ck_span[PST_NODE_LEVEL_VOLUME];
-
-	return ck_slot_touched(&ck->part, slot) ||
-	       (v != NULL && (v->many || ck_items_any(&ck->part, slot * leaves, leaves)));
-}
-
-static bool shares(const struct ck *ck, uint64_t leaf)
-{
-	return ck_slot_shares(ck, (uint32_t)(leaf / ck_span[PST_NODE_LEVEL_VOLUME]));
-}
-
 static void mark(struct ck *ck, uint64_t leaf, uint32_t block, bool node)
 {
 	struct ck_part *p = &ck->part;
 
-	if (shares(ck, leaf))
+	if (shared(ck, leaf))
 		ck_set(p->sharers, block);
 	ck_set(p->reached, block);
 	if (node)
@@ -280,7 +293,7 @@ static void data_entry(struct ck *ck, uint64_t leaf, uint32_t i, struct pst_ptr 
 	if (ck_bit(p->nodes, block))
 		ck_finding(ck, "%s: its block %u of partition %u is a node of the map: one of both is wrong",
 			   ck_place(ck, slot, local, 1, place), block, p->index);
-	else if (!shares(ck, leaf) && !ck_bit(p->sharers, block))
+	else if (!shared(ck, leaf) && !ck_bit(p->sharers, block))
 		ck_finding(ck, "%s: its block %u of partition %u is reached a second time: one of both is wrong",
 			   ck_place(ck, slot, local, 1, place), block, p->index);
 }
@@ -364,7 +377,7 @@ static void judge_counts(struct ck *ck, unsigned level, uint64_t index, const st
 	 * A version that is being made has its node before anything is in it; a snapshot keeps the leaf of a write that
 	 * had its place in the log only after it.
 	 */
-	if (s.used == 0 && level < PST_NODE_LEVEL_VOLUME && !shares(ck, index * ck_span[level]))
+	if (s.used == 0 && level < PST_NODE_LEVEL_VOLUME && !shared(ck, index * ck_span[level]))
 		ck_finding(ck, "%s: its node of level %u is empty: it only takes space",
 			   ck_node_place(ck, level, index, place), level);
 	if (s.known && counts_data && s.data != node->data_blocks)
@@ -375,14 +388,13 @@ static void judge_counts(struct ck *ck, unsigned level, uint64_t index, const st
 		    (unsigned long long)s.data);
 }
 
-/* A version that shares with none owns all that it has. One that is gone may have shared at the root's time. */
+/* A version that shares with none owns all that it has. */
 static void judge_own(struct ck *ck, uint64_t index, const struct pst_node_disk *node, struct sums s)
 {
 	char place[CK_PLACE_BYTES];
 
 	if (s.known && node->format != 0 && node->own_blocks != s.data &&
-	    (ck_version_find(ck, (uint32_t)index) != NULL || index == PST_SLOT_CATALOG) &&
-	    !shares(ck, index * ck_span[PST_NODE_LEVEL_VOLUME]))
+	    !shared(ck, index * ck_span[PST_NODE_LEVEL_VOLUME]))
 		ck_finding(ck, "%s: says it owns %llu blocks of partition %u, there are %llu: usage is shown wrong",
 			   ck_place(ck, (uint32_t)index, 0, 1, place), (unsigned long long)node->own_blocks,
 			   ck->part.index, (unsigned long long)s.data);
@@ -408,7 +420,7 @@ static struct sums walk(struct ck *ck, unsigned level, uint64_t index, struct ps
 	}
 	if (ck_bit(p->reached, block)) {
 		bool fine = ck_bit(p->nodes, block) && level < PST_NODE_LEVEL_VOLUME &&
-			    (shares(ck, index * ck_span[level]) || ck_bit(p->sharers, block));
+			    (shared(ck, index * ck_span[level]) || ck_bit(p->sharers, block));
 
 		if (!fine) {
 			p->two_owners = true;
@@ -426,7 +438,7 @@ static struct sums walk(struct ck *ck, unsigned level, uint64_t index, struct ps
 	judge_counts(ck, level, index, node, s);
 	if (level == PST_NODE_LEVEL_VOLUME)
 		judge_own(ck, index, node, s);
-	if (level == 0 && !shares(ck, index))
+	if (level == 0 && !ck_slot_shares(ck, slot_of(index)))
 		leaf_last(ck, index, block, node->entry);
 	return s;
 }
@@ -438,7 +450,7 @@ static void new_leaves(struct ck *ck)
 	struct ck_part *p = &ck->part;
 
 	for (size_t i = 0; i < p->item_count; i++)
-		if (!p->items[i].visited && !shares(ck, p->items[i].leaf))
+		if (!p->items[i].visited && !ck_slot_shares(ck, slot_of(p->items[i].leaf)))
 			leaf_last(ck, p->items[i].leaf, 0, none);
 }
 
