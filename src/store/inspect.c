@@ -60,7 +60,7 @@ static pst_err info_run(struct inspection *s, struct pst_pool_op *op)
 			return st->control.wait.err;
 		if (got == MAP_OK) {
 			s->mapped += n->data->data_blocks;
-			s->own += n->data->own_blocks;
+			s->own += (uint64_t)PST_MAX((int64_t)n->data->own_blocks, 0); /* see share.c, merge_own */
 		}
 	}
 	op->info = (struct pst_volume_info){

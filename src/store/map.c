@@ -5,7 +5,8 @@
  *
  * Invariants: the parent of a node in memory is in memory; the parent of a dirty node is dirty; an entry
  * PST_PTR_PENDING means that the child is in memory and has no address; a node without entries is dropped, except the
- * root, and except while it is pinned. data_blocks of a node up to the level of versions counts the data below it, also
+ * root, except while it is pinned, and except a version's whose account is not closed (share.c, merge_own).
+ * data_blocks of a node up to the level of versions counts the data below it, also
  * across what is not in memory; own_blocks of a version's node counts what was allocated in its name and not freed.
  *
  * Sharing (docs/versions.md): a node whose pointer is marked PST_PTR_INHERITED is the parent version's too. Changing
@@ -114,9 +115,14 @@ static bool never_changes(const struct node *n)
 	return v == NULL || ((v->disk.flags & PST_VOLUME_SNAPSHOT) != 0 && (v->disk.flags & PST_VOLUME_DELETING) == 0);
 }
 
+static bool is_empty(const struct node *n)
+{
+	return n->data->used == 0 && (n->level != PST_NODE_LEVEL_VOLUME || n->data->own_blocks == 0);
+}
+
 static void drop_empty(struct node *n)
 {
-	while (n->parent != NULL && n->data->used == 0 && n->pins == 0 && n->children == 0 && !n->loading &&
+	while (n->parent != NULL && is_empty(n) && n->pins == 0 && n->children == 0 && !n->loading &&
 	       !never_changes(n)) {
 		struct node *parent = n->parent;
 		struct pst_ptr *ptr;

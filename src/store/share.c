@@ -50,7 +50,7 @@ void share_snapshot(struct part *p, uint32_t snapshot, uint32_t volume)
 
 	pst_list_init(&hidden);
 	freeze_below(p, volume, &hidden);
-	if (v != NULL && s != NULL && v->data->used != 0 && s->data->used == 0) {
+	if (v != NULL && s != NULL && (v->data->used != 0 || v->data->own_blocks != 0) && s->data->used == 0) {
 		copy_version(s, v);
 		map_dirty(v);
 		s->data->own_blocks = v->data->own_blocks;
@@ -124,7 +124,10 @@ static void merge_entry(struct merge *m, uint32_t i)
 	m->gone->data->used--;
 }
 
-/* When this was the last entry of the version's part of the map, what it owned is its child's. */
+/*
+ * When this was the last entry of the version's part of the map, what it owned is its child's. Until then the child's
+ * account may be below zero: what it got and has freed since is still in this one.
+ */
 static void merge_own(struct merge *m)
 {
 	const struct node *n = m->gone;
@@ -134,10 +137,12 @@ static void merge_own(struct merge *m)
 		n = n->parent;
 		entries = n->data->used - 1;
 	}
-	if (entries > 0 || m->child_top == NULL || m->gone_top->data->own_blocks == 0)
+	if (entries > 0 || m->gone_top->data->own_blocks == 0)
 		return;
-	map_dirty(m->child_top);
-	m->child_top->data->own_blocks += m->gone_top->data->own_blocks;
+	if (m->child_top != NULL) {
+		map_dirty(m->child_top);
+		m->child_top->data->own_blocks += m->gone_top->data->own_blocks;
+	}
 	m->gone_top->data->own_blocks = 0;
 }
 

@@ -95,6 +95,8 @@ void space_volume_emptied(struct svol *v)
 
 void space_node_charged(struct svol *v, uint32_t part_index, uint64_t own_blocks)
 {
+	if ((int64_t)own_blocks < 0) /* while its parent is being merged: share.c */
+		own_blocks = 0;
 	if (v->promises != NULL && v->promises[part_index].own != own_blocks)
 		promise_set(v, part_index, v->promises[part_index].share, own_blocks);
 }

@@ -496,6 +496,44 @@ static void child_is_deleted_while_its_parent_is_merged(void **state)
 }
 
 /*
+ * The volume frees what it has got from its deleted snapshot, down to nothing, while that is still being merged into
+ * it, after @seconds; then it is written again. What the two own adds up at every moment.
+ */
+static void empty_in_the_midst(uint64_t seconds)
+{
+	struct rig *r = rig_new(30 + seconds, (uint64_t)64 << 20, 1);
+
+	rig_start(r);
+	rig_create(r, 0, 4096);
+	for (uint64_t lba = 0; lba < 4096; lba += 512)
+		assert_int_equal(rig_fill(r, 0, lba, 512, 1), PST_OK);
+	snapshot(r, 0, 1);
+	for (uint64_t lba = 2048; lba < 4096;
+	     lba += 512) /* to be freed, which takes time; the rest is passed on at once */
+		assert_int_equal(rig_fill(r, 0, lba, 512, 2), PST_OK);
+	deletion_rate(r, 2 << 20);
+	remove_version(r, 1);
+	pst_sim_run_for(r->sim, seconds * RIG_SECOND);
+	assert_int_equal(rig_io(r, 0, PST_IO_DISCARD, 1, 4095, NULL), PST_OK);
+	assert_int_equal(rig_io(r, 0, PST_IO_DISCARD, 0, 1, NULL), PST_OK);
+	restart(r);
+	assert_int_equal(rig_fill(r, 0, 100, 512, 3), PST_OK);
+	pst_sim_run_for(r->sim, 60 * RIG_SECOND);
+	assert_false(deletion(r).running);
+	restart(r);
+	assert_int_equal(rig_byte(r, 0, 611), 3);
+	rig_stop(r);
+	rig_free(r);
+}
+
+static void volume_is_emptied_while_its_snapshot_is_merged(void **state)
+{
+	(void)state;
+	for (uint64_t seconds = 0; seconds < 10; seconds++)
+		empty_in_the_midst(seconds);
+}
+
+/*
  * A volume that shared with a snapshot when partition 1 had its last checkpoint is emptied piece by piece and deleted:
  * the catalog does not know it any more, partition 1's root still has its tree. What that counts as the volume's own is
  * nothing to judge by.
@@ -554,6 +592,7 @@ int main(void)
 		cmocka_unit_test(deletion_keeps_its_rate),
 		cmocka_unit_test(deletion_goes_on_when_it_is_needed),
 		cmocka_unit_test(child_is_deleted_while_its_parent_is_merged),
+		cmocka_unit_test(volume_is_emptied_while_its_snapshot_is_merged),
 		cmocka_unit_test(deleted_version_of_an_older_root_is_no_finding),
 		cmocka_unit_test(what_does_not_exist_is_refused),
 	};
