@@ -134,10 +134,12 @@ static void system_crash(struct system *sys, bool power)
 	if (power) {
 		pst_sim_power_off(sys->storage_node);
 		sys->power_losses++;
+		sys->tells++;
 		for (uint32_t i = 0; i < sys->volume_count; i++)
 			oracle_power_loss(sys->volumes[i].oracle);
 	} else {
 		pst_sim_kill(sys->storage_node);
+		sys->tells += sys->power_losses > 0;
 	}
 }
 

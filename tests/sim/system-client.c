@@ -152,7 +152,8 @@ static uint64_t client_reconnects(const struct client *c)
 }
 
 /*
- * After a power loss one flush may fail, with all that are under way then; and if it was begun before the loss, once
+ * After a power loss one flush may fail, with all that are under way then, and once more if the process that told is
+ * killed before the note of it is on the disk; and if it was begun before the loss, once
  * more the next, of writes that it did not cover. The same if it was begun before a reconnect: the host can't know
  * whether it was told of a loss before that or after it, and what was written between the two is doubtful.
  */
@@ -165,7 +166,7 @@ static bool op_may_tell_loss(struct client_op *op)
 	c->told_to = c->begun;
 	if (op->power_losses != c->sys->power_losses || op->reconnects != client_reconnects(c))
 		return true;
-	return c->lost_flushes++ < c->sys->power_losses;
+	return c->lost_flushes++ < c->sys->tells;
 }
 
 static void op_check_error(struct client_op *op)

@@ -38,6 +38,8 @@ struct system {
 	bool failed; /* the first failure has been printed */
 	bool with_store, io_errors_allowed;
 	uint32_t power_losses;
+	uint32_t
+	    tells; /* how many times a volume may have told of a power loss: a process that is killed may forget it */
 
 	struct pst_sim_node *storage_node;
 	struct storage *storage; /* of the running process; NULL while it is down */
