@@ -413,7 +413,12 @@ static void empty_pool(struct world *w)
 		if (v->exists != NO)
 			fail(w, "volume %x can't be deleted", v->id);
 	}
-	if (!w->failed && pst_sim_run_until(w->sim, is_empty, w, LONG_NS))
+	if (w->failed)
+		return;
+	pool_prepare(w, PST_POOL_TASK_START, NULL, 0); /* at the rate that it was given last it may take hours */
+	w->pool_op.task = PST_TASK_DELETE;
+	pst_pool_submit(w->pool, &w->pool_op);
+	if (wait_done(w, "deletion without a rate") && pst_sim_run_until(w->sim, is_empty, w, LONG_NS))
 		pst_sim_run_for(w->sim, 1000 * 1000 * 1000); /* and it stays so */
 	if (!w->failed && !is_empty(w)) {
 		struct pst_pool_stats stats;
