@@ -10,7 +10,8 @@
 
 #define IO_QUEUES_MAX 16u
 #define LINK_IOV_SEND 128u
-#define LINK_IOV_RECV 66u /* 64 of a request, one cut in two, the stage */
+#define LINK_SEND_BYTES 131072u /* of one send: it copies all of it before anyone else on the core has a turn */
+#define LINK_IOV_RECV 66u       /* 64 of a request, one cut in two, the stage */
 #define ADMIN_ENTRIES 32u
 #define PAGE_BYTES 4096u
 #define INCAPSULE_BYTES_MAX 65536u

@@ -117,6 +117,7 @@ void link_open(struct pst_link *link, uint32_t depth, uint32_t incapsule_bytes)
 		session_lose(s, err);
 		return;
 	}
+	pst_conn_set_output_max(link->conn, LINK_SEND_BYTES);
 	link->state = LINK_CONNECTING;
 	link->connect.addr = *path_addr(s);
 	link->connect.done = link_on_connect;

@@ -96,7 +96,7 @@ struct pst_conn {
 
 	/* Send queue. The first tx_offset bytes of its first item have been sent; tx_inflight more are in an output. */
 	struct pst_list tx;
-	size_t tx_offset, tx_inflight;
+	size_t tx_offset, tx_inflight, output_bytes_max;
 	struct tx_item ic, term;
 
 	/* Receive. Bytes [stage_from, stage_to) of stage are not parsed yet. */

@@ -284,21 +284,26 @@ void conn_tx_command(struct pst_conn *conn, struct slot *slot)
 struct gather {
 	struct iovec *iov;
 	unsigned count, max;
-	size_t skip;  /* bytes still to be passed over: already sent */
-	size_t bytes; /* gathered */
+	size_t skip;             /* bytes still to be passed over: already sent */
+	size_t bytes, bytes_max; /* gathered */
 };
 
-/* False when the array is full. */
+/* False when there is no room for more. */
 static bool gather_piece(struct gather *g, void *base, size_t bytes)
 {
+	size_t taken;
+
 	if (g->skip >= bytes) {
 		g->skip -= bytes;
 		return true;
 	}
-	if (g->count == g->max)
+	if (g->count == g->max || g->bytes == g->bytes_max)
 		return false;
-	g->iov[g->count++] = (struct iovec){ (uint8_t *)base + g->skip, bytes - g->skip };
-	g->bytes += bytes - g->skip;
+	taken = PST_MIN(bytes - g->skip, g->bytes_max - g->bytes);
+	g->iov[g->count++] = (struct iovec){ (uint8_t *)base + g->skip, taken };
+	g->bytes += taken;
+	if (taken < bytes - g->skip)
+		return false;
 	g->skip = 0;
 	return true;
 }
@@ -320,9 +325,15 @@ static bool gather_item(struct gather *g, struct tx_item *item)
 	return gather_piece(g, item->tail, item->tail_bytes);
 }
 
+void pst_conn_set_output_max(struct pst_conn *conn, size_t bytes)
+{
+	pst_assert(bytes > 0);
+	conn->output_bytes_max = bytes;
+}
+
 unsigned pst_conn_output(struct pst_conn *conn, struct iovec *iov, unsigned max)
 {
-	struct gather g = { .iov = iov, .max = max, .skip = conn->tx_offset };
+	struct gather g = { .iov = iov, .max = max, .skip = conn->tx_offset, .bytes_max = conn->output_bytes_max };
 
 	pst_assert(conn->tx_inflight == 0 && max > 0);
 	if (conn->state == PST_CONN_STATE_DEAD)

@@ -31,6 +31,10 @@
 #define PST_AUTH_RECEIVE_BYTES_MAX 16384u      /* AL of Authentication Receive; longer than any message */
 #define PST_TICK_NS 500000000ull
 #define PST_SEND_IOV_MAX 256u
+/* A send copies all of it before anyone else has a turn: less while other connections of the shard are busy. */
+#define PST_SEND_BYTES_MAX 262144u
+#define PST_SEND_BYTES_SHARED 65536u
+#define PST_SHARED_NS 1000000u /* how long a connection that has received something counts as busy */
 
 struct pst_shard;
 struct pst_ctrl;
@@ -189,6 +193,8 @@ struct pst_shard {
 	bool dirty_posted, feeding;
 	struct pst_post dirty_post;
 	struct pst_buffers buffers;
+	const struct pst_queue *received_last; /* only to compare: it may be gone */
+	uint64_t shared_until_ns;              /* another than that has received something since PST_SHARED_NS */
 	struct pst_timer tick;
 	struct pst_list listeners;
 	struct pst_list half_open;

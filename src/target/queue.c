@@ -209,6 +209,10 @@ static void received(struct pst_stream_op *op)
 	struct pst_queue *queue = pst_container_of(op, struct pst_queue, recv);
 
 	queue->receiving = false;
+	if (queue->shard->received_last != queue) {
+		queue->shard->received_last = queue;
+		queue->shard->shared_until_ns = pst_env_now_ns(queue->shard->env) + PST_SHARED_NS;
+	}
 	if (queue->state == PST_QUEUE_CLOSING)
 		return;
 	if (op->err != PST_OK || op->done_bytes == 0) {
@@ -229,6 +233,8 @@ static void send_start(struct pst_queue *queue)
 
 	if (queue->sending)
 		return;
+	pst_conn_set_output_max(queue->conn, queue->turn_ns < queue->shard->shared_until_ns ? PST_SEND_BYTES_SHARED
+											    : PST_SEND_BYTES_MAX);
 	count = queue->tls != NULL ? pst_tls_output(queue->tls, queue->conn, queue->send_iov, PST_SEND_IOV_MAX)
 				   : pst_conn_output(queue->conn, queue->send_iov, PST_SEND_IOV_MAX);
 	if (count == 0)

@@ -64,6 +64,10 @@ static void data_survives_every_split(void **state)
 		};
 		struct pair *p = pair_new(&c);
 
+		if (mode % 3 == 0) {
+			pst_conn_set_output_max(p->host, 1 + mode);
+			pst_conn_set_output_max(p->target, 5000);
+		}
 		pair_run(p);
 		assert_int_equal(p->host_ready, 1);
 		assert_int_equal(p->target_ready, 1);
@@ -370,6 +374,42 @@ static void a_response_waits_for_its_send(void **state)
 	pair_free(p);
 }
 
+/* One output holds no more than it may, and the next one goes on where it ended, in the middle of an entry too. */
+static void an_output_is_no_longer_than_allowed(void **state)
+{
+	struct pair_config c = { 0 };
+	struct pair *p = pair_new(&c);
+	static uint8_t buf[100000];
+	struct iovec data = { buf, sizeof(buf) }, iov[16];
+	unsigned outputs = 0;
+	size_t all = 0;
+
+	(void)state;
+	pair_run(p);
+	fill(p->device, sizeof(buf), 1);
+	pst_conn_set_output_max(p->target, 4096);
+	assert_non_null(pair_submit(p, NVME_CMD_READ, 0, &data, 1, 0, sizeof(buf)));
+	pair_output(p, p->host, &p->to_target);
+	pair_input(p, p->target, &p->to_target);
+	pair_events(p);
+	for (unsigned count; (count = pst_conn_output(p->target, iov, 16)) > 0; outputs++) {
+		size_t bytes = 0;
+
+		for (unsigned i = 0; i < count; i++) {
+			pipe_put(&p->to_host, iov[i].iov_base, iov[i].iov_len);
+			bytes += iov[i].iov_len;
+		}
+		assert_in_range(bytes, 1, 4096);
+		pst_conn_sent(p->target, bytes);
+		all += bytes;
+	}
+	assert_int_equal(outputs, pst_div_round_up(all, 4096));
+	pair_run(p);
+	assert_int_equal(p->responses, 1);
+	assert_memory_equal(buf, p->device, sizeof(buf));
+	pair_free(p);
+}
+
 /* A configuration out of range is refused. */
 static void bad_configurations_are_refused(void **state)
 {
@@ -402,6 +442,7 @@ int main(void)
 		cmocka_unit_test(bad_header_digest_ends_the_connection),
 		cmocka_unit_test(fail_returns_every_command),
 		cmocka_unit_test(a_response_waits_for_its_send),
+		cmocka_unit_test(an_output_is_no_longer_than_allowed),
 		cmocka_unit_test(bad_configurations_are_refused),
 	};
 
