@@ -7,11 +7,12 @@
 #include "proto/conn.h"
 #include "proto/cursor.h"
 
-#define STAGE_BYTES 65536u     /* several PDUs in one receive */
-#define STAGES 3u              /* where in-capsule data may stay until its command is over */
-#define STAGE_SMALL_BYTES 128u /* while long data PDUs follow each other: no more than their headers */
-#define DATA_LONG_BYTES 16384u /* from here on payload is not copied */
-#define DATA_LONG_PATIENCE 4u  /* that many other PDUs in a row end the small stage */
+#define STAGE_BYTES 65536u      /* several PDUs in one receive */
+#define STAGE_BYTES_MAX 262144u /* from when that was too short for what had come */
+#define STAGES 3u               /* where in-capsule data may stay until its command is over */
+#define STAGE_SMALL_BYTES 128u  /* while long data PDUs follow each other: no more than their headers */
+#define DATA_LONG_BYTES 16384u  /* from here on payload is not copied */
+#define DATA_LONG_PATIENCE 4u   /* that many other PDUs in a row end the small stage */
 
 /* One entry of the send queue: head, then data, then tail. */
 struct tx_item {
@@ -114,7 +115,7 @@ struct pst_conn {
 	bool in_place;      /* data of writes may stay where it was received */
 	struct stage stages[STAGES];
 	struct stage *stage;
-	size_t stage_from, stage_to;
+	size_t stage_from, stage_to, stage_bytes;
 };
 
 /* conn.c */

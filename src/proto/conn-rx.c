@@ -5,7 +5,8 @@
  * is received in place (pst_conn_want puts the buffers first and the stage behind them).
  *
  * While long data PDUs follow each other the stage is kept as short as a header, so that the receive that fetches one
- * PDU's payload ends with the header of the next, and next to nothing is copied.
+ * PDU's payload ends with the header of the next, and next to nothing is copied. It is made longer once a receive has
+ * filled it: what a deep queue sends at once is then answered at once.
  *
  * Parsing happens in pst_conn_next_event only, and stops at each event. Nothing is parsed while a receive is
  * outstanding: then the stage holds less than a header, and no data.
@@ -55,7 +56,8 @@ static struct iovec want_stage(struct pst_conn *conn)
 		conn->stage_to -= conn->stage_from;
 		conn->stage_from = 0;
 	}
-	room = (conn->stage_small ? STAGE_SMALL_BYTES : STAGE_BYTES) - PST_MIN(conn->stage_to, STAGE_SMALL_BYTES - 1);
+	room = (conn->stage_small ? STAGE_SMALL_BYTES : conn->stage_bytes) -
+	       PST_MIN(conn->stage_to, STAGE_SMALL_BYTES - 1);
 	return (struct iovec){ conn->stage->memory + conn->stage_to, room };
 }
 
@@ -112,7 +114,9 @@ void pst_conn_got(struct pst_conn *conn, size_t bytes)
 		data_landed(conn, (uint32_t)direct);
 	conn->want_direct = 0;
 	conn->stage_to += bytes - direct;
-	pst_assert(conn->stage_to <= STAGE_BYTES + STAGE_SMALL_BYTES);
+	if (conn->stage_to >= STAGE_BYTES)
+		conn->stage_bytes = STAGE_BYTES_MAX;
+	pst_assert(conn->stage_to <= STAGE_BYTES_MAX + STAGE_SMALL_BYTES);
 }
 
 /* ---- Headers ---- */

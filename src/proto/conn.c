@@ -48,7 +48,7 @@ static uint32_t slot_count_of(const struct pst_conn_config *config)
 bool conn_stage_ready(struct stage *stage)
 {
 	if (stage->memory == NULL)
-		stage->memory = malloc(STAGE_BYTES + STAGE_SMALL_BYTES);
+		stage->memory = malloc(STAGE_BYTES_MAX + STAGE_SMALL_BYTES);
 	return stage->memory != NULL;
 }
 
@@ -99,6 +99,7 @@ pst_err pst_conn_new(const struct pst_conn_config *config, struct pst_conn **ret
 	conn->tx_align_bytes = 4;
 	conn->incapsule_bytes = config->incapsule_bytes;
 	conn->output_bytes_max = SIZE_MAX;
+	conn->stage_bytes = STAGE_BYTES;
 	conn->limits = (struct pst_pdu_limits){
 		.sender = config->role == PST_CONN_HOST ? PST_PDU_FROM_CONTROLLER : PST_PDU_FROM_HOST,
 		.align_bytes = (config->align_code + 1u) * 4,
