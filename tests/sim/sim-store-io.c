@@ -51,7 +51,8 @@ static void io_done(struct pst_io *io)
 		}
 		break;
 	default:
-		if (!ok && io->kind == PST_IO_WRITE && w->writes_fail)
+		/* Without data only the pool's end, which notes nothing any more, leaves a record that may be found. */
+		if (!ok && w->writes_fail && (io->kind == PST_IO_WRITE || w->stopped))
 			oracle_write_failed(op->v->oracle, io->lba, io->block_count);
 		else
 			oracle_write_end(op->v->oracle, io->lba, io->block_count, ok, (io->flags & PST_IO_FUA) != 0);
