@@ -11,7 +11,7 @@
 #include "host/impl.h"
 #include "proto/cursor.h"
 
-enum { ANA_OPTIMIZED = 1, ANA_NON_OPTIMIZED = 2 }; /* Base 2.0, log page 0Ch */
+enum { ANA_OPTIMIZED = 1, ANA_NON_OPTIMIZED = 2 }; /* Base 2.0, 5.16.1.13 */
 
 #define STATUS_TYPE_PATH 0x300u
 

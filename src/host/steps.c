@@ -139,7 +139,7 @@ static void got_cap(struct pst_session *s, uint64_t cap)
 
 	s->cap = cap;
 	s->entries = PST_MIN(s->config.queue_entries, entries_max);
-	/* MQES of 0 is not allowed (Base 2.0, Figure 36); MPSMIN above 4 KiB can't be met with CC.MPS 0. */
+	/* MQES of 0 is not allowed (Base 2.0, 3.1.3.1); MPSMIN above 4 KiB can't be met with CC.MPS 0. */
 	if (entries_max < 2 || (cap >> 48 & 0xf) != 0) {
 		session_lose(s, PST_E_PROTO);
 		return;

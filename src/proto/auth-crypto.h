@@ -54,7 +54,7 @@ bool PST_MUST_USE pst_auth_dh_session_key(uint8_t group, uint8_t hash, const uin
 bool PST_MUST_USE pst_auth_augment(uint8_t hash, const uint8_t *session_key, const uint8_t *challenge,
 				   uint8_t ret[PST_AUTH_HASH_MAX]);
 
-/* K' of @key for the entity named @nqn (8.13.5.7): HMAC(K, NQN || "NVMe-over-Fabrics"), or K where hash is 0. */
+/* K' of @key for who is named @nqn (Base 2.0, 8.13.5.7): HMAC(K, NQN || "NVMe-over-Fabrics"), or K where hash is 0. */
 bool PST_MUST_USE pst_auth_key_transform(const struct pst_auth_key *key, const char *nqn, struct pst_auth_key *ret_key);
 
 /* What a response is made of: HMAC(K', Ca || S || T_ID || SC_C || label || first NQN || 00h || second NQN). */

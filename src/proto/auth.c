@@ -133,7 +133,7 @@ static bool augment(const struct pst_auth *a, const uint8_t *challenge, uint8_t 
 	return pst_auth_augment(a->hash, a->session_key, challenge, ret);
 }
 
-/* R1 (8.13.5.4) or R2 (8.13.5.5). */
+/* R1 (Base 2.0, 8.13.5.4) or R2 (Base 2.0, 8.13.5.5). */
 static bool respond(const struct pst_auth *a, bool by_host, uint8_t ret[PST_AUTH_HASH_MAX])
 {
 	uint8_t challenge[PST_AUTH_HASH_MAX];
@@ -194,7 +194,7 @@ static bool public_make(struct pst_auth *a)
 	return false;
 }
 
-/* A sequence number is never 0 (8.13.5.3). */
+/* A sequence number is never 0 (Base 2.0, 8.13.5.3). */
 static uint32_t seqnum_make(const struct pst_auth *a)
 {
 	return a->random.seqnum != 0 ? a->random.seqnum : 1;
@@ -230,7 +230,7 @@ static bool choose(struct pst_auth *a, const struct nvmf_auth_descriptor *d)
 	return false;
 }
 
-/* 8.13.5.2 */
+/* Base 2.0, 8.13.5.2 */
 static void got_negotiate(struct pst_auth *a, struct pst_bytes *in)
 {
 	const struct nvmf_auth_negotiate *m = pst_bytes_take(in, sizeof(*m));
@@ -265,7 +265,7 @@ static void got_negotiate(struct pst_auth *a, struct pst_bytes *in)
 	a->state = PST_AUTH_CTRL_CHALLENGE;
 }
 
-/* 8.13.5.4 */
+/* Base 2.0, 8.13.5.4 */
 static void got_reply(struct pst_auth *a, struct pst_bytes *in)
 {
 	uint32_t hl = pst_auth_hash_bytes(a->hash), dhvlen = pst_auth_dh_bytes(a->group);
@@ -302,7 +302,7 @@ static void got_reply(struct pst_auth *a, struct pst_bytes *in)
 
 /* ---- Messages of a controller, at the host ---- */
 
-/* 8.13.5.3 */
+/* Base 2.0, 8.13.5.3 */
 static void got_challenge(struct pst_auth *a, struct pst_bytes *in)
 {
 	const struct nvmf_auth_challenge *m = pst_bytes_take(in, sizeof(*m));
@@ -343,7 +343,7 @@ static void got_challenge(struct pst_auth *a, struct pst_bytes *in)
 		fail(a, NVMF_AUTH_FAILED);
 }
 
-/* 8.13.5.5 */
+/* Base 2.0, 8.13.5.5 */
 static void got_success1(struct pst_auth *a, struct pst_bytes *in)
 {
 	const struct nvmf_auth_success1 *m = pst_bytes_take(in, sizeof(*m));
@@ -399,7 +399,7 @@ void pst_auth_receive(struct pst_auth *a, const uint8_t *message, size_t bytes)
 	case PST_AUTH_CTRL_REPLY:
 		got_reply(a, &rest);
 		break;
-	case PST_AUTH_CTRL_SUCCESS2: /* 8.13.5.6: it has no content */
+	case PST_AUTH_CTRL_SUCCESS2: /* Base 2.0, 8.13.5.6: it has no content */
 		a->state = PST_AUTH_IS_DONE;
 		break;
 	case PST_AUTH_HOST_CHALLENGE:

@@ -11,7 +11,7 @@
  * Parsing happens in pst_conn_next_event only, and stops at each event. Nothing is parsed while a receive is
  * outstanding: then the stage holds less than a header, and no data.
  *
- * A malformed PDU closes the connection with a TermReq, except that a TermReq is never answered with one (3.6.2.3).
+ * A malformed PDU closes the connection with a TermReq, but a TermReq is never answered with one (TCP 1.0, 3.5).
  */
 #include "proto/conn-impl.h"
 
@@ -236,7 +236,7 @@ static bool rx_command(struct pst_conn *conn, const struct nvme_tcp_cmd *pdu, ui
 	return true;
 }
 
-/* 3.6.2.8: the data of an R2T comes in order, in range, and says where it ends. */
+/* TCP 1.0, 3.3.2.2 and 3.6.2.8: the data of an R2T comes in order, in range, and says where it ends. */
 static bool rx_h2c_data(struct pst_conn *conn, const struct nvme_tcp_data *pdu, uint32_t bytes)
 {
 	uint16_t ttag = nvme_get16(pdu->ttag);
@@ -289,7 +289,7 @@ static bool rx_c2h_data(struct pst_conn *conn, const struct nvme_tcp_data *pdu, 
 		return rx_fail(conn, NVME_TCP_FES_RANGE, 0, pdu, sizeof(*pdu));
 	if (from != slot->rx_bytes)
 		return rx_fail(conn, NVME_TCP_FES_SEQUENCE, 0, pdu, sizeof(*pdu));
-	/* 3.6.2.9: SUCCESS only with LAST. */
+	/* TCP 1.0, 3.3.2.1: SUCCESS only with LAST. */
 	if ((pdu->ch.flags & (NVME_TCP_F_LAST | NVME_TCP_F_SUCCESS)) == NVME_TCP_F_SUCCESS)
 		return rx_fail(conn, NVME_TCP_FES_FIELD, offsetof(struct nvme_tcp_ch, flags), pdu, sizeof(*pdu));
 	slot->last_seen = pdu->ch.flags & NVME_TCP_F_LAST;
@@ -297,7 +297,7 @@ static bool rx_c2h_data(struct pst_conn *conn, const struct nvme_tcp_data *pdu, 
 	return true;
 }
 
-/* 3.6.2.10: one R2T at a time, as our MAXR2T says, in ascending order. */
+/* TCP 1.0, 3.3.2.2 and 3.6.2.10: one R2T at a time, as our MAXR2T says, in ascending order. */
 static bool rx_r2t(struct pst_conn *conn, const struct nvme_tcp_r2t *pdu)
 {
 	struct slot *slot = rx_slot_by_cid(conn, nvme_get16(pdu->cccid));

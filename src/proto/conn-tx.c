@@ -157,7 +157,7 @@ void conn_tx_icresp(struct pst_conn *conn)
 	conn_tx_queue(conn, &conn->ic);
 }
 
-/* The TermReq carries the header that it is about (3.6.2.3). */
+/* The TermReq carries the header that it is about (TCP 1.0, 3.6.2.4 and 3.6.2.5). */
 void conn_tx_term(struct pst_conn *conn, struct pst_pdu_error error, const void *header, size_t header_bytes)
 {
 	struct nvme_tcp_term *term = (struct nvme_tcp_term *)conn->term.head;
@@ -264,7 +264,7 @@ void conn_tx_command(struct pst_conn *conn, struct slot *slot)
 	bool inside = slot->dir == PST_CONN_DATA_OUT && slot->bytes <= conn->incapsule_bytes;
 
 	sqe->cid = nvme_le16_of(slot->cid);
-	sqe->flags = (uint8_t)((sqe->flags & 3) | 1 << 6); /* PSDT 01b: SGL (Base 2.0, Figure 88) */
+	sqe->flags = (uint8_t)((sqe->flags & 3) | 1 << 6); /* PSDT 01b: SGL (Base 2.0, 3.3.3.1) */
 	sqe->sgl = (struct nvme_sgl){
 		.length = nvme_le32_of(slot->bytes),
 		.type = inside ? NVME_SGL_IN_CAPSULE : NVME_SGL_TRANSPORT,

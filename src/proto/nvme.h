@@ -53,7 +53,7 @@ static inline nvme_le64 nvme_le64_of(uint64_t v)
 
 /* ---- Submission queue entry ---- */
 
-/* SGL descriptor (Base 2.0, Figure 110 ff.) */
+/* SGL descriptor (Base 2.0, 4.1.2) */
 struct nvme_sgl {
 	nvme_le64 address;
 	nvme_le32 length;
@@ -228,7 +228,7 @@ struct nvmf_connect_data {
 	uint8_t reserved768[256];
 } __attribute__((packed));
 
-/* AUTHREQ in dword 0 of the response: an authentication transaction is required (6.3) */
+/* AUTHREQ in dword 0 of the response: an authentication transaction is required (Base 2.0, 6.3) */
 #define NVMF_CONNECT_ATR (1u << 17)
 #define NVMF_CNTLID_DYNAMIC 0xffffu
 #define NVMF_CATTR_NO_SQ_FLOW_CONTROL 0x04u
@@ -472,7 +472,7 @@ struct nvme_id_ctrl_nvm {
 	uint8_t reserved[4080];
 } __attribute__((packed));
 
-/* ---- Reservations (Base 2.0, Reservation Report) ---- */
+/* ---- Reservations (Base 2.0, 7.5) ---- */
 
 struct nvme_registrant {
 	nvme_le16 cntlid;

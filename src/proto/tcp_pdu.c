@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The PDU table and the header validator. Order of the checks, and so which error a header with several faults gets:
- * type, direction, sequence, HLEN, flags, PLEN, PDO, limits. FEI is the offset of the field (NVMe TCP Transport
- * Specification 1.0, 3.6.2.3 and 3.6.2.4) where the FES is about a field.
+ * type, direction, sequence, HLEN, flags, PLEN, PDO, limits. FEI is the offset of the field (TCP 1.0, 3.6.2.4
+ * and 3.6.2.5) where the FES is about a field.
  */
 #include "proto/tcp_pdu.h"
 
@@ -39,7 +39,7 @@ static bool check_type(const struct nvme_tcp_ch *ch, const struct pst_pdu_limits
 		return fail(error, NVME_TCP_FES_FIELD, FIELD(type));
 	if (ch->type == NVME_TCP_H2C_TERM || ch->type == NVME_TCP_C2H_TERM)
 		return true;
-	/* 3.6.2.1: ICReq and ICResp come first and once. */
+	/* TCP 1.0, 3.1: ICReq and ICResp come first and once. */
 	if ((ch->type == NVME_TCP_ICREQ || ch->type == NVME_TCP_ICRESP) == limits->connected)
 		return fail(error, NVME_TCP_FES_SEQUENCE, 0);
 	return true;

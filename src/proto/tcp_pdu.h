@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * NVMe/TCP PDUs (NVMe TCP Transport Specification 1.0, section 3.6): wire structures, the one table of PDU types, and
+ * NVMe/TCP PDUs (TCP 1.0, 3.6.2.1 to 3.6.2.10): wire structures, the one table of PDU types, and
  * the pure validator that says for every malformed header which Fatal Error Status and Information it deserves.
  * No state, no I/O; any thread.
  */
@@ -36,7 +36,7 @@ enum {
 #define NVME_TCP_MAXH2CDATA_MIN 4096u
 #define NVME_TCP_ADMIN_INCAPSULE_BYTES 8192u /* the admin queue takes that much data in a capsule regardless */
 
-/* Common header (3.6.1). PLEN counts header, digests, padding and data. */
+/* Common header (TCP 1.0, 3.6.2.1). PLEN counts header, digests, padding and data. */
 struct nvme_tcp_ch {
 	uint8_t type, flags, hlen, pdo;
 	nvme_le32 plen;
@@ -105,7 +105,7 @@ _Static_assert(sizeof(struct nvme_tcp_resp) == 24, "CapsuleResp");
 _Static_assert(sizeof(struct nvme_tcp_data) == 24, "H2CData, C2HData");
 _Static_assert(sizeof(struct nvme_tcp_r2t) == 24, "R2T");
 
-/* Fatal Error Status of a TermReq (3.6.2.3, 3.6.2.4) */
+/* Fatal Error Status of a TermReq (TCP 1.0, 3.6.2.4 and 3.6.2.5) */
 enum nvme_tcp_fes {
 	NVME_TCP_FES_FIELD = 1,       /* FEI: offset of the field in the header */
 	NVME_TCP_FES_SEQUENCE = 2,    /* a PDU that may not come now */

@@ -33,6 +33,7 @@ static const struct pst_key_form form = {
 	.bad_length = "has not the length that its hash function asks for (00: 32 or 48 bytes; 01: 32; 02: 48)",
 };
 
+/* TCP 1.0, 3.6.1.5 */
 pst_err pst_tls_key_parse(const char *text, size_t text_len, struct pst_auth_key *ret_key, const char **ret_why)
 {
 	return pst_key_text_parse(&form, text, text_len, &ret_key->hash, ret_key->bytes, &ret_key->len_bytes, ret_why);
@@ -68,6 +69,7 @@ static size_t digest_chars(uint8_t hash)
 	return hash == PST_TLS_SHA384 ? 64 : 44;
 }
 
+/* TCP 1.0, 3.6.1.3; version 1, with the digest: TP8018. */
 bool pst_tls_identity_parse(const char *text, size_t text_len, struct pst_tls_identity *ret_identity)
 {
 	const char *at = text + KIND_CHARS, *end = text + text_len;

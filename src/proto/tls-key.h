@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Pre-shared keys of NVMe/TCP over TLS 1.3 (NVM Express TCP Transport 1.0, TLS; TP8011 and TP8018): the configured PSK
- * in the form that people handle, NVMeTLSkey-1:HH:BASE64:, the identities by which a host names what it uses, and what
- * TLS gets in the end. Three keys, each derived from the one before:
+ * Pre-shared keys of NVMe/TCP over TLS 1.3 (TCP 1.0, 3.6.1.3 and 3.6.1.5; TP8018 for identities of version 1): the
+ * configured PSK in the form that people handle, NVMeTLSkey-1:HH:BASE64:, the identities by which a host names what it
+ * uses, and what TLS gets in the end. Three keys, each derived from the one before:
  *
  *   configured PSK   32 or 48 bytes; HH says by which hash function it is bound to a host (01 SHA-256, 02 SHA-384; 00:
  *                    by none)

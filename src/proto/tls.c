@@ -111,7 +111,10 @@ static int on_identity(SSL *ssl, const unsigned char *identity, size_t bytes, SS
 static int on_key_wanted(SSL *ssl, const EVP_MD *md, const unsigned char **ret_identity, size_t *ret_bytes,
 			 SSL_SESSION **ret_session);
 
-/* Resumption would be a second way in, past the keys that are in force: there are no tickets. */
+/*
+ * TCP 1.0, 3.6.1.1, 3.6.1.2 and 3.6.1.6: 1.3, keys with an ephemeral exchange (RFC 8446, 4.2.9), no early data.
+ * Resumption would be a second way in, past the keys that are in force: there are no tickets.
+ */
 static bool context_set(struct pst_tls_context *c)
 {
 	SSL_CTX_set_options(c->ssl, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION);
@@ -182,7 +185,7 @@ static bool ssl_begin(struct pst_tls *tls)
 	return true;
 }
 
-/* The PSK as libssl keeps it, and its suite as the only one. */
+/* The PSK as libssl keeps it, and its suite as the only one (TCP 1.0, 3.6.1.2 and 3.6.1.3). */
 static bool session_begin(struct pst_tls *tls, const struct pst_tls_identity *identity, const struct pst_tls_psk *psk)
 {
 	static const uint8_t suites[][2] = { [PST_TLS_SHA256] = { 0x13, 0x01 }, [PST_TLS_SHA384] = { 0x13, 0x02 } };
@@ -304,7 +307,7 @@ static bool waits(struct pst_tls *tls, int result)
 	case SSL_ERROR_WANT_READ:
 	case SSL_ERROR_WANT_WRITE:
 		return true;
-	case SSL_ERROR_ZERO_RETURN:
+	case SSL_ERROR_ZERO_RETURN: /* close_notify (RFC 8446, 6.1) */
 		fail(tls, PST_E_CLOSED, "closed by the peer");
 		return false;
 	default:
@@ -443,6 +446,7 @@ void pst_tls_got(struct pst_tls *tls, size_t bytes)
 		tls->handshake_bytes += bytes;
 }
 
+/* Base 2.0, 8.13.1: no capsule passes before the channel that is required. */
 static void first(struct pst_tls *tls)
 {
 	if (tls->in_from == tls->in_to)
@@ -507,7 +511,7 @@ bool pst_tls_spent(const struct pst_tls *tls)
 
 /* ---- Sending ---- */
 
-/* One record. False: not now, or never. */
+/* One record, with a new key when its time has come (RFC 8446, 4.6.3 and 5.5). False: not now, or never. */
 static bool put_record(struct pst_tls *tls, const void *bytes, size_t count)
 {
 	int result;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * TLS 1.3 with a pre-shared key (NVM Express TCP Transport 1.0, TLS) between a stream and a connection engine (conn.h),
+ * TLS 1.3 with a pre-shared key (TCP 1.0, 3.6.1.2) between a stream and a connection engine (conn.h),
  * for both roles, by libssl over memory: bytes go in, bytes come out. No I/O, no callbacks, no clock. One thread at a
  * time (the shard's). libssl takes what is random in a handshake from OpenSSL's own generator, which is the one thing
  * here that does not come from the owner. Once the handshake is done this allocates nothing; libssl takes two pieces of

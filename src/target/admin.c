@@ -26,7 +26,7 @@ static uint16_t plan_answer(struct pst_cmd *cmd, uint64_t bytes, uint32_t incaps
 	return pst_check_sgl(&cmd->wire->sqe, PST_DATA_TO_HOST, cmd->io.data_bytes, false, incapsule_bytes);
 }
 
-/* Base 2.0, 6.3: nothing comes before Connect. */
+/* Base 2.0, 3.3.2.2: nothing comes before Connect. */
 static uint16_t plan_fabrics(struct pst_cmd *cmd, uint32_t incapsule_bytes)
 {
 	struct pst_queue *queue = cmd->queue;
@@ -189,7 +189,7 @@ static void identify_namespace(struct pst_cmd *cmd, uint8_t cns)
 	pst_admin_finish(cmd, NVME_SUCCESS);
 }
 
-/* Base 2.0, 5.17: a namespace that is not attached is told as inactive. */
+/* Base 2.0, 5.17.2.2: a namespace that is not attached is told as inactive; that it changed, by an event (5.2). */
 static bool attached(const struct pst_ctrl *ctrl)
 {
 	return atomic_load(&ctrl->subsystem->ana[ctrl->port]) != PST_ANA_DETACHED;
@@ -443,7 +443,7 @@ static void event_request(struct pst_cmd *cmd)
 	pst_ctrl_deliver_events(ctrl);
 }
 
-/* Base 2.0, Get and Set Features: a feature of a namespace names it; only Set takes all of them. */
+/* Base 2.0, 5.27.1.26 and 5.27.1.27: a feature of a namespace names it; only Set takes all of them. */
 static bool names_our_namespace(const struct pst_cmd *cmd, bool set)
 {
 	const struct pst_subsystem *subsystem = cmd->queue->ctrl->subsystem;
@@ -550,7 +550,8 @@ void pst_admin_at_home(struct pst_post *post)
 		ctrl->alive_ns = pst_env_now_ns(pst_target_home(ctrl->target));
 	if (cmd->wire->sqe.opcode == NVME_FABRICS)
 		pst_admin_finish(cmd, pst_fabrics_property(cmd, nvme_fctype(&cmd->wire->sqe) == NVMF_PROPERTY_SET));
-	else if (!pst_registers_ready(&ctrl->registers) && cmd->wire->sqe.opcode != NVME_ADMIN_KEEP_ALIVE)
+	else if (!pst_registers_ready(&ctrl->registers) &&
+		 cmd->wire->sqe.opcode != NVME_ADMIN_KEEP_ALIVE) /* Base 2.0, 3.3.2.3 */
 		pst_admin_finish(cmd, BAD_SEQUENCE);
 	else
 		execute(cmd, ctrl);

@@ -21,7 +21,8 @@
 static const struct {
 	enum pst_ana_state state;
 	const char *name;
-	uint16_t status; /* Do Not Retry is clear: hosts are to try another path */
+	/* Base 2.0, 8.1.3.3, 8.1.3.4, 8.1.3.5, 8.1.4. Do Not Retry is clear: hosts are to try another path. */
+	uint16_t status;
 } states[] = {
 	{ PST_ANA_OPTIMIZED, "optimized", NVME_SUCCESS },
 	{ PST_ANA_NON_OPTIMIZED, "non-optimized", NVME_SUCCESS },
@@ -105,6 +106,7 @@ void pst_ana_drained(struct pst_gate *gate)
 	pst_env_post(pst_target_home(subsystem->target), &subsystem->ana_drained_post);
 }
 
+/* Base 2.0, 8.1.3.6: controllers of the ports that have changed tell their hosts. */
 static void in_force(struct pst_post *post)
 {
 	struct pst_subsystem *subsystem = pst_container_of(post, struct pst_subsystem, ana_post);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Authentication of queues: Authentication Send and Receive (Base 2.0, 6.1, 6.2, 8.13) move the messages of a
+ * Authentication of queues: Authentication Send and Receive (Base 2.0, 3.3.2.3, 6.1, 6.2, 8.13) move the messages of a
  * transaction (proto/auth.h), which begins with a Connect that was answered with ATR and ends in one of three ways:
  *
  *   proved     the connection's shard is told with the command that ended it; from then on it takes any command

@@ -6,13 +6,13 @@
 
 #define BAD_FIELD (NVME_INVALID_FIELD | NVME_STATUS_DNR)
 
-/* I/O commands of the NVM command set that we have (NVM Command Set 1.0, Opcodes). */
+/* I/O commands of the NVM command set that we have (NVM 1.0, 3.2). */
 static const struct io_opcode {
 	uint8_t opcode;
 	bool any_nsid;  /* FFFFFFFFh means all namespaces */
 	bool has_range; /* SLBA and NLB */
 	bool fua;
-	uint8_t access; /* Base 2.0, 8.19: Flush is of the commands that write */
+	uint8_t access; /* Base 2.0, 8.19; NVM 1.0, 5.5: Flush is of the commands that write */
 	enum pst_op op;
 	enum pst_io_kind kind;
 	enum pst_data_direction direction;
@@ -127,7 +127,7 @@ uint16_t pst_check_io(const void *entry, uint32_t incapsule_bytes, const struct 
 		io.lba = pst_get_le64(sqe + 40);
 		io.block_count = (uint64_t)(cdw12 & 0xffff) + 1;
 	}
-	if (fuse != 0 && io.block_count > 1) /* ACWU */
+	if (fuse != 0 && io.block_count > 1) /* ACWU (NVM 1.0, 2.1.3.1) */
 		return NVME_ATOMIC_UNIT_EXCEEDED | NVME_STATUS_DNR;
 	if (op->fua && (cdw12 & 1u << 30) != 0)
 		io.flags |= PST_IO_FUA;
@@ -140,7 +140,7 @@ uint16_t pst_check_io(const void *entry, uint32_t incapsule_bytes, const struct 
 		if (status != NVME_SUCCESS)
 			return status;
 	} else if (op->op == PST_OP_VERIFY) {
-		if (io.block_count > 1u << PST_TARGET_VERIFY_SHIFT) /* VSL */
+		if (io.block_count > 1u << PST_TARGET_VERIFY_SHIFT) /* VSL (NVM 1.0, 3.2.5) */
 			return BAD_FIELD;
 	} else if (op->kind == PST_IO_DISCARD) {
 		uint32_t offered = PST_MIN(pst_sgl_length(sqe), PST_TARGET_DSM_RANGES_MAX * 16);

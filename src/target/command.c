@@ -216,8 +216,8 @@ static void error_log_at_home(struct pst_post *post)
 	pst_env_post(cmd->queue->shard->env, post);
 }
 
-/* Base 2.0, 5.16: the error log. Media errors are rare enough to make a detour over the controller's error log before
- * they are answered. */
+/* Base 2.0, 5.16.1.2: media errors are rare enough to make a detour over the controller's error log before they are
+ * answered. */
 static void media_error(struct pst_cmd *cmd, uint16_t status)
 {
 	cmd->status = status;
@@ -658,7 +658,7 @@ static void io_start(struct pst_cmd *cmd)
 	if (status == NVME_SUCCESS && (atomic_load(&queue->denies) & cmd->io.access) != 0)
 		status = NVME_RESERVATION_CONFLICT | NVME_STATUS_DNR;
 	if (status == NVME_SUCCESS && cmd->io.kind != PST_IO_FLUSH &&
-	    !pst_range_ok(cmd->io.lba, cmd->io.block_count, volume_blocks(subsystem->volume))) /* NVM 1.0, 3.2.4 */
+	    !pst_range_ok(cmd->io.lba, cmd->io.block_count, volume_blocks(subsystem->volume))) /* NVM 1.0, 3.1 */
 		status = NVME_LBA_OUT_OF_RANGE | NVME_STATUS_DNR;
 	status = pst_fused_check(cmd, status);
 	if (status != NVME_SUCCESS || cmd->io.nothing_to_do) {
@@ -709,7 +709,7 @@ static void admin_start(struct pst_cmd *cmd)
 	go_home(cmd);
 }
 
-/* Until a queue has authenticated it takes nothing but what that needs (Base 2.0, 6.3, AUTHREQ). */
+/* Until a queue has authenticated it takes nothing but what that needs (Base 2.0, 3.3.2.3). */
 static bool unproved(const struct pst_queue *queue, const struct nvme_sqe *sqe)
 {
 	return queue->state == PST_QUEUE_LIVE && !queue->authenticated &&

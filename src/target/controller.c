@@ -45,7 +45,8 @@ static uint64_t silence_allowed_ns(const struct pst_ctrl *ctrl)
 {
 	uint64_t ms = pst_features_value(&ctrl->features, NVME_FEAT_KATO);
 
-	if (ms == 0 && ctrl->subsystem == NULL) /* not a persistent discovery controller: don't keep it for ever */
+	/* Base 2.0, 3.1.2.3: not a persistent discovery controller: don't keep it for ever */
+	if (ms == 0 && ctrl->subsystem == NULL)
 		ms = ctrl->target->config.keep_alive_ms_default;
 	return ms * 1000000;
 }

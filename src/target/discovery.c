@@ -60,7 +60,7 @@ static uint64_t generation_for(const struct pst_target *target, const char *host
 	return view != NULL ? view->generation : target->generation_all;
 }
 
-/* @hostnqn NULL: all hosts. */
+/* Base 2.0, 3.1.2.3.4.2: an event for hosts that have asked for it. @hostnqn NULL: for all. */
 static void tell(struct pst_target *target, const char *hostnqn)
 {
 	PST_LIST_EACH(node, &target->ctrls) {
@@ -118,6 +118,7 @@ const char *pst_discovery_nqn(const struct pst_target *target)
 	return target->discovery_nqn[0] != '\0' ? target->discovery_nqn : NVMF_DISCOVERY_NQN;
 }
 
+/* Base 2.0, 3.1.2.3: the well-known name; TP8013: or a name of its own. */
 bool pst_discovery_is(const struct pst_target *target, const char *nqn)
 {
 	return strcmp(nqn, NVMF_DISCOVERY_NQN) == 0 || strcmp(nqn, pst_discovery_nqn(target)) == 0;
@@ -206,7 +207,7 @@ static void walk(struct walk *walk)
 {
 	const struct pst_target *target = walk->queue->shard->target;
 
-	put_at_ports(walk, PST_DISCOVERY_CURRENT, pst_discovery_nqn(target));
+	put_at_ports(walk, PST_DISCOVERY_CURRENT, pst_discovery_nqn(target)); /* TP8014 */
 	PST_LIST_EACH(node, &target->subsystems) {
 		const struct pst_subsystem *subsystem = pst_container_of(node, struct pst_subsystem, node);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Connect and the property commands (NVM Express Base 2.0, Fabrics Command Set), on the home shard. A Connect that is
+ * Connect and the property commands (Base 2.0, 6.3, 6.5, 6.6), on the home shard. A Connect that is
  * refused for a parameter says where it stands: IPO, its offset, and IATTR, whether in the command or in the data.
  */
 #include "target/internal.h"
@@ -30,7 +30,10 @@ static uint16_t bad_host(struct pst_cmd *cmd)
 	return NVMF_INVALID_HOST | NVME_STATUS_DNR;
 }
 
-/* May this host have this queue? Where it must prove who it is, the queue begins to authenticate. */
+/*
+ * May this host have this queue? Where it must prove who it is, the queue begins to authenticate. A TLS key is of one
+ * host and one subsystem (TCP 1.0, 3.6.1.3).
+ */
 static uint16_t admit(struct pst_cmd *cmd, const struct pst_subsystem *subsystem, const struct nvmf_connect_data *data)
 {
 	struct pst_queue *queue = cmd->queue;
@@ -109,7 +112,7 @@ static uint16_t connect_io(struct pst_cmd *cmd, const struct nvmf_connect_cmd *c
 		return bad_parameter(cmd, IN_DATA, offsetof(struct nvmf_connect_data, hostid));
 	if (ctrl->subsystem == NULL || qid > (pst_features_value(&ctrl->features, NVME_FEAT_QUEUES) & 0xffff) + 1)
 		return bad_parameter(cmd, IN_COMMAND, offsetof(struct nvmf_connect_cmd, qid));
-	/* Base 2.0, 3.3.2: all queues of an association are on one port. */
+	/* Base 2.0, 6.3: all queues of an association are on one port. */
 	if (cmd->queue->port != ctrl->port)
 		return bad_parameter(cmd, IN_DATA, offsetof(struct nvmf_connect_data, cntlid));
 	/* A controller is not enabled before its admin queue has authenticated. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Two commands that are one, on their connection's shard: Compare, fused with the Write that follows it in the queue
- * (Base 2.0, 3.4.2, Fused Operations; NVM Command Set, Compare and Write).
+ * (Base 2.0, 3.4.2; NVM 1.0, 2.1.3.1).
  *
  *   first arrives: held in RECEIVED, nothing is done for it
  *   second arrives next: the pair goes on as the second, through admission, one buffer for both, the gate

@@ -30,7 +30,7 @@ static uint8_t log2_u32(uint32_t v)
 	return (uint8_t)(31 - __builtin_clz(v));
 }
 
-/* Base 2.0, 5.17. Bytes 0 to 511: capabilities that admin commands have. */
+/* Base 2.0, 5.17.2.1. Bytes 0 to 511: capabilities that admin commands have. */
 static void controller_admin_part(const struct pst_identify_ctrl *c, uint8_t *p)
 {
 	pst_identify_text(p + 4, 20, c->serial);
@@ -72,7 +72,7 @@ static void controller_nvm_part(const struct pst_identify_ctrl *c, uint8_t *p)
 		/* ONCS: copy, verify, reservations, features' select, write zeroes, DSM, compare */
 		pst_put_le16(p + 520, 1u << 8 | 1u << 7 | 1u << 5 | 1u << 4 | 1u << 3 | 1u << 2 | 1u);
 		pst_put_le16(p + 522, 1u);          /* FUSES: compare and write */
-		pst_put_le16(p + 532, 0);           /* ACWU, 0-based: of one block */
+		pst_put_le16(p + 532, 0);           /* ACWU (NVM 1.0, 4.1.5.2), 0-based: of one block */
 		pst_put_le16(p + 534, 1u);          /* copy descriptor formats: 0 */
 		p[525] = 3u << 1 | 1u;              /* VWC: present; flush takes one or all NSIDs */
 		pst_put_le32(p + 540, c->nsid_max); /* MNAN */
@@ -102,6 +102,7 @@ static uint8_t reservation_capabilities(const struct pst_identify_ns *ns)
 	return 0xfe | (ns->keeps_reservations ? 1 : 0);
 }
 
+/* NVM 1.0, 4.1.5.1 */
 void pst_identify_namespace(const struct pst_identify_ns *ns, uint8_t ret[PST_IDENTIFY_BYTES])
 {
 	memset(ret, 0, PST_IDENTIFY_BYTES);
@@ -131,6 +132,7 @@ void pst_identify_namespace_independent(const struct pst_identify_ns *ns, uint8_
 	ret[14] = 1; /* NSTAT: ready */
 }
 
+/* NVM 1.0, 4.1.5.4 */
 void pst_identify_controller_nvm(uint8_t ret[PST_IDENTIFY_BYTES])
 {
 	memset(ret, 0, PST_IDENTIFY_BYTES);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Identify data (NVM Express Base 2.0, Identify command; NVM Command Set 1.0) as bytes. Pure: facts in, 4096 bytes out.
+ * Identify data (Base 2.0, 5.17; NVM 1.0, 4.1.5.1 and on) as bytes. Pure: facts in, 4096 bytes out.
  */
 #ifndef PST_TARGET_IDENTIFY_H
 #define PST_TARGET_IDENTIFY_H

@@ -57,6 +57,7 @@ void pst_log_supported(bool discovery, const struct pst_log_window *w)
 	pst_log_window_put(w, 0, page, sizeof(page));
 }
 
+/* Base 2.0, 5.16.1.6 */
 void pst_log_effects(bool discovery, const struct pst_log_window *w)
 {
 	/* Opcode of an admin command (first table) or of an NVM command: CSUPP; LBCC where it changes data. */
@@ -137,7 +138,7 @@ void pst_log_errors(const struct pst_log_errors *log, const struct pst_log_windo
 	}
 }
 
-/* Base 2.0, 8.19: reservation notifications. */
+/* Base 2.0, 5.16.1.24 and 8.19: reservation notifications. */
 void pst_log_notices_add(struct pst_log_notices *log, uint8_t type)
 {
 	log->types[log->count++ % PST_LOG_NOTICES_MAX] = type;
@@ -171,7 +172,7 @@ void pst_log_changed_ns(uint32_t nsid, const struct pst_log_window *w)
 #define ANA_GROUP_BYTES 32u
 _Static_assert(PST_LOG_ANA_BYTES == ANA_HEAD_BYTES + ANA_GROUP_BYTES + 4, "one group, of one namespace");
 
-/* Base 2.0, 8.1: log page 0Ch. */
+/* Base 2.0, 5.16.1.13: log page 0Ch. */
 void pst_log_ana(const struct pst_log_ana *a, const struct pst_log_window *w)
 {
 	uint8_t page[PST_LOG_ANA_BYTES] = { 0 }, *group = page + ANA_HEAD_BYTES;
@@ -217,10 +218,10 @@ void pst_log_discovery_entry(const struct pst_discovery_entry *e, uint8_t ret[PS
 	pst_put_le16(ret + 4, e->port_id);
 	pst_put_le16(ret + 6, 0xffff);                 /* CNTLID: dynamic */
 	pst_put_le16(ret + 8, e->admin_queue_entries); /* ASQSZ */
-	/* EFLAGS: hosts may stay connected with a keep alive timer (EPCSD) */
+	/* EFLAGS (TP8014): hosts may stay connected with a keep alive timer (EPCSD) */
 	pst_put_le16(ret + 10, e->kind == PST_DISCOVERY_CURRENT ? 1u << 1 : 0);
 	pst_identify_text(ret + 32, 32, port);           /* TRSVCID */
 	memcpy(ret + 256, e->nqn, strnlen(e->nqn, 255)); /* SUBNQN, ended by zeros */
 	pst_identify_text(ret + 512, 256, e->traddr);
-	ret[768] = e->tls ? 2 : 0; /* TSAS: SECTYPE: TLS 1.3, or no transport security */
+	ret[768] = e->tls ? 2 : 0; /* TSAS: SECTYPE (TCP 1.0, 3.6.1.1): TLS 1.3, or none */
 }

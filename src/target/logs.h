@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Log pages (NVM Express Base 2.0, Get Log Page command) as bytes. Pure. Every builder fills a window of its page:
+ * Log pages (Base 2.0, 5.16) as bytes. Pure. Every builder fills a window of its page:
  * @len_bytes bytes from @offset_bytes on; what lies past the end of the page reads as zeros.
  */
 #ifndef PST_TARGET_LOGS_H

@@ -59,7 +59,7 @@ unsigned pst_reservation_denies(const struct pst_reservation *r, const uint8_t h
 	return types[r->type].others;
 }
 
-/* ---- Commands (Base 2.0, Reservation Acquire, Register, Release and Report) ---- */
+/* ---- Commands (Base 2.0, 7.2 to 7.5) ---- */
 
 /* Base 2.0, 7.3 */
 static uint16_t parse_register(uint32_t cdw10, struct pst_reservation_request *q)

@@ -47,7 +47,7 @@ static const struct feature *feature_find(bool discovery, uint8_t id)
 
 static uint32_t keep_alive_round(uint32_t ms)
 {
-	/* Rounded up to the granularity that KAS promises, without wrapping. */
+	/* Base 2.0, 5.27.1.12: rounded up to the granularity that KAS promises, without wrapping. */
 	uint64_t rounded = pst_round_up(ms, PST_TARGET_KAS_MS);
 
 	return (uint32_t)PST_MIN(rounded, UINT32_MAX / PST_TARGET_KAS_MS * PST_TARGET_KAS_MS);
@@ -132,7 +132,7 @@ uint16_t pst_features_set(struct pst_features *f, uint32_t cdw10, uint32_t cdw11
 		return NVME_FEATURE_NOT_SAVEABLE | NVME_STATUS_DNR;
 	value = &f->values[feature - features];
 	switch (feature->id) {
-	case NVME_FEAT_HOST_ID: /* comes with Connect and stays (Host Identifier feature, Fabrics) */
+	case NVME_FEAT_HOST_ID: /* comes with Connect and stays (Base 2.0, 5.27.1.25) */
 		return NVME_COMMAND_SEQUENCE_ERROR | NVME_STATUS_DNR;
 	case NVME_FEAT_QUEUES:
 		return set_queues(f, value, cdw11, ret_dw0);
@@ -163,6 +163,7 @@ bool pst_features_of_namespace(uint8_t fid)
 	return feature != NULL && feature->of_namespace;
 }
 
+/* Base 2.0, 5.16.1.18 */
 void pst_log_features(bool discovery, const struct pst_log_window *w)
 {
 	uint8_t page[1024] = { 0 };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A controller's features (NVM Express Base 2.0, Get and Set Features) and its properties (Fabrics Property Get and
+ * A controller's features (Base 2.0, 5.15 and 5.27) and its properties (Fabrics Property Get and
  * Set). Pure: values in, status and value out; what an action means for queues is the caller's.
  */
 #ifndef PST_TARGET_STATE_H

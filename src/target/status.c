@@ -2,8 +2,9 @@
 #include "target/status.h"
 
 /*
- * Media errors carry DNR: reading rotten data again does not heal it, and hosts would only retry in vain. What may
- * pass (a full pool, memory, a closing volume) goes without, so that multipath and file systems may try again.
+ * Media errors (Base 2.0, 3.3.3.2.1.3) carry DNR: reading rotten data again does not heal it, and hosts would only
+ * retry in vain. What may pass (a full pool, memory, a closing volume) goes without, so that multipath and file systems
+ * may try again.
  */
 static const struct {
 	pst_err err;

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Test vectors of NVMe/TCP's TLS keys, from the specifications alone: hmac, hashlib, and the openssl program.
 
-NVM Express TCP Transport 1.0, TLS (TP8011, TP8018): interchange format, retained PSK, PSK identity, TLS PSK. RFC 5869:
+NVM Express TCP Transport 1.0, 3.6.1.3 and 3.6.1.5; TP8018: interchange format, retained PSK, PSK identity, TLS PSK. RFC 5869:
 HKDF. RFC 8446, 7.1: HKDF-Expand-Label. Usage: tls-vectors.py > tls-vectors.h; --check FILE tells whether FILE is what
 comes out.
 """
