@@ -246,10 +246,12 @@ static bool rx_h2c_data(struct pst_conn *conn, const struct nvme_tcp_data *pdu, 
 	if (ttag >= conn->slots_used)
 		return FIELD_FAIL(conn, pdu, ttag);
 	slot = &conn->slots[ttag];
-	if (slot->phase != SLOT_PULL || slot->rx_bytes == slot->r2t_end || !conn_tx_begun(conn, &slot->tx))
+	if (slot->phase == SLOT_FREE || slot->r2t_end == 0) /* never asked for any */
 		return FIELD_FAIL(conn, pdu, ttag);
 	if (nvme_get16(pdu->cccid) != nvme_get16(slot->cmd.sqe.cid))
 		return FIELD_FAIL(conn, pdu, cccid);
+	if (slot->phase != SLOT_PULL || slot->rx_bytes == slot->r2t_end || !conn_tx_begun(conn, &slot->tx))
+		return rx_fail(conn, NVME_TCP_FES_SEQUENCE, 0, pdu, sizeof(*pdu)); /* not now */
 	if (nvme_get32(pdu->datal) != bytes)
 		return FIELD_FAIL(conn, pdu, datal);
 	if (from < slot->r2t_from || !pst_range_ok(from, bytes, slot->r2t_end))
@@ -281,8 +283,10 @@ static bool rx_c2h_data(struct pst_conn *conn, const struct nvme_tcp_data *pdu, 
 	struct slot *slot = rx_slot_by_cid(conn, nvme_get16(pdu->cccid));
 	uint32_t from = nvme_get32(pdu->datao);
 
-	if (slot == NULL || slot->dir != PST_CONN_DATA_IN || slot->last_seen)
+	if (slot == NULL)
 		return FIELD_FAIL(conn, pdu, cccid);
+	if (slot->dir != PST_CONN_DATA_IN || slot->last_seen) /* TCP 1.0, 3.3.2.1: it has none, or had it all */
+		return rx_fail(conn, NVME_TCP_FES_SEQUENCE, 0, pdu, sizeof(*pdu));
 	if (nvme_get32(pdu->datal) != bytes)
 		return FIELD_FAIL(conn, pdu, datal);
 	if (!pst_range_ok(from, bytes, slot->bytes))
@@ -312,7 +316,7 @@ static bool rx_r2t(struct pst_conn *conn, const struct nvme_tcp_r2t *pdu)
 	if (!pst_range_ok(from, bytes, slot->bytes))
 		return rx_fail(conn, NVME_TCP_FES_RANGE, 0, pdu, sizeof(*pdu));
 	if (from != slot->r2t_end)
-		return FIELD_FAIL(conn, pdu, r2to);
+		return rx_fail(conn, NVME_TCP_FES_SEQUENCE, 0, pdu, sizeof(*pdu));
 	slot->ttag = nvme_get16(pdu->ttag);
 	slot->r2t_end = from + bytes;
 	slot->r2t_waits = true;

@@ -83,7 +83,7 @@ static const struct change to_host[] = {
 	{ "CapsuleResp DDGSTF", NVME_TCP_RESP, 0, 1, 1, 2, 1, 1 },
 	{ "CapsuleResp CID", NVME_TCP_RESP, 0, 20, 2, 0x5555, 1, 20 },
 	{ "C2HData CCCID", NVME_TCP_C2H_DATA, 8192, 8, 2, 0x5555, 1, 8 },
-	{ "C2HData for a write", NVME_TCP_C2H_DATA, 8192, 8, 2, 1, 1, 8 },
+	{ "C2HData for a write", NVME_TCP_C2H_DATA, 8192, 8, 2, 1, 2, 0 },
 	{ "C2HData SUCCESS without LAST", NVME_TCP_C2H_DATA, 8192, 1, 1, 8, 1, 1 },
 	{ "C2HData longer than the command", NVME_TCP_C2H_DATA, 8196, 16, 4, 8196, 4, 0 },
 	{ "C2HData not in order", NVME_TCP_C2H_DATA, 4096, 12, 4, 4096, 2, 0 },
@@ -92,7 +92,7 @@ static const struct change to_host[] = {
 	{ "R2T for a read", NVME_TCP_R2T, 0, 8, 2, 0, 1, 8 },
 	{ "R2T of nothing", NVME_TCP_R2T, 0, 16, 4, 0, 1, 16 },
 	{ "R2T longer than the command", NVME_TCP_R2T, 0, 16, 4, 8193, 4, 0 },
-	{ "R2T with a gap", NVME_TCP_R2T, 0, 12, 4, 4, 1, 12 },
+	{ "R2T with a gap", NVME_TCP_R2T, 0, 12, 4, 4, 2, 0 },
 };
 
 /* The TermReq at the end of what the engine has sent. */
@@ -276,6 +276,50 @@ static void a_term_is_not_answered(void **state)
 	}
 }
 
+/* Data for which nothing asks any more, after the LAST of it, is out of sequence: at both ends. */
+static void nothing_comes_after_the_last(void **state)
+{
+	static const struct change last = { "data after the last", 0, 0, 0, 0, 0, 2, 0 };
+	struct pair_config config = { .incapsule_bytes = 1024, .maxh2cdata = 4096 };
+	static uint8_t buf[4096], pdu[24 + 4096];
+	struct iovec iov = { buf, sizeof(buf) };
+
+	(void)state;
+	for (unsigned host = 0; host < 2; host++) {
+		struct pair *p = pair_new(&config);
+		struct pst_conn *to = host ? p->host : p->target;
+		struct pipe *in = host ? &p->to_host : &p->to_target, *out = host ? &p->to_target : &p->to_host;
+
+		pair_run(p);
+		p->hold_answers = true;
+		assert_non_null(pair_submit(p, host ? NVME_CMD_READ : NVME_CMD_WRITE, 0, &iov, 1, 0, sizeof(buf)));
+		pair_output(p, p->host, &p->to_target);
+		pair_input(p, p->target, &p->to_target);
+		pair_events(p);
+		assert_int_equal(p->held_count, 1);
+		sound(host ? NVME_TCP_C2H_DATA : NVME_TCP_H2C_DATA, sizeof(buf), pdu);
+		pdu[1] = NVME_TCP_F_LAST;
+		put32(pdu + 16, sizeof(buf));
+		if (!host) {
+			put16(pdu + 8, nvme_get16(p->held[0]->sqe.cid));
+			pst_conn_pull(p->target, p->held[0], &iov, 1, sizeof(buf));
+			p->held_count = 0; /* it is answered when the pull ends */
+			while (pair_output(p, p->target, out))
+				;
+			put16(pdu + 10, out->bytes[out->to - 24 + 10]);
+		}
+		pipe_put(in, pdu, sizeof(pdu));
+		pipe_put(in, pdu, sizeof(pdu));
+		while (pair_input(p, to, in))
+			pair_events(p);
+		assert_int_equal((host ? &p->host_end : &p->target_end)->kind, PST_CONN_FAILED);
+		while (pair_output(p, to, out))
+			;
+		check_term(out, &last, host ? NVME_TCP_H2C_TERM : NVME_TCP_C2H_TERM, pdu);
+		pair_free(p);
+	}
+}
+
 /* A second R2T while the first has not been answered breaks our MAXR2T; after it has been, the next is welcome. */
 static void r2t_limit(void **state)
 {
@@ -341,11 +385,9 @@ static void every_byte_changed(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(malformed_to_target),
-		cmocka_unit_test(malformed_to_host),
-		cmocka_unit_test(malformed_initialisation),
-		cmocka_unit_test(a_term_is_not_answered),
-		cmocka_unit_test(r2t_limit),
+		cmocka_unit_test(malformed_to_target),          cmocka_unit_test(malformed_to_host),
+		cmocka_unit_test(malformed_initialisation),     cmocka_unit_test(a_term_is_not_answered),
+		cmocka_unit_test(nothing_comes_after_the_last), cmocka_unit_test(r2t_limit),
 		cmocka_unit_test(every_byte_changed),
 	};
 
