@@ -280,7 +280,7 @@ static void got_reply(struct pst_auth *a, struct pst_bytes *in)
 	a->wants_proof = m->cvalid == 1;
 	/* A host that hands our challenge back would have us answer it. */
 	if (a->wants_proof && CRYPTO_memcmp(c2, a->c1, hl) == 0) {
-		fail(a, NVMF_AUTH_BAD_PAYLOAD);
+		fail(a, NVMF_AUTH_FAILED);
 		return;
 	}
 	if (!exchange(a, dh) || !response_fits(a, true, r1))
@@ -325,7 +325,7 @@ static void got_challenge(struct pst_auth *a, struct pst_bytes *in)
 	c1 = pst_bytes_take(in, pst_auth_hash_bytes(a->hash));
 	dh = pst_bytes_take(in, pst_auth_dh_bytes(a->group));
 	if (c1 == NULL || dh == NULL || m->hl != pst_auth_hash_bytes(a->hash) ||
-	    nvme_get16(m->dhvlen) != pst_auth_dh_bytes(a->group)) {
+	    nvme_get16(m->dhvlen) != pst_auth_dh_bytes(a->group) || nvme_get32(m->seqnum) == 0) {
 		fail(a, NVMF_AUTH_BAD_PAYLOAD);
 		return;
 	}

@@ -211,11 +211,15 @@ void conn_tx_h2c_data(struct pst_conn *conn, struct slot *slot)
 static struct nvme_cqe answer_cqe(const struct pst_conn *conn, const struct slot *slot,
 				  const struct pst_conn_result *result)
 {
+	const struct nvme_sqe *sqe = &slot->cmd.sqe;
+	bool connect = sqe->opcode == NVME_FABRICS && nvme_fctype(sqe) == NVMF_CONNECT;
+	/* Base 2.0, 3.3.2.5: that SQ flow control is disabled says FFFFh, in Connect's response; later it is 0. */
+	uint16_t disabled = connect ? 0xffff : 0;
+
 	return (struct nvme_cqe){
 		.dw0 = nvme_le32_of(result->dw0),
 		.dw1 = nvme_le32_of(result->dw1),
-		/* Base 2.0, 6.3: FFFFh says that SQ flow control is disabled. */
-		.sqhd = nvme_le16_of(conn->flow_control ? (uint16_t)conn->sq_head : 0xffff),
+		.sqhd = nvme_le16_of(conn->flow_control ? (uint16_t)conn->sq_head : disabled),
 		.cid = slot->cmd.sqe.cid,
 		.status = nvme_le16_of((uint16_t)(result->status << 1)),
 	};

@@ -129,7 +129,7 @@ static bool context_set(struct pst_tls_context *c)
 	}
 	return SSL_CTX_set_min_proto_version(c->ssl, TLS1_3_VERSION) == 1 &&
 	       SSL_CTX_set_max_proto_version(c->ssl, TLS1_3_VERSION) == 1 && SSL_CTX_set_num_tickets(c->ssl, 0) == 1 &&
-	       SSL_CTX_set1_groups_list(c->ssl, "X25519:P-256:P-384") == 1;
+	       SSL_CTX_set1_groups_list(c->ssl, "X25519:P-256:P-384:ffdhe3072") == 1;
 }
 
 static bool bio_set(BIO_METHOD *bio)

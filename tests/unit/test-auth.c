@@ -308,6 +308,7 @@ static const struct change challenge_changes[] = {
 	{ "group not offered", 9, 1, PST_AUTH_NULL_GROUP, NVMF_AUTH_GROUP_UNUSABLE },
 	{ "unknown group", 9, 1, 40, NVMF_AUTH_GROUP_UNUSABLE },
 	{ "DHVLEN", 10, 2, 255, NVMF_AUTH_BAD_PAYLOAD },
+	{ "sequence number 0", 12, 4, 0, NVMF_AUTH_BAD_PAYLOAD },
 };
 
 static const struct change success1_changes[] = {
@@ -431,7 +432,7 @@ static void a_reflected_challenge_is_refused(void **state)
 	send_it(&auth, challenge);
 	memcpy(message + 48, challenge + 16, 32);
 	pst_auth_receive(&auth, message, bytes);
-	expect_failure(&auth, true, NVMF_AUTH_BAD_PAYLOAD);
+	expect_failure(&auth, true, NVMF_AUTH_FAILED);
 	pst_auth_done(&auth);
 }
 
