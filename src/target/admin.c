@@ -44,7 +44,7 @@ static uint16_t plan_fabrics(struct pst_cmd *cmd, uint32_t incapsule_bytes)
 		return pst_auth_plan(cmd, incapsule_bytes);
 	if (nvme_fctype(&cmd->wire->sqe) == NVMF_PROPERTY_GET || nvme_fctype(&cmd->wire->sqe) == NVMF_PROPERTY_SET)
 		return queue->qid == 0 ? NVME_SUCCESS : BAD_FIELD;
-	return BAD_OPCODE;
+	return BAD_FIELD; /* Base 2.0, 3.3.2.1.1 */
 }
 
 static uint64_t log_page_bytes(const struct nvme_sqe *sqe)
@@ -128,6 +128,14 @@ static void describe(const struct pst_subsystem *subsystem, struct pst_identify_
 	memcpy(ret->uuid, subsystem->uuid, sizeof(ret->uuid));
 }
 
+/* Base 2.0, 8.1.3.3 and 8.1.3.4: NUSE is 0 where the path is closed for longer than a change. */
+static bool closed_for_good(const struct pst_cmd *cmd)
+{
+	uint16_t status = pst_ana_look(cmd);
+
+	return status == NVME_ANA_INACCESSIBLE || status == NVME_ANA_PERSISTENT_LOSS;
+}
+
 static void namespace_there(struct pst_post *post)
 {
 	struct pst_cmd *cmd = pst_container_of(post, struct pst_cmd, post);
@@ -137,7 +145,8 @@ static void namespace_there(struct pst_post *post)
 
 	pst_volume_stats(subsystem->volume, &stats);
 	describe(subsystem, &ns);
-	ns.used_blocks = pst_div_round_up(stats.used_bytes, PST_BLOCK_BYTES);
+	if (!closed_for_good(cmd))
+		ns.used_blocks = pst_div_round_up(stats.used_bytes, PST_BLOCK_BYTES);
 	pst_identify_namespace(&ns, cmd->iov.iov_base);
 	pst_admin_finish(cmd, NVME_SUCCESS);
 }
@@ -464,7 +473,7 @@ static uint16_t get_features(struct pst_cmd *cmd)
 	if (status != NVME_SUCCESS)
 		return status;
 	if (!names_our_namespace(cmd, false))
-		return BAD_NAMESPACE;
+		return BAD_FIELD;
 	if (pst_features_of_namespace(cdw10 & 0xff) && pst_ana_look(cmd) != NVME_SUCCESS)
 		return pst_ana_look(cmd);
 	if (host_id)
@@ -481,7 +490,7 @@ static void set_features(struct pst_cmd *cmd)
 	uint16_t status;
 
 	if (!names_our_namespace(cmd, true)) {
-		pst_admin_finish(cmd, BAD_NAMESPACE);
+		pst_admin_finish(cmd, BAD_FIELD);
 		return;
 	}
 	if (pst_features_of_namespace(fid) && pst_ana_look(cmd) != NVME_SUCCESS) {

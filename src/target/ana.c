@@ -206,8 +206,7 @@ void pst_subsystem_set_group(struct pst_subsystem *subsystem, uint32_t group, st
 		return;
 	subsystem->ana_group = group;
 	for (unsigned port = 0; port < subsystem->target->port_count; port++)
-		subsystem->ana_changes[port]++; /* the log shows another group */
-	subsystem->ns_changed = true;           /* Identify Namespace shows another ANAGRPID */
+		subsystem->ana_changes[port]++; /* the log shows another group; no event 2h/00h (Base 2.0, 5.2) */
 	change(subsystem, op);
 }
 

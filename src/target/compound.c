@@ -60,6 +60,14 @@ static bool writes_under_way(const struct pst_gate *gate)
 
 static void part_done(struct pst_io *io);
 
+/* It ends without success. NVM 1.0, 3.2.2.1: dword 0 is the first range of a Copy that was not copied. */
+static void give_up(struct pst_cmd *cmd, uint16_t status, bool inside_enter)
+{
+	if (cmd->io.op == PST_OP_COPY)
+		cmd->dw0 = cmd->range_index;
+	pst_gate_leave(cmd, status, inside_enter);
+}
+
 static void part(struct pst_cmd *cmd, enum pst_io_kind kind, uint64_t lba, uint64_t block_count, void *memory)
 {
 	struct pst_io *io = &cmd->volume_io;
@@ -74,11 +82,11 @@ static void part(struct pst_cmd *cmd, enum pst_io_kind kind, uint64_t lba, uint6
 			       .done = part_done };
 	/* Base 2.0, 8.19; and the volume may have shrunk since the last part. */
 	if (pst_gate_denies(cmd))
-		pst_gate_leave(cmd, NVME_RESERVATION_CONFLICT | NVME_STATUS_DNR, true);
+		give_up(cmd, NVME_RESERVATION_CONFLICT | NVME_STATUS_DNR, true);
 	else if (cmd->fenced && kind == PST_IO_WRITE) /* Preempt and Abort: it might wait for space */
-		pst_gate_leave(cmd, NVME_ABORT_REQUESTED, true);
+		give_up(cmd, NVME_ABORT_REQUESTED, true);
 	else if (!pst_range_ok(lba, block_count, volume_of(cmd)->block_count))
-		pst_gate_leave(cmd, NVME_LBA_OUT_OF_RANGE | NVME_STATUS_DNR, true);
+		give_up(cmd, NVME_LBA_OUT_OF_RANGE | NVME_STATUS_DNR, true);
 	else
 		pst_volume_submit(volume_of(cmd), io);
 }
@@ -156,7 +164,7 @@ static void part_done(struct pst_io *io)
 	struct pst_cmd *cmd = pst_container_of(io, struct pst_cmd, volume_io);
 
 	if (io->err != PST_OK)
-		pst_gate_leave(cmd, pst_gate_status(cmd), false);
+		give_up(cmd, pst_gate_status(cmd), false);
 	else if (io->kind == PST_IO_READ)
 		was_read(cmd);
 	else

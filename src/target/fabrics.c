@@ -23,13 +23,6 @@ static bool nqn_ok(const char field[256])
 	return len >= 5 && len <= PST_NQN_MAX && memcmp(field, "nqn.", 4) == 0;
 }
 
-/* Connect Invalid Host says where the name stands, too (Base 2.0, 6.3). */
-static uint16_t bad_host(struct pst_cmd *cmd)
-{
-	cmd->dw0 = IN_DATA | offsetof(struct nvmf_connect_data, hostnqn);
-	return NVMF_INVALID_HOST | NVME_STATUS_DNR;
-}
-
 /*
  * May this host have this queue? Where it must prove who it is, the queue begins to authenticate. A TLS key is of one
  * host and one subsystem (TCP 1.0, 3.6.1.3).
@@ -56,7 +49,7 @@ static uint16_t admit(struct pst_cmd *cmd, const struct pst_subsystem *subsystem
 			    "host_refused peer=%s host=%s nqn=%s reason=\"%s\" next=\"penstock host list, penstock "
 			    "volume show\"",
 			    pst_addr_format(&queue->peer, peer), data->hostnqn, data->subnqn, why);
-		return bad_host(cmd);
+		return NVMF_INVALID_HOST | NVME_STATUS_DNR;
 	}
 }
 
@@ -115,8 +108,10 @@ static uint16_t connect_io(struct pst_cmd *cmd, const struct nvmf_connect_cmd *c
 	/* Base 2.0, 6.3: all queues of an association are on one port. */
 	if (cmd->queue->port != ctrl->port)
 		return bad_parameter(cmd, IN_DATA, offsetof(struct nvmf_connect_data, cntlid));
-	/* A controller is not enabled before its admin queue has authenticated. */
-	if (!pst_registers_ready(&ctrl->registers) || queue_by_id(ctrl, qid) != NULL)
+	/* Base 2.0, 6.3. A controller is not enabled before its admin queue has authenticated. */
+	if (!pst_registers_ready(&ctrl->registers))
+		return bad_parameter(cmd, IN_COMMAND, offsetof(struct nvmf_connect_cmd, qid));
+	if (queue_by_id(ctrl, qid) != NULL)
 		return NVME_COMMAND_SEQUENCE_ERROR | NVME_STATUS_DNR;
 	*ret_ctrl = ctrl;
 	return admit(cmd, ctrl->subsystem, data);
@@ -142,6 +137,9 @@ uint16_t pst_fabrics_connect(struct pst_cmd *cmd)
 		return bad_parameter(cmd, IN_DATA, offsetof(struct nvmf_connect_data, hostnqn));
 	if (!nqn_ok(data->subnqn))
 		return bad_parameter(cmd, IN_DATA, offsetof(struct nvmf_connect_data, subnqn));
+	/* Base 2.0, 6.3: the same name on both sides would make one's proof the other's. */
+	if (strcmp(data->hostnqn, data->subnqn) == 0)
+		return NVMF_INVALID_HOST | NVME_STATUS_DNR;
 	if (queue->ctrl != NULL) /* a second Connect while the first is being answered */
 		return NVME_COMMAND_SEQUENCE_ERROR | NVME_STATUS_DNR;
 	status = pst_guest_enter(queue, data->hostnqn);

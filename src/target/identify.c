@@ -69,8 +69,9 @@ static void controller_nvm_part(const struct pst_identify_ctrl *c, uint8_t *p)
 	pst_put_le16(p + 514, (uint16_t)c->queue_entries_max); /* MAXCMD */
 	pst_put_le32(p + 516, c->nsid_max);                    /* NN */
 	if (!c->discovery) {
-		/* ONCS: copy, verify, reservations, features' select, write zeroes, DSM, compare */
-		pst_put_le16(p + 520, 1u << 8 | 1u << 7 | 1u << 5 | 1u << 4 | 1u << 3 | 1u << 2 | 1u);
+		/* ONCS: copy, reservations, features' select, write zeroes, DSM, compare. Verify without bit 7 and with
+		 * VSL, which is a limit then (NVM 1.0, 3.2.5). */
+		pst_put_le16(p + 520, 1u << 8 | 1u << 5 | 1u << 4 | 1u << 3 | 1u << 2 | 1u);
 		pst_put_le16(p + 522, 1u);          /* FUSES: compare and write */
 		pst_put_le16(p + 532, 0);           /* ACWU (NVM 1.0, 4.1.5.2), 0-based: of one block */
 		pst_put_le16(p + 534, 1u);          /* copy descriptor formats: 0 */
@@ -137,10 +138,12 @@ void pst_identify_controller_nvm(uint8_t ret[PST_IDENTIFY_BYTES])
 {
 	memset(ret, 0, PST_IDENTIFY_BYTES);
 	/* Linux takes MDTS for WZSL where it is 0; this is the most that the 16 bits of NLB can ask for (256 MiB).
-	 * DMRSL and DMSL stay 0: no limit, a whole volume may be freed by one command. */
+	 * A whole volume may be freed by one command; but DMRL, DMRSL and DMSL are either all 0 or none (3.2.3). */
 	ret[0] = PST_TARGET_VERIFY_SHIFT;       /* VSL */
 	ret[1] = 16;                            /* WZSL: 2^16 units of 4096 bytes */
 	ret[3] = PST_TARGET_DSM_RANGES_MAX - 1; /* DMRL, 255 at most */
+	pst_put_le32(ret + 4, UINT32_MAX);      /* DMRSL */
+	pst_put_le64(ret + 8, UINT64_MAX);      /* DMSL */
 }
 
 void pst_identify_descriptors(const struct pst_identify_ns *ns, uint8_t ret[PST_IDENTIFY_BYTES])

@@ -64,6 +64,9 @@ void pst_features_init(struct pst_features *f, bool discovery, uint16_t queues_m
 	for (size_t i = 0; i < PST_FEATURE_COUNT; i++) {
 		if (features[i].id == NVME_FEAT_KATO)
 			f->values[i] = keep_alive_round(keep_alive_ms);
+		/* Base 2.0, 3.1.2.3.4.1: who asks a discovery controller to stay asks for its event, too. */
+		if (features[i].id == NVME_FEAT_ASYNC_EVENT && discovery && keep_alive_ms > 0)
+			f->values[i] = EVENTS_DISCOVERY;
 		if (features[i].id == NVME_FEAT_QUEUES)
 			f->values[i] = (uint32_t)(queues_max - 1) << 16 | (uint32_t)(queues_max - 1);
 	}

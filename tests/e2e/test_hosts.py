@@ -141,7 +141,7 @@ def test_allow_and_deny_are_live(daemon):
     assert daemon.cli_json("volume", "allow", "v", NQN)["allowed_hosts"] == [NQN]
     assert library(volume, nqn=OTHER) == DENIED
     queue = Queue(volume["addresses"][0])
-    assert queue.connect(OTHER, volume["nqn"]) == (INVALID_HOST | DNR, 1 << 16 | 512)
+    assert queue.connect(OTHER, volume["nqn"]) == (INVALID_HOST | DNR, 0)
     host = KeyHost(NQN)
     assert host.try_connect(volume) == 0 and host.write(0, b"x" * 4096) == 0
     result = daemon.cli("volume", "deny", "v", NQN)

@@ -21,7 +21,6 @@ from test_hosts import (DENIED, DISCOVERY, DNR, INVALID_HOST, KEY, NQN, OTHER, H
 from test_volume_io import Host
 
 CLOSED, PROTO, TIMEOUT = 12, 14, 11
-HOSTNQN_AT = 1 << 16 | 512
 
 
 class TlsOptions(ctypes.Structure):
@@ -102,6 +101,10 @@ def test_openssl_is_a_host(daemon, volume, tmp_path, version, hash_id):
         shown = subprocess.run(retried, capture_output=True, stdin=subprocess.DEVNULL, timeout=20, check=True,
                                text=True).stdout
         assert "prime256v1" in shown, "a HelloRetryRequest asks for a group that both know"
+        finite = client_command(volume["addresses"][0], identity, psk, hash_id, "-groups", "ffdhe3072")
+        shown = subprocess.run(finite, capture_output=True, stdin=subprocess.DEVNULL, timeout=20, check=True,
+                               text=True).stdout
+        assert "3072 bits" in shown, "the group that the transport asks for"
 
 
 def test_openssl_with_a_wrong_key_is_refused(daemon, volume):
@@ -129,7 +132,7 @@ def test_the_key_is_of_one_host_and_one_subsystem(daemon, volume):
     identity, psk = vectors.derive(key, (NQN, volume["nqn"]))
     for hostnqn, subnqn in ((OTHER, volume["nqn"]), (NQN, other["nqn"]), (NQN, DISCOVERY)):
         queue = TlsQueue(volume["addresses"][1], identity, psk)
-        assert queue.connect(hostnqn, subnqn) == (INVALID_HOST | DNR, HOSTNQN_AT)
+        assert queue.connect(hostnqn, subnqn) == (INVALID_HOST | DNR, 0)
         queue.close()
     assert "its TLS key is of another host or subsystem" in daemon.text()
 

@@ -188,12 +188,18 @@ static void a_closed_path_refuses(void **state)
 					zeroes = sqe_io(NVME_CMD_WRITE_ZEROES, 5, 1),
 					report = sqe_io(NVME_CMD_RESV_REPORT, 0, 1),
 					mask = sqe_admin(NVME_ADMIN_GET_FEATURES, NVME_FEAT_RESV_MASK, 0),
+					identify = sqe_admin(NVME_ADMIN_IDENTIFY, NVME_CNS_NAMESPACE, 0),
 					alive = sqe_admin(NVME_ADMIN_KEEP_ALIVE, 0, 0);
 
 			report.cdw10 = nvme_le32_of(1023);
 			report.cdw11 = nvme_le32_of(1);
 			mask.nsid = nvme_le32_of(1);
+			identify.nsid = nvme_le32_of(1);
 			ana(&rig, 2, 1, closed[i].state);
+			assert_int_equal(command(&b.admin, &identify, PST_CONN_DATA_IN, data, 4096, NULL), 0);
+			assert_int_equal(pst_get_le64(data), RIG_BLOCKS);
+			assert_int_equal(pst_get_le64(data + 16) > 0, closed[i].state == PST_ANA_CHANGE); /* NUSE */
+			memset(data, 0, sizeof(data));
 			assert_int_equal(put(&b.io, 5, 0x22), closed[i].status);
 			assert_int_equal(get(&b.io, 5, &value), closed[i].status);
 			assert_int_equal(command(&b.io, &flush, PST_CONN_NO_DATA, NULL, 0, NULL), closed[i].status);
@@ -393,6 +399,7 @@ static void nothing_lands_after_the_path_was_closed(void **state)
 static void groups_have_their_own_states(void **state)
 {
 	struct ana_call move = { .op.done = ana_done };
+	struct nvme_sqe request = sqe_admin(NVME_ADMIN_ASYNC_EVENT, 0, 0);
 	struct call event;
 	struct ports ports;
 	struct host b;
@@ -410,6 +417,11 @@ static void groups_have_their_own_states(void **state)
 	pst_subsystem_set_group(rig.subsystem, 5, &move.op);
 	rig_wait(&rig, &move.done);
 	rig_wait(&rig, &event.done);
+	assert_int_equal(nvme_get32(event.cqe.dw0),
+			 NVME_AER_TYPE_NOTICE | NVME_AER_ANA_CHANGED << 8 | NVME_LOG_ANA << 16);
+	call_start(&b.admin, &event, &request, PST_CONN_NO_DATA, NULL, 0);
+	pst_sim_run_for(rig.sim, RIG_SECOND);
+	assert_false(event.done); /* the namespace itself has not changed */
 	assert_int_equal(get(&b.io, 0, &value), NVME_ANA_INACCESSIBLE);
 	log_read(&b.admin, false, log);
 	assert_int_equal(nvme_get32(group_of(log)->grpid), 5);

@@ -36,8 +36,8 @@ static uint16_t compare(struct link *l, uint64_t lba, uint8_t *data, uint32_t bl
 	return command(l, &sqe, PST_CONN_DATA_OUT, data, blocks * 4096, NULL);
 }
 
-/* Ranges as pairs of first block and count; ends with a count of 0. */
-static uint16_t copy(struct link *l, uint64_t to, const uint64_t (*from)[2])
+/* Ranges as pairs of first block and count; ends with a count of 0. @ret_dw0 may be NULL. */
+static uint16_t copy_told(struct link *l, uint64_t to, const uint64_t (*from)[2], uint32_t *ret_dw0)
 {
 	uint8_t ranges[4096] = { 0 };
 	uint32_t count = 0;
@@ -48,7 +48,12 @@ static uint16_t copy(struct link *l, uint64_t to, const uint64_t (*from)[2])
 		pst_put_le16(ranges + 32 * count + 16, (uint16_t)(from[count][1] - 1));
 	}
 	sqe = sqe_io(NVME_CMD_COPY, to, count);
-	return command(l, &sqe, PST_CONN_DATA_OUT, ranges, 32 * count, NULL);
+	return command(l, &sqe, PST_CONN_DATA_OUT, ranges, 32 * count, ret_dw0);
+}
+
+static uint16_t copy(struct link *l, uint64_t to, const uint64_t (*from)[2])
+{
+	return copy_told(l, to, from, NULL);
 }
 
 /* What is compared, verified and copied, short and long, is what is there. */
@@ -108,6 +113,32 @@ static void compare_verify_copy(void **state)
 	}
 	free(data);
 	free(back);
+}
+
+/* A Copy that fails on its way says which range it has not copied; 0 where nothing was written. */
+static void a_failed_copy_says_where(void **state)
+{
+	(void)state;
+	for (uint64_t bad = 0; bad < 3; bad++) {
+		const struct pst_fault_rule rule = { .action = PST_FAULT_ERROR,
+						     .kinds = 1u << PST_IO_READ,
+						     .lba = 10 * bad,
+						     .block_count = 2,
+						     .err = PST_E_CHECKSUM };
+		uint32_t dw0 = 9;
+		struct host h;
+		struct rig rig;
+
+		rig_new(&rig, &(struct rig_options){ .shards = 2, .volume_shard = 1 });
+		host_connect(&rig, &h, false, 0);
+		assert_int_equal(pst_fault_add(rig.volume, &rule), PST_OK);
+		assert_int_equal(
+		    copy_told(&h.io, 1000, (const uint64_t[][2]){ { 0, 2 }, { 10, 2 }, { 20, 2 }, { 0 } }, &dw0),
+		    NVME_UNRECOVERED_READ_ERROR | DNR);
+		assert_int_equal(dw0, bad);
+		host_close(&h);
+		rig_free(&rig);
+	}
 }
 
 /* Many of them at once, from two hosts: each has its turn, also when a host goes away among them. */
@@ -325,11 +356,9 @@ static void broken_pairs_are_refused(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(compare_verify_copy),
-		cmocka_unit_test(compounds_take_turns),
-		cmocka_unit_test(compare_and_write_does_both_or_nothing),
-		cmocka_unit_test(compare_and_write_is_atomic),
-		cmocka_unit_test(broken_pairs_are_refused),
+		cmocka_unit_test(compare_verify_copy),         cmocka_unit_test(a_failed_copy_says_where),
+		cmocka_unit_test(compounds_take_turns),        cmocka_unit_test(compare_and_write_does_both_or_nothing),
+		cmocka_unit_test(compare_and_write_is_atomic), cmocka_unit_test(broken_pairs_are_refused),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

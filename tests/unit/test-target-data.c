@@ -51,9 +51,9 @@ static void controller_says_what_hosts_need(void **state)
 	assert_int_equal(le16toh(id.icdoff), 0);
 	assert_true((le32toh(id.sgls) & 3) == 1 && (le32toh(id.sgls) & 1 << 20) != 0);
 	assert_true((le32toh(id.oaes) & NVME_CTRL_OAES_NA) != 0);
-	assert_int_equal(le16toh(id.oncs), NVME_CTRL_ONCS_COMPARE | NVME_CTRL_ONCS_VERIFY | NVME_CTRL_ONCS_COPY |
-					       NVME_CTRL_ONCS_RESERVATIONS | NVME_CTRL_ONCS_DSM |
-					       NVME_CTRL_ONCS_WRITE_ZEROES | NVME_CTRL_ONCS_SAVE_FEATURES);
+	assert_int_equal(le16toh(id.oncs), NVME_CTRL_ONCS_COMPARE | NVME_CTRL_ONCS_COPY | NVME_CTRL_ONCS_RESERVATIONS |
+					       NVME_CTRL_ONCS_DSM | NVME_CTRL_ONCS_WRITE_ZEROES |
+					       NVME_CTRL_ONCS_SAVE_FEATURES);
 	assert_int_equal(le16toh(id.fuses), NVME_CTRL_FUSES_COMPARE_AND_WRITE);
 	assert_int_equal(le16toh(id.acwu), 0);
 	assert_int_equal(le16toh(id.ocfs), 1);
@@ -124,6 +124,8 @@ static void namespace_says_size_and_identity(void **state)
 	assert_int_equal(id.rescap & NVME_NS_RESCAP_PTPL, NVME_NS_RESCAP_PTPL);
 	pst_identify_controller_nvm((uint8_t *)&nvm);
 	assert_int_equal(nvm.dmrl, 255);
+	assert_int_equal(le32toh(nvm.dmrsl), UINT32_MAX);
+	assert_int_equal(le64toh(nvm.dmsl), UINT64_MAX);
 	assert_int_equal(nvm.wzsl, 16);
 	assert_int_equal(nvm.vsl, 10);
 

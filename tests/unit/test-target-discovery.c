@@ -121,6 +121,30 @@ static void it_has_a_name_of_its_own(void **state)
 	rig_free(&rig);
 }
 
+/* With a keep alive timer a host hears of changes without having set a feature; without one it must ask. */
+static void who_stays_is_told(void **state)
+{
+	struct nvme_sqe request = sqe_admin(NVME_ADMIN_ASYNC_EVENT, 0, 0);
+	struct rig rig;
+	struct link stays, passes;
+	struct call event, none;
+
+	(void)state;
+	rig_new(&rig, &(struct rig_options){ .shards = 1 });
+	connect_as(&rig, &stays, NVMF_DISCOVERY_NQN, RIG_HOSTNQN, 60000);
+	connect_as(&rig, &passes, NVMF_DISCOVERY_NQN, RIG_HOSTNQN, 0);
+	call_start(&stays, &event, &request, PST_CONN_NO_DATA, NULL, 0);
+	call_start(&passes, &none, &request, PST_CONN_NO_DATA, NULL, 0);
+	allow(&rig, true, RIG_HOSTNQN, NULL);
+	rig_wait(&rig, &event.done);
+	assert_int_equal(nvme_get32(event.cqe.dw0), DISCOVERY_EVENT);
+	pst_sim_run_for(rig.sim, RIG_SECOND);
+	assert_false(none.done);
+	link_close(&stays);
+	link_close(&passes);
+	rig_free(&rig);
+}
+
 /* The generation moves, and the event comes, when this host's view changes, and not when only another's does. */
 static void changes_are_told_to_whom_they_concern(void **state)
 {
@@ -218,11 +242,9 @@ static void it_stays_with_a_keep_alive(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(every_port_is_listed),
-		cmocka_unit_test(it_has_a_name_of_its_own),
-		cmocka_unit_test(changes_are_told_to_whom_they_concern),
-		cmocka_unit_test(many_names_are_everybody),
-		cmocka_unit_test(it_stays_with_a_keep_alive),
+		cmocka_unit_test(every_port_is_listed),     cmocka_unit_test(it_has_a_name_of_its_own),
+		cmocka_unit_test(who_stays_is_told),        cmocka_unit_test(changes_are_told_to_whom_they_concern),
+		cmocka_unit_test(many_names_are_everybody), cmocka_unit_test(it_stays_with_a_keep_alive),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

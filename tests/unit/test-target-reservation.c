@@ -485,8 +485,7 @@ static void features_are_of_the_namespace(void **state)
 	host_connect(&rig, &h, false, 0);
 	sqe = sqe_resv(NVME_ADMIN_SET_FEATURES, NVME_FEAT_RESV_PERSIST, 1);
 	sqe.nsid = nvme_le32_of(2);
-	assert_int_equal(command(&h.admin, &sqe, PST_CONN_NO_DATA, NULL, 0, NULL),
-			 NVME_INVALID_NAMESPACE | NVME_STATUS_DNR);
+	assert_int_equal(command(&h.admin, &sqe, PST_CONN_NO_DATA, NULL, 0, NULL), BAD);
 	sqe.nsid = nvme_le32_of(0xffffffff);
 	assert_int_equal(command(&h.admin, &sqe, PST_CONN_NO_DATA, NULL, 0, NULL), 0);
 	assert_int_equal(rig.save_count, 1);
@@ -496,6 +495,9 @@ static void features_are_of_the_namespace(void **state)
 	sqe = sqe_resv(NVME_ADMIN_GET_FEATURES, NVME_FEAT_RESV_PERSIST | 3 << 8, 0);
 	assert_int_equal(command(&h.admin, &sqe, PST_CONN_NO_DATA, NULL, 0, &dw0), 0);
 	assert_int_equal(dw0, 6);
+	sqe = sqe_resv(NVME_ADMIN_GET_FEATURES, NVME_FEAT_RESV_MASK, 0);
+	sqe.nsid = nvme_le32_of(0xffffffff);
+	assert_int_equal(command(&h.admin, &sqe, PST_CONN_NO_DATA, NULL, 0, NULL), BAD);
 	sqe = sqe_resv(NVME_ADMIN_SET_FEATURES, NVME_FEAT_RESV_MASK, 0xff);
 	assert_int_equal(command(&h.admin, &sqe, PST_CONN_NO_DATA, NULL, 0, NULL), 0);
 	sqe = sqe_resv(NVME_ADMIN_GET_FEATURES, NVME_FEAT_RESV_MASK, 0);

@@ -116,6 +116,7 @@ static void connect_names_the_wrong_parameter(void **state)
 		{ 6, NVMF_INVALID_PARAM | NVME_STATUS_DNR, 1u << 16 | 256 },
 		{ 7, NVMF_INVALID_PARAM | NVME_STATUS_DNR, 1u << 16 | 512 },
 		{ 8, NVMF_INVALID_PARAM | NVME_STATUS_DNR, 1u << 16 | 16 },
+		{ 9, NVMF_INVALID_HOST | NVME_STATUS_DNR, 0 },
 	};
 	struct rig rig;
 	struct link l;
@@ -154,6 +155,9 @@ static void connect_names_the_wrong_parameter(void **state)
 		case 7:
 			memset(data.hostnqn, 0, sizeof(data.hostnqn));
 			break;
+		case 9: /* a host with the subsystem's own name */
+			memcpy(data.hostnqn, data.subnqn, sizeof(data.hostnqn));
+			break;
 		default: /* an I/O queue of no controller */
 			break;
 		}
@@ -182,7 +186,10 @@ static void io_queues_belong_to_their_host(void **state)
 	link_open(&rig, &admin, false);
 	assert_int_equal(link_connect(&admin, RIG_NQN, 0, 0xffff, 0, &cntlid), 0);
 	link_open(&rig, &l, false);
-	assert_int_equal(link_connect(&l, RIG_NQN, 1, cntlid, 0, NULL), NVME_COMMAND_SEQUENCE_ERROR | NVME_STATUS_DNR);
+	connect_fill(&cmd, &data, RIG_NQN, 1, cntlid, 0); /* before the controller is enabled */
+	assert_int_equal(command(&l, (void *)&cmd, PST_CONN_DATA_OUT, &data, sizeof(data), &dw0),
+			 NVMF_INVALID_PARAM | NVME_STATUS_DNR);
+	assert_int_equal(dw0, offsetof(struct nvmf_connect_cmd, qid));
 	assert_int_equal(property_set_cc(&admin, 0x00460001), 0);
 	connect_fill(&cmd, &data, RIG_NQN, 1, cntlid, 0);
 	data.hostid[3] ^= 1;
@@ -225,8 +232,37 @@ static void commands_out_of_order_are_refused(void **state)
 	assert_int_equal(command(&l, &sqe, PST_CONN_DATA_IN, data, sizeof(data), NULL), 0);
 	sqe.opcode = 0x80; /* Format NVM: not ours */
 	assert_int_equal(command(&l, &sqe, PST_CONN_NO_DATA, NULL, 0, NULL), NVME_INVALID_OPCODE | NVME_STATUS_DNR);
+	sqe = (struct nvme_sqe){ .opcode = NVME_FABRICS, .nsid = nvme_le32_of(0x20) }; /* a reserved type */
+	assert_int_equal(command(&l, &sqe, PST_CONN_NO_DATA, NULL, 0, NULL), NVME_INVALID_FIELD | NVME_STATUS_DNR);
 	link_close(&l);
 	rig_free(&rig);
+}
+
+/* That a queue goes without SQ flow control is said once, by Connect's response; after it the head is 0. */
+static void flow_control_is_turned_off(void **state)
+{
+	(void)state;
+	for (unsigned off = 0; off < 2; off++) {
+		struct nvme_sqe sqe = sqe_admin(NVME_ADMIN_KEEP_ALIVE, 0, 0);
+		struct nvmf_connect_data data;
+		struct nvmf_connect_cmd cmd;
+		struct call call;
+		struct rig rig;
+		struct link l;
+
+		rig_new(&rig, &(struct rig_options){ 0 });
+		link_open(&rig, &l, false);
+		connect_fill(&cmd, &data, RIG_NQN, 0, 0xffff, 0);
+		cmd.cattr = off ? NVMF_CATTR_NO_SQ_FLOW_CONTROL : 0;
+		call_start(&l, &call, (void *)&cmd, PST_CONN_DATA_OUT, &data, sizeof(data));
+		assert_int_equal(call_status(&l, &call), 0);
+		assert_int_equal(nvme_get16(call.cqe.sqhd), off ? 0xffff : 1);
+		call_start(&l, &call, &sqe, PST_CONN_NO_DATA, NULL, 0);
+		assert_int_equal(call_status(&l, &call), 0);
+		assert_int_equal(nvme_get16(call.cqe.sqhd), off ? 0 : 2);
+		link_close(&l);
+		rig_free(&rig);
+	}
 }
 
 static void raw_sent(struct pst_stream_op *op)
@@ -562,6 +598,7 @@ int main(void)
 		cmocka_unit_test(connect_names_the_wrong_parameter),
 		cmocka_unit_test(io_queues_belong_to_their_host),
 		cmocka_unit_test(commands_out_of_order_are_refused),
+		cmocka_unit_test(flow_control_is_turned_off),
 		cmocka_unit_test(garbage_ends_only_its_connection),
 		cmocka_unit_test(keep_alive_expiry_drops_the_association),
 		cmocka_unit_test(changes_raise_events),
