@@ -195,6 +195,22 @@ void pst_ctrl_kill_io_queues(struct pst_ctrl *ctrl)
 	ctrl->features.queues_in_use = false;
 }
 
+void pst_ctrl_reset(struct pst_ctrl *ctrl)
+{
+	uint32_t keep_alive_ms = pst_features_value(&ctrl->features, NVME_FEAT_KATO);
+	struct pst_list *node;
+
+	pst_ctrl_kill_io_queues(ctrl);
+	while ((node = pst_list_pop_front(&ctrl->aers)) != NULL)
+		pst_admin_finish(pst_container_of(node, struct pst_cmd, aer_node), NVME_ABORT_REQUESTED);
+	memset(&ctrl->events, 0, sizeof(ctrl->events));
+	memset(&ctrl->errors, 0, sizeof(ctrl->errors));
+	memset(&ctrl->notices, 0, sizeof(ctrl->notices));
+	ctrl->changed_nsid = 0;
+	pst_features_init(&ctrl->features, ctrl->subsystem == NULL, (uint16_t)ctrl->target->config.io_queues_max,
+			  keep_alive_ms);
+}
+
 void pst_queue_lost(struct pst_queue *queue)
 {
 	struct pst_ctrl *ctrl = queue->ctrl;

@@ -175,11 +175,14 @@ uint16_t pst_fabrics_property(struct pst_cmd *cmd, bool set)
 				   nvme_get64(property->value), &action);
 	switch (action) {
 	case PST_REGISTER_RESET:
+		pst_ctrl_reset(ctrl);
+		break;
 	case PST_REGISTER_SHUTDOWN:
 		pst_ctrl_kill_io_queues(ctrl);
 		break;
-	case PST_REGISTER_ENABLED:
+	case PST_REGISTER_ENABLED: /* Base 2.0, 3.9: the keep alive timer begins */
 		ctrl->features.queues_in_use = false;
+		pst_ctrl_alive(ctrl);
 		break;
 	case PST_REGISTER_NONE:
 		break;

@@ -575,6 +575,12 @@ void pst_ctrl_attach(struct pst_ctrl *ctrl, struct pst_queue *queue);
 void pst_ctrl_admit(struct pst_ctrl *ctrl, bool proved);
 void pst_ctrl_kill(struct pst_ctrl *ctrl, const char *why);
 void pst_ctrl_kill_io_queues(struct pst_ctrl *ctrl);
+
+/*
+ * Base 2.0, 3.7.2: ends its I/O queues, and forgets what the host has set and was to be told. What came with Connect
+ * stays: who it is, and its keep alive timer. Event requests are answered Command Abort Requested.
+ */
+void pst_ctrl_reset(struct pst_ctrl *ctrl);
 void pst_ctrl_alive(struct pst_ctrl *ctrl);
 void pst_ctrl_raise(struct pst_ctrl *ctrl, enum pst_event_kind kind);
 void pst_ctrl_notice(struct pst_ctrl *ctrl, enum pst_reservation_notice notice);

@@ -257,7 +257,8 @@ uint16_t pst_registers_set(struct pst_registers *r, uint8_t size_code, uint32_t 
 	}
 	if (CC_SHN(cc) != 0 && CC_SHN(old) == 0) {
 		r->csts |= CSTS_SHST_DONE; /* nothing is held back: writes are flushed by Flush, or they may be lost */
-		*ret_action = PST_REGISTER_SHUTDOWN;
+		if (*ret_action != PST_REGISTER_RESET) /* a reset does all that a shutdown does */
+			*ret_action = PST_REGISTER_SHUTDOWN;
 	} else if (CC_SHN(cc) == 0) {
 		r->csts &= ~CSTS_SHST_DONE;
 	}

@@ -348,6 +348,47 @@ static void keep_alive_expiry_drops_the_association(void **state)
 	rig_free(&rig);
 }
 
+/* The timer begins when the controller is enabled. A reset forgets what was set, event requests too. */
+static void a_reset_forgets_settings(void **state)
+{
+	struct nvme_sqe alive = sqe_admin(NVME_ADMIN_KEEP_ALIVE, 0, 0),
+			request = sqe_admin(NVME_ADMIN_ASYNC_EVENT, 0, 0),
+			set = sqe_admin(NVME_ADMIN_SET_FEATURES, NVME_FEAT_ASYNC_EVENT, NVME_AEC_NS_CHANGED),
+			get = sqe_admin(NVME_ADMIN_GET_FEATURES, NVME_FEAT_ASYNC_EVENT, 0),
+			kato = sqe_admin(NVME_ADMIN_GET_FEATURES, NVME_FEAT_KATO, 0);
+	struct call calls[2][PST_TARGET_AER_MAX];
+	struct link l;
+	struct rig rig;
+	uint32_t dw0;
+
+	(void)state;
+	rig_new(&rig, &(struct rig_options){ .shards = 2 });
+	link_open(&rig, &l, false);
+	assert_int_equal(link_connect(&l, RIG_NQN, 0, 0xffff, 5000, NULL), 0);
+	pst_sim_run_for(rig.sim, 4 * RIG_SECOND);
+	assert_int_equal(property_set_cc(&l, 0x00460001), 0);
+	pst_sim_run_for(rig.sim, 4 * RIG_SECOND);
+	assert_int_equal(command(&l, &alive, PST_CONN_NO_DATA, NULL, 0, NULL), 0);
+	assert_int_equal(command(&l, &set, PST_CONN_NO_DATA, NULL, 0, NULL), 0);
+	for (unsigned i = 0; i < PST_TARGET_AER_MAX; i++)
+		call_start(&l, &calls[0][i], &request, PST_CONN_NO_DATA, NULL, 0);
+	assert_int_equal(property_set_cc(&l, 0), 0);
+	for (unsigned i = 0; i < PST_TARGET_AER_MAX; i++)
+		assert_int_equal(call_status(&l, &calls[0][i]), NVME_ABORT_REQUESTED);
+	assert_int_equal(property_set_cc(&l, 0x00460001), 0);
+	assert_int_equal(command(&l, &get, PST_CONN_NO_DATA, NULL, 0, &dw0), 0);
+	assert_int_equal(dw0, 0);
+	assert_int_equal(command(&l, &kato, PST_CONN_NO_DATA, NULL, 0, &dw0), 0);
+	assert_int_equal(dw0, 5000);
+	for (unsigned i = 0; i < PST_TARGET_AER_MAX; i++)
+		call_start(&l, &calls[1][i], &request, PST_CONN_NO_DATA, NULL, 0);
+	pst_sim_run_for(rig.sim, RIG_SECOND);
+	for (unsigned i = 0; i < PST_TARGET_AER_MAX; i++)
+		assert_false(calls[1][i].done);
+	link_close(&l);
+	rig_free(&rig);
+}
+
 /* A resize and a new volume are told, once, until the page was read. */
 static void changes_raise_events(void **state)
 {
@@ -601,6 +642,7 @@ int main(void)
 		cmocka_unit_test(flow_control_is_turned_off),
 		cmocka_unit_test(garbage_ends_only_its_connection),
 		cmocka_unit_test(keep_alive_expiry_drops_the_association),
+		cmocka_unit_test(a_reset_forgets_settings),
 		cmocka_unit_test(changes_raise_events),
 		cmocka_unit_test(abort_reaches_waiting_commands),
 		cmocka_unit_test(exhausted_buffers_make_commands_wait),
