@@ -576,10 +576,7 @@ void pst_ctrl_admit(struct pst_ctrl *ctrl, bool proved);
 void pst_ctrl_kill(struct pst_ctrl *ctrl, const char *why);
 void pst_ctrl_kill_io_queues(struct pst_ctrl *ctrl);
 
-/*
- * Base 2.0, 3.7.2: ends its I/O queues, and forgets what the host has set and was to be told. What came with Connect
- * stays: who it is, and its keep alive timer. Event requests are answered Command Abort Requested.
- */
+/* Base 2.0, 3.7.2: ends I/O queues and event requests, forgets what was set; Connect's keep alive timer stays. */
 void pst_ctrl_reset(struct pst_ctrl *ctrl);
 void pst_ctrl_alive(struct pst_ctrl *ctrl);
 void pst_ctrl_raise(struct pst_ctrl *ctrl, enum pst_event_kind kind);
