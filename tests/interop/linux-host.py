@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A real Linux kernel as NVMe/TCP host of Penstock, both on this machine.
 
-The host is a user-mode Linux kernel in a network namespace, joined by a tap device to the target in the same namespace.
-Two hosts are two kernels. What they do is a script, guest-JOB, run in the guest; docs/linux-host.md says what is covered:
+The host is a user-mode Linux kernel (uml.py) in a network namespace, joined by a tap device to the target in the same
+namespace (outside.py). Two hosts are two kernels. What they do is a script, guest-JOB, run in the guest;
+docs/linux-host.md says what is covered:
 
   commands  discovery, digests, every Identify and log page, commands, reservations of one host, XFS, ext4
   keys      DH-HMAC-CHAP with right, wrong and missing keys
@@ -16,167 +17,28 @@ Two hosts are two kernels. What they do is a script, guest-JOB, run in the guest
 The kernel: $PENSTOCK_UML_KERNEL, or ~/.cache/penstock/uml-linux-6.12* (made by build-uml-kernel). Without it, without
 root or without /dev/net/tun: exit 77, which means skipped.
 """
-import argparse, ctypes, glob, json, os, select, shutil, signal, subprocess, sys, tempfile, threading, time, tty
+import argparse, glob, os, shutil, signal, subprocess, sys, tempfile, threading, time, tty
+import outside, uml
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-TARGET, PORT, SECOND_PORT, API_PORT = "192.168.78.1", 4420, 4421, 4480
 TOOLS = ["ip", "nvme", "mkfs.xfs", "mkfs.ext4", "busybox", "unshare", "xfs_repair"]
 TOOLS_OF = {"large": ["fio", "bc"]}
 GUESTS_OF = {"share": 2}
 
 
 def skip(reason):
-    print(f"SKIP: {reason}; `make check-long` builds the kernel and runs this test", flush=True)
+    print(f"SKIP: {reason}; `make check-long` gets what is missing and runs this test", flush=True)
     sys.exit(77)
 
 
-def find_kernel():
-    named = os.environ.get("PENSTOCK_UML_KERNEL")
-    if named:
-        if not os.access(named, os.X_OK):
-            sys.exit(f"linux-host.py: PENSTOCK_UML_KERNEL={named}: no executable file there")
-        return named
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    found = [k for k in sorted(glob.glob(f"{cache}/penstock/uml-linux-6.12*")) if os.access(k, os.X_OK)]
-    if not found:
-        skip(f"no user-mode Linux kernel in {cache}/penstock and PENSTOCK_UML_KERNEL is not set")
-    return found[-1]
-
-
-def check_machine(job):
+def check_machine(job, kind):
     if os.geteuid() != 0:
         skip("needs root for a network namespace and a tap device")
     if not os.path.exists("/dev/net/tun"):
         skip("no /dev/net/tun for the guest's network")
-    for tool in TOOLS + TOOLS_OF.get(job, []):
+    for tool in TOOLS + kind.TOOLS + TOOLS_OF.get(job, []):
         if shutil.which(tool, path="/usr/sbin:/usr/bin:/sbin:/bin") is None:
             skip(f"{tool} is not installed (packages.txt)")
-
-
-class RamTarget:
-    """The target alone, on memory: its data dies with it, so it is not killed."""
-
-    def __init__(self, build, netns, scratch):
-        self.command = ["ip", "netns", "exec", netns, f"{build}/tests/interop/ram-target", f"{TARGET}:{PORT}", "700Mi", "2"]
-        self.log = f"{scratch}/target.log"
-        self.process = self.relay = None
-
-    def start(self):
-        with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(self.command, stdout=subprocess.PIPE, stderr=log, text=True)
-        return json.loads(first_line(self.process.stdout))["nqn"]
-
-    def order(self, words):
-        """What a guest asks of the machine outside: exit status and output."""
-        return 1, f"nobody knows how to {' '.join(words)}"
-
-    def end(self, number):
-        if self.process and self.process.poll() is None:
-            self.process.send_signal(number)
-        return self.process.wait(timeout=20) if self.process else 0
-
-    def done(self):
-        self.end(signal.SIGKILL)
-        if self.relay:
-            self.relay.kill()
-            self.relay.wait()
-
-
-class Daemon(RamTarget):
-    """penstockd on a pool in a file, with one volume."""
-
-    def __init__(self, build, netns, scratch):
-        super().__init__(build, netns, scratch)
-        self.build, self.netns, self.scratch = build, netns, scratch
-        self.api = f"unix:{scratch}/api.sock"
-        self.nqn = None
-        with open(f"{scratch}/kek", "wb") as kek:
-            kek.write(os.urandom(32))
-        os.chmod(f"{scratch}/kek", 0o400)
-        for program in (f"{build}/bin/penstock", f"{HERE}/relay"):  # /tmp, where they may be, is the guest's own
-            shutil.copy(program, f"{scratch}/outside")
-        self.relay = subprocess.Popen(["ip", "netns", "exec", netns, f"{HERE}/relay", f"{TARGET}:{API_PORT}", self.api])
-
-    def cli(self, *words):
-        done = subprocess.run([f"{self.build}/bin/penstock", *words], check=False, text=True, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, env={**os.environ, "PENSTOCK_URL": self.api})
-        return done.returncode, done.stdout
-
-    def start(self):
-        ready, ready_out = os.pipe()
-        command = ["ip", "netns", "exec", self.netns, f"{self.build}/bin/penstockd", "--pool", f"{self.scratch}/pool",
-                   "--pool-size", "3Gi", "--listen", f"{TARGET}:{PORT}", "--listen", f"{TARGET}:{SECOND_PORT}",
-                   "--api", self.api, "--insecure",
-                   "--kek", f"{self.scratch}/kek", "--ready-fd", str(ready_out)]
-        with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(command, pass_fds=[ready_out], stderr=log)
-        os.close(ready_out)
-        with os.fdopen(ready) as lines:
-            json.loads(first_line(lines))
-        if self.nqn is None:
-            self.nqn = json.loads(self.cli("volume", "create", "guest", "--size", "700Mi", "--json")[1])["nqn"]
-        return self.nqn
-
-    def order(self, words):
-        if words[0] == "kill-target":
-            self.end(signal.SIGKILL)
-            self.start()
-            return 0, ""
-        if words[0] in ("block-port", "open-port"):  # what the target sends from this port is dropped: silence
-            done = subprocess.run(["ip", "-n", self.netns, "rule", "add" if words[0] == "block-port" else "del", "ipproto",
-                                   "tcp", "sport", words[1], "blackhole"], check=False)
-            return done.returncode, ""
-        return self.cli(*words)
-
-
-def first_line(stream, seconds=20):
-    ready, _, _ = select.select([stream], [], [], seconds)
-    line = stream.readline() if ready else ""
-    if not line:
-        raise SystemExit("FAIL the target did not get ready")
-    return line
-
-
-def hide_xstate():
-    """On a CPU with AMX the host kernel takes back only extended register states that are larger than those it gave out
-    (PTRACE_SETREGSET wants the size with AMX), so user-mode Linux dies at its first process. With a seccomp filter that
-    answers ENODEV when it asks for them (PTRACE_GETREGSET, NT_X86_XSTATE) it uses the older register set."""
-    class Filter(ctypes.Structure):
-        _fields_ = [("code", ctypes.c_uint16), ("jt", ctypes.c_uint8), ("jf", ctypes.c_uint8), ("k", ctypes.c_uint32)]
-
-    class Program(ctypes.Structure):
-        _fields_ = [("len", ctypes.c_uint16), ("filter", ctypes.POINTER(Filter))]
-
-    load, equal, ret = 0x20, 0x15, 0x06
-    steps = [(load, 0, 0, 0), (equal, 0, 5, 101),         # ptrace
-             (load, 0, 0, 16), (equal, 0, 3, 0x4204),     # PTRACE_GETREGSET
-             (load, 0, 0, 32), (equal, 0, 1, 0x202),      # NT_X86_XSTATE
-             (ret, 0, 0, 0x00050000 | 19), (ret, 0, 0, 0x7fff0000)]
-    program = Program(len(steps), (Filter * len(steps))(*[Filter(*step) for step in steps]))
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(22, 2, ctypes.byref(program), 0, 0) != 0:  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
-        raise OSError(ctypes.get_errno(), "seccomp filter")
-
-
-def has_amx():
-    with open("/proc/cpuinfo") as cpuinfo:
-        return "amx_tile" in cpuinfo.read()
-
-
-def guest_command(kernel, number, job, nqn, seconds, scratch):
-    # A PID namespace of its own: user-mode Linux leaves helpers behind when it is killed. Without AVX in libc, because
-    # the older register set does not carry it.
-    return ["unshare", "--fork", "--pid", "--mount-proc", "--kill-child", "timeout", "-s", "KILL", str(seconds), kernel,
-            "mem=400M", f"uml_dir={scratch}/uml", f"umid=guest{number}", "root=/dev/root", "rootfstype=hostfs", "ro",
-            f"init={HERE}/guest-init", "con0=fd:0,fd:1", "con=null", "ssl=null", "loglevel=1", "panic=-1",
-            "random.trust_cpu=on", "GLIBC_TUNABLES=glibc.cpu.hwcaps=-AVX,-AVX2,-AVX512F,-AVX512VL,-AVX_Fast_Unaligned_Load",
-            f"vec0:transport=tap,ifname=tap{number},depth=64,gro=1", f"job={HERE}/guest-{job}", f"addr={address(number)}/24",
-            f"outside={scratch}/outside", f"guest={number}", f"target={TARGET}", f"port={PORT}", f"second={SECOND_PORT}",
-            f"api={API_PORT}", f"nqn={nqn}"]
-
-
-def address(number):
-    return f"192.168.78.{1 + number}"
 
 
 def console_lines(terminal):
@@ -193,13 +55,24 @@ def console_lines(terminal):
             yield line.decode(errors="replace").strip()
 
 
+def guest_command(kind, kernel, number, args, nqn, scratch):
+    tap = f"tap{number}"
+    words = [f"init={HERE}/guest-init", f"job={HERE}/guest-{args.job}", f"addr={outside.address(number)}/24",
+             f"outside={scratch}/outside", f"guest={number}", f"target={outside.TARGET}", f"port={outside.PORT}",
+             f"second={outside.SECOND_PORT}", f"api={outside.API_PORT}", f"nqn={nqn}"]
+    # A PID namespace of its own: user-mode Linux leaves helpers behind when it is killed.
+    return ["unshare", "--fork", "--pid", "--mount-proc", "--kill-child", "timeout", "-s", "KILL", str(args.seconds),
+            *kind.command(kernel, number, tap, words, scratch)]
+
+
 class Guest(threading.Thread):
     """A kernel that does its job, and whose orders are carried out; problem says what went wrong, nothing is good."""
     orders = threading.Lock()  # of all guests: one order at a time
 
-    def __init__(self, number, netns, target, scratch, command):
+    def __init__(self, number, netns, target, scratch, command, prepare):
         super().__init__()
-        self.number, self.netns, self.target, self.scratch, self.command = number, netns, target, scratch, command
+        self.number, self.netns, self.target, self.scratch = number, netns, target, scratch
+        self.command, self.prepare = command, prepare
         self.code, self.oks, self.problem = None, 0, ""
 
     def run(self):
@@ -209,7 +82,7 @@ class Guest(threading.Thread):
         # TMPDIR on tmpfs: the guest's memory is a mapped file there.
         guest = subprocess.Popen(["ip", "netns", "exec", self.netns, *self.command], stdin=theirs, stdout=theirs,
                                  stderr=theirs, env={**os.environ, "TMPDIR": "/dev/shm"},
-                                 preexec_fn=hide_xstate if has_amx() else None)
+                                 preexec_fn=self.prepare)
         os.close(theirs)
         try:
             for line in console_lines(ours):
@@ -241,19 +114,9 @@ class Guest(threading.Thread):
             self.code = int(line.split("=")[1])
 
 
-def make_network(netns, guests):
-    commands = [f"netns add {netns}", f"-n {netns} link set lo up"]
-    for number in range(1, guests + 1):
-        commands += [f"-n {netns} tuntap add dev tap{number} mode tap", f"-n {netns} link set tap{number} up",
-                     f"-n {netns} addr add {TARGET}/32 dev tap{number}",
-                     f"-n {netns} route add {address(number)}/32 dev tap{number}"]
-    for words in commands:
-        subprocess.run(["ip", *words.split()], check=True)
-
-
-def run_guests(target, nqn, kernel, args, netns, scratch):
+def run_guests(target, nqn, kind, kernel, args, netns, scratch):
     """What went wrong; nothing is good."""
-    guests = [Guest(number, netns, target, scratch, guest_command(kernel, number, args.job, nqn, args.seconds, scratch))
+    guests = [Guest(number, netns, target, scratch, guest_command(kind, kernel, number, args, nqn, scratch), kind.prepare())
               for number in range(1, GUESTS_OF.get(args.job, 1) + 1)]
     for guest in guests:
         guest.start()
@@ -267,21 +130,25 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("build", help="build directory")
     parser.add_argument("job", choices=sorted(os.path.basename(p)[6:] for p in glob.glob(f"{HERE}/guest-*")
-                                              if not p.endswith(("-init", "-lib"))))
+                                              if not p.endswith(("init", "-lib"))))
     parser.add_argument("--ram", action="store_true", help="the target alone, on memory, instead of penstockd")
     parser.add_argument("--seconds", type=int, default=110, help="most time that a guest may take")
     args = parser.parse_args()
-    check_machine(args.job)
-    kernel, build = find_kernel(), os.path.abspath(args.build)
+    check_machine(args.job, uml)
+    try:
+        kernel, build = uml.find(), os.path.abspath(args.build)
+    except LookupError as missing:
+        skip(missing)
     netns, began, problem = f"penstock-{os.getpid()}", time.monotonic(), ""
     scratch = tempfile.mkdtemp(prefix="penstock-linux-")
     os.mkdir(f"{scratch}/outside")
     target = None
     try:
-        make_network(netns, GUESTS_OF.get(args.job, 1))
-        target = (RamTarget if args.ram else Daemon)(build, netns, scratch)
+        outside.make_network(netns, GUESTS_OF.get(args.job, 1))
+        target = (outside.RamTarget(build, netns, scratch) if args.ram else
+                  outside.Daemon(build, netns, scratch))
         nqn = target.start()
-        problem = run_guests(target, nqn, kernel, args, netns, scratch)
+        problem = run_guests(target, nqn, uml, kernel, args, netns, scratch)
         ended = target.end(signal.SIGTERM)
         problem = problem or (ended and f"the target ended with {ended} on SIGTERM")
         if problem:
@@ -292,7 +159,7 @@ def main():
             target.done()
         subprocess.run(["ip", "netns", "del", netns], check=False)
         shutil.rmtree(scratch, ignore_errors=True)
-    print(f"{time.monotonic() - began:.1f} s with {os.path.basename(kernel)}", flush=True)
+    print(f"{time.monotonic() - began:.1f} s with {uml.version(kernel)}", flush=True)
     if problem:
         raise SystemExit(f"FAIL {problem}")
 
