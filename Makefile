@@ -30,7 +30,7 @@ check: ## every test that this machine can run, in under 25 minutes
 	@tools/install-packages build demo check
 	@tools/check
 
-check-long: ## check, with long fuzzing, many simulator seeds, and the Linux host built from source
+check-long: ## check, with long fuzzing, many simulator seeds, and Linux hosts: one built from source, one in QEMU
 	@tools/install-packages build demo check check-long
 	@tools/check --long
 

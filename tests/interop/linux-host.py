@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A real Linux kernel as NVMe/TCP host of Penstock, both on this machine.
 
-The host is a user-mode Linux kernel (uml.py) in a network namespace, joined by a tap device to the target in the same
-namespace (outside.py). Two hosts are two kernels. What they do is a script, guest-JOB, run in the guest;
-docs/linux-host.md says what is covered:
+The host is a kernel in a network namespace, joined by a tap device to the target in the same namespace (outside.py):
+user-mode Linux (uml.py), or, where two CPUs are needed, Debian's own kernel in QEMU (stock.py). Two hosts are two kernels.
+What they do is a script, guest-JOB, run in the guest; docs/linux-host.md says what is covered:
 
   commands  discovery, digests, every Identify and log page, commands, reservations of one host, XFS, ext4
   keys      DH-HMAC-CHAP with right, wrong and missing keys
@@ -13,17 +13,21 @@ docs/linux-host.md says what is covered:
   share     two kernels share a volume by reservations
   mount     `penstock mount` by the kernel's driver
   large     fio on XFS and ext4, a discard of 1 TiB
+  queues    two CPUs, each with an I/O queue of its own
 
-The kernel: $PENSTOCK_UML_KERNEL, or ~/.cache/penstock/uml-linux-6.12* (made by build-uml-kernel). Without it, without
-root or without /dev/net/tun: exit 77, which means skipped.
+The kernel: $PENSTOCK_UML_KERNEL, or ~/.cache/penstock/uml-linux-6.12* (made by build-uml-kernel); for QEMU
+~/.cache/penstock/stock-linux (made by get-stock-kernel). Without it, without root or without /dev/net/tun: exit 77, which
+means skipped.
 """
 import argparse, glob, os, shutil, signal, subprocess, sys, tempfile, threading, time, tty
-import outside, uml
+import outside, stock, uml
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOOLS = ["ip", "nvme", "mkfs.xfs", "mkfs.ext4", "busybox", "unshare", "xfs_repair"]
-TOOLS_OF = {"large": ["fio", "bc"]}
+TOOLS_OF = {"large": ["fio", "bc"], "queues": ["fio", "ss"]}
 GUESTS_OF = {"share": 2}
+KERNEL_OF = {"queues": stock}  # the others: uml
+SHARDS_OF = {"queues": 2}  # one for each queue
 
 
 def skip(reason):
@@ -59,7 +63,7 @@ def guest_command(kind, kernel, number, args, nqn, scratch):
     tap = f"tap{number}"
     words = [f"init={HERE}/guest-init", f"job={HERE}/guest-{args.job}", f"addr={outside.address(number)}/24",
              f"outside={scratch}/outside", f"guest={number}", f"target={outside.TARGET}", f"port={outside.PORT}",
-             f"second={outside.SECOND_PORT}", f"api={outside.API_PORT}", f"nqn={nqn}"]
+             f"second={outside.SECOND_PORT}", f"relayed={outside.RELAYED_PORT}", f"api={outside.API_PORT}", f"nqn={nqn}"]
     # A PID namespace of its own: user-mode Linux leaves helpers behind when it is killed.
     return ["unshare", "--fork", "--pid", "--mount-proc", "--kill-child", "timeout", "-s", "KILL", str(args.seconds),
             *kind.command(kernel, number, tap, words, scratch)]
@@ -134,9 +138,10 @@ def main():
     parser.add_argument("--ram", action="store_true", help="the target alone, on memory, instead of penstockd")
     parser.add_argument("--seconds", type=int, default=110, help="most time that a guest may take")
     args = parser.parse_args()
-    check_machine(args.job, uml)
+    kind = KERNEL_OF.get(args.job, uml)
+    check_machine(args.job, kind)
     try:
-        kernel, build = uml.find(), os.path.abspath(args.build)
+        kernel, build = kind.find(), os.path.abspath(args.build)
     except LookupError as missing:
         skip(missing)
     netns, began, problem = f"penstock-{os.getpid()}", time.monotonic(), ""
@@ -146,9 +151,9 @@ def main():
     try:
         outside.make_network(netns, GUESTS_OF.get(args.job, 1))
         target = (outside.RamTarget(build, netns, scratch) if args.ram else
-                  outside.Daemon(build, netns, scratch))
+                  outside.Daemon(build, netns, scratch, SHARDS_OF.get(args.job, 1)))
         nqn = target.start()
-        problem = run_guests(target, nqn, uml, kernel, args, netns, scratch)
+        problem = run_guests(target, nqn, kind, kernel, args, netns, scratch)
         ended = target.end(signal.SIGTERM)
         problem = problem or (ended and f"the target ended with {ended} on SIGTERM")
         if problem:
@@ -159,7 +164,7 @@ def main():
             target.done()
         subprocess.run(["ip", "netns", "del", netns], check=False)
         shutil.rmtree(scratch, ignore_errors=True)
-    print(f"{time.monotonic() - began:.1f} s with {uml.version(kernel)}", flush=True)
+    print(f"{time.monotonic() - began:.1f} s with {kind.version(kernel)}", flush=True)
     if problem:
         raise SystemExit(f"FAIL {problem}")
 

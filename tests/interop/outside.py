@@ -3,7 +3,7 @@
 import json, os, select, shutil, signal, subprocess
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-TARGET, PORT, SECOND_PORT, API_PORT = "192.168.78.1", 4420, 4421, 4480
+TARGET, PORT, SECOND_PORT, RELAYED_PORT, API_PORT = "192.168.78.1", 4420, 4421, 4422, 4480
 
 
 def address(number):
@@ -26,7 +26,7 @@ class RamTarget:
     def __init__(self, build, netns, scratch):
         self.command = ["ip", "netns", "exec", netns, f"{build}/tests/interop/ram-target", f"{TARGET}:{PORT}", "700Mi", "2"]
         self.log = f"{scratch}/target.log"
-        self.process = self.relay = None
+        self.process, self.relays = None, []
 
     def start(self):
         with open(self.log, "ab") as log:
@@ -44,17 +44,17 @@ class RamTarget:
 
     def done(self):
         self.end(signal.SIGKILL)
-        if self.relay:
-            self.relay.kill()
-            self.relay.wait()
+        for relay in self.relays:
+            relay.kill()
+            relay.wait()
 
 
 class Daemon(RamTarget):
-    """penstockd on a pool in a file, with one volume."""
+    """penstockd on a pool in a file, with one volume; at RELAYED_PORT a relay to it that can reset connections."""
 
-    def __init__(self, build, netns, scratch):
+    def __init__(self, build, netns, scratch, shards):
         super().__init__(build, netns, scratch)
-        self.build, self.netns, self.scratch = build, netns, scratch
+        self.build, self.netns, self.scratch, self.shards = build, netns, scratch, shards
         self.api = f"unix:{scratch}/api.sock"
         self.nqn = None
         with open(f"{scratch}/kek", "wb") as kek:
@@ -62,7 +62,9 @@ class Daemon(RamTarget):
         os.chmod(f"{scratch}/kek", 0o400)
         for program in (f"{build}/bin/penstock", f"{HERE}/relay"):  # /tmp, where they may be, is the guest's own
             shutil.copy(program, f"{scratch}/outside")
-        self.relay = subprocess.Popen(["ip", "netns", "exec", netns, f"{HERE}/relay", f"{TARGET}:{API_PORT}", self.api])
+        self.relays = [subprocess.Popen(["ip", "netns", "exec", netns, f"{HERE}/relay", f"{TARGET}:{port}", to], text=True,
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+                       for port, to in ((API_PORT, self.api), (RELAYED_PORT, f"{TARGET}:{PORT}"))]
 
     def cli(self, *words):
         done = subprocess.run([f"{self.build}/bin/penstock", *words], check=False, text=True, stdout=subprocess.PIPE,
@@ -73,7 +75,7 @@ class Daemon(RamTarget):
         ready, ready_out = os.pipe()
         command = ["ip", "netns", "exec", self.netns, f"{self.build}/bin/penstockd", "--pool", f"{self.scratch}/pool",
                    "--pool-size", "3Gi", "--listen", f"{TARGET}:{PORT}", "--listen", f"{TARGET}:{SECOND_PORT}",
-                   "--api", self.api, "--insecure",
+                   "--api", self.api, "--insecure", "--shards", str(self.shards),
                    "--kek", f"{self.scratch}/kek", "--ready-fd", str(ready_out)]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(command, pass_fds=[ready_out], stderr=log)
@@ -93,6 +95,12 @@ class Daemon(RamTarget):
             done = subprocess.run(["ip", "-n", self.netns, "rule", "add" if words[0] == "block-port" else "del", "ipproto",
                                    "tcp", "sport", words[1], "blackhole"], check=False)
             return done.returncode, ""
+        if words[0] == "reset-connection":
+            relay = self.relays[-1]
+            relay.stdin.write(f"reset {words[1]}\n")
+            relay.stdin.flush()
+            answer = first_line(relay.stdout)
+            return int(answer != "done\n"), answer
         return self.cli(*words)
 
 
