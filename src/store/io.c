@@ -207,8 +207,6 @@ static void req_pause(struct req *r)
 
 static void req_check_done(struct req *r)
 {
-	bool writes = r->io->kind == PST_IO_WRITE || r->io->kind == PST_IO_WRITE_ZEROES;
-
 	if (r->full != NULL && r->pieces == 0 && r->err == PST_OK && r->vol->closing == NULL && !r->store->closing) {
 		req_pause(r);
 		return;
@@ -220,7 +218,7 @@ static void req_check_done(struct req *r)
 	}
 	if (!r->issued || r->pieces > 0)
 		return;
-	if (writes && (r->io->flags & PST_IO_FUA) != 0 && r->err == PST_OK) {
+	if ((r->io->flags & PST_IO_FUA) != 0 && r->err == PST_OK) { /* a read may have found what is not durable yet */
 		r->wait.run = req_durable;
 		commit_wait(r->store, &r->wait);
 		return;

@@ -74,7 +74,8 @@ static void part(struct pst_cmd *cmd, enum pst_io_kind kind, uint64_t lba, uint6
 
 	cmd->part_iov = (struct iovec){ memory, (size_t)block_count * PST_BLOCK_BYTES };
 	*io = (struct pst_io){ .kind = kind,
-			       .flags = kind == PST_IO_WRITE ? cmd->io.flags : 0,
+			       /* FUA of a Copy is about what it writes. */
+			       .flags = kind == PST_IO_READ && cmd->io.op == PST_OP_COPY ? 0 : cmd->io.flags,
 			       .lba = lba,
 			       .block_count = block_count,
 			       .iov = &cmd->part_iov,

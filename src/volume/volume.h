@@ -23,7 +23,7 @@ struct pst_volume;
 enum pst_io_kind { PST_IO_READ, PST_IO_WRITE, PST_IO_FLUSH, PST_IO_WRITE_ZEROES, PST_IO_DISCARD, PST_IO_KINDS };
 
 enum {
-	PST_IO_FUA = 1, /* write, write zeroes: durable when complete */
+	PST_IO_FUA = 1, /* write, write zeroes: durable when complete; read: so is what it returns */
 };
 
 /*

@@ -387,6 +387,46 @@ static void failed_write_stays_failed(void **state)
 	assert_true(failed > 20);
 }
 
+static void fua_done(struct pst_io *io)
+{
+	io->done = NULL;
+}
+
+static bool fua_is_done(void *ctx)
+{
+	return ((struct pst_io *)ctx)->done == NULL;
+}
+
+/* What a read with FUA has returned is there after a loss of power that takes all that was not flushed. */
+static void read_with_fua_makes_durable(void **state)
+{
+	struct pst_sim_faults faults = { .disk_keep_percent = 0 };
+	struct rig *r = rig(9);
+	uint8_t buf[PST_BLOCK_BYTES];
+	struct iovec iov = { buf, sizeof(buf) };
+	struct pst_io io = { .kind = PST_IO_READ,
+			     .flags = PST_IO_FUA,
+			     .block_count = 1,
+			     .iov = &iov,
+			     .iov_count = 1,
+			     .done = fua_done };
+
+	(void)state;
+	pst_sim_set_faults(r->sim, r->node, &faults);
+	assert_int_equal(rig_fill(r, 0, 0, 1, 1), PST_OK);
+	assert_int_equal(rig_io(r, 0, PST_IO_FLUSH, 0, 0, NULL), PST_OK);
+	assert_int_equal(rig_fill(r, 0, 0, 1, 2), PST_OK);
+	pst_volume_submit(r->volumes[0], &io);
+	assert_true(pst_sim_run_until(r->sim, fua_is_done, &io, 60 * RIG_SECOND));
+	assert_int_equal(io.err, PST_OK);
+	assert_int_equal(buf[0], 2);
+	rig_power(r);
+	rig_start(r);
+	assert_int_equal(rig_byte(r, 0, 0), 2);
+	rig_stop(r);
+	rig_free(r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -399,6 +439,7 @@ int main(void)
 		cmocka_unit_test(flush_fails_again_after_a_growth),
 		cmocka_unit_test(flush_fails_while_partitions_recover),
 		cmocka_unit_test(failed_write_stays_failed),
+		cmocka_unit_test(read_with_fua_makes_durable),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -170,6 +170,23 @@ static void commands_are_understood(void **state)
 	assert_int_equal(io.data_bytes, 4096);
 }
 
+/* FUA of a command that reads makes what it finds durable: it reaches the volume as that of a write does. */
+static void fua_of_reads_reaches_the_volume(void **state)
+{
+	static const uint8_t reads[] = { NVME_CMD_READ, NVME_CMD_COMPARE, NVME_CMD_VERIFY };
+	struct pst_checked_io io;
+	uint8_t sqe[64];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(reads); i++)
+		for (unsigned fua = 0; fua < 2; fua++) {
+			sqe_make(sqe, reads[i], 1, 5, fua << 30, 0x5a, reads[i] == NVME_CMD_VERIFY ? 0 : 4096);
+			assert_int_equal(pst_check_io(sqe, 0, &limits, &io), NVME_SUCCESS);
+			assert_int_equal(io.kind, PST_IO_READ);
+			assert_int_equal(io.flags, fua != 0 ? PST_IO_FUA : 0);
+		}
+}
+
 /* Each thing that a host may get wrong has its own answer. */
 static void commands_are_refused(void **state)
 {
@@ -296,10 +313,15 @@ static void errors_have_a_status(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(properties_follow_cc),      cmocka_unit_test(properties_refuse_foreign_configuration),
-		cmocka_unit_test(features_keep_their_rules), cmocka_unit_test(events_are_masked_until_read),
-		cmocka_unit_test(commands_are_understood),   cmocka_unit_test(commands_are_refused),
-		cmocka_unit_test(copies_are_checked),        cmocka_unit_test(ranges_join),
+		cmocka_unit_test(properties_follow_cc),
+		cmocka_unit_test(properties_refuse_foreign_configuration),
+		cmocka_unit_test(features_keep_their_rules),
+		cmocka_unit_test(events_are_masked_until_read),
+		cmocka_unit_test(commands_are_understood),
+		cmocka_unit_test(commands_are_refused),
+		cmocka_unit_test(fua_of_reads_reaches_the_volume),
+		cmocka_unit_test(copies_are_checked),
+		cmocka_unit_test(ranges_join),
 		cmocka_unit_test(errors_have_a_status),
 	};
 
