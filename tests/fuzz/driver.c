@@ -8,7 +8,7 @@
  * Model. A corpus of inputs in memory; each round one is taken, changed by a few random edits, and run; one that
  * reaches an edge of the code more often than any before joins the corpus (with --save, on disk too). Edges are counted
  * by the compiler's hook (-fsanitize-coverage=trace-pc, option `fuzz` of the build); without it the corpus does not
- * grow. A crash, a failed assertion, a report of a sanitizer, a leak or a hang of over 10 s leaves the input in
+ * grow. A crash, a failed assertion, a report of a sanitizer, a leak or a hang (10 s of CPU) leaves the input in
  * ./crash-NAME-SEED-ROUND, prints how to replay it, and fails. Same seed, same binary: same inputs.
  *
  * PENSTOCK_FUZZ_SECONDS sets the default of --seconds (2).
@@ -25,6 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len_bytes);
@@ -35,7 +36,8 @@ __attribute__((weak)) size_t __sanitizer_get_current_allocated_bytes(void);
 #define INPUT_MAX (64u << 10)
 #define CORPUS_MAX 8192u
 #define MAP_SIZE (1u << 16)
-#define HANG_S 10u
+#define HANG_CPU_S 10 /* of the processor's time: a stopped or starved process does not hang */
+#define HANG_S 600u   /* of the clock: it sleeps for ever */
 #define LEAK_RUNS 4u
 
 struct input {
@@ -115,11 +117,12 @@ static void on_signal(int number)
 
 static void catch_failures(void)
 {
-	static const int signals[] = { SIGABRT, SIGALRM, SIGSEGV, SIGBUS, SIGFPE, SIGILL };
+	static const int signals[] = { SIGABRT, SIGALRM, SIGPROF, SIGSEGV, SIGBUS, SIGFPE, SIGILL };
 
 	for (size_t i = 0; i < PST_ARRAY_COUNT(signals); i++) {
 		/* With a sanitizer, faults are its to explain; it calls back before it ends the process. */
-		if (__sanitizer_set_death_callback != NULL && signals[i] != SIGABRT && signals[i] != SIGALRM)
+		if (__sanitizer_set_death_callback != NULL && signals[i] != SIGABRT && signals[i] != SIGALRM &&
+		    signals[i] != SIGPROF)
 			continue;
 		signal(signals[i], on_signal);
 	}
@@ -289,6 +292,14 @@ static void mutate(struct pst_prng *rng)
 
 /* ---- Running ---- */
 
+static void watch(time_t cpu_s, unsigned clock_s)
+{
+	const struct itimerval left = { .it_value = { .tv_sec = cpu_s } };
+
+	alarm(clock_s);
+	setitimer(ITIMER_PROF, &left, NULL);
+}
+
 static void run_once(void)
 {
 	/* A copy of exactly the input's size: the sanitizer then sees the first byte read beyond it. */
@@ -296,12 +307,12 @@ static void run_once(void)
 
 	pst_assert(copy != NULL);
 	memcpy(copy, fuzz.current, fuzz.current_bytes);
-	alarm(HANG_S);
+	watch(HANG_CPU_S, HANG_S);
 	fuzz.previous = 0;
 	fuzz.counting = true;
 	LLVMFuzzerTestOneInput(copy, fuzz.current_bytes);
 	fuzz.counting = false;
-	alarm(0);
+	watch(0, 0);
 	free(copy);
 }
 
