@@ -6,8 +6,8 @@
  * Invariants: the parent of a node in memory is in memory; the parent of a dirty node is dirty; an entry
  * PST_PTR_PENDING means that the child is in memory and has no address; a node without entries is dropped, except the
  * root, except while it is pinned, and except a version's whose account is not closed (share.c, merge_own).
- * data_blocks of a node up to the level of versions counts the data below it, also
- * across what is not in memory; own_blocks of a version's node counts what was allocated in its name and not freed.
+ * data_blocks of a node up to the level of versions counts the data below it, also across what is not in memory;
+ * own_blocks of a version's node counts what was allocated in its name and not freed.
  *
  * Sharing (docs/versions.md): a node whose pointer is marked PST_PTR_INHERITED is the parent version's too. Changing
  * it means a copy: it leaves its block to the parent, and all of its entries become inherited. A dirty node is

@@ -239,3 +239,10 @@ uint8_t rig_byte(struct rig *r, unsigned volume, uint64_t lba)
 		assert_int_equal(buf[i], buf[0]);
 	return buf[0];
 }
+
+bool rig_read_block(void *ctx, uint32_t device, uint64_t block, void *buf)
+{
+	struct rig *r = ctx;
+
+	return device == 0 && pst_sim_disk_peek(r->node, RIG_PATH, block * PST_BLOCK_BYTES, buf, PST_BLOCK_BYTES);
+}

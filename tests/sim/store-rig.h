@@ -62,6 +62,9 @@ pst_err rig_fill(struct rig *r, unsigned volume, uint64_t lba, uint64_t count, u
 /* Reads one block, which must be all of one byte, and returns that. */
 uint8_t rig_byte(struct rig *r, unsigned volume, uint64_t lba);
 
+/* What the disk of the pool's first device holds now, with the rig as @ctx: a check_image_read_fn. */
+bool rig_read_block(void *ctx, uint32_t device, uint64_t block, void *buf);
+
 void rig_finish(struct rig *r); /* until what was begun last is done */
 
 #endif

@@ -153,9 +153,9 @@ static uint64_t client_reconnects(const struct client *c)
 
 /*
  * After a power loss one flush may fail, with all that are under way then, and once more if the process that told is
- * killed before the note of it is on the disk; and if it was begun before the loss, once
- * more the next, of writes that it did not cover. The same if it was begun before a reconnect: the host can't know
- * whether it was told of a loss before that or after it, and what was written between the two is doubtful.
+ * killed before the note of it is on the disk; and if it was begun before the loss, once more the next, of writes that
+ * it did not cover. The same if it was begun before a reconnect: the host can't know whether it was told of a loss
+ * before that or after it, and what was written between the two is doubtful.
  */
 static bool op_may_tell_loss(struct client_op *op)
 {

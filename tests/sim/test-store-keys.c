@@ -97,19 +97,11 @@ static uint64_t slot_offset(struct rig *r)
 	return (p->geo.start + svol_find(rig_store(r), uuid)->disk.key_block) * (uint64_t)B;
 }
 
-static bool read_block(void *ctx, uint32_t device, uint64_t block, void *buf)
-{
-	struct rig *r = ctx;
-
-	(void)device;
-	return pst_sim_disk_peek(r->node, RIG_PATH, block * B, buf, B);
-}
-
 static void check(struct rig *r)
 {
 	char why[512];
 
-	if (!check_image(read_block, r, 1, pst_sim_disk_size(r->node, RIG_PATH) / B, NULL, why))
+	if (!check_image(rig_read_block, r, 1, pst_sim_disk_size(r->node, RIG_PATH) / B, NULL, why))
 		fail_msg("%s", why);
 }
 

@@ -47,7 +47,8 @@ static bool read_block(void *ctx, uint32_t device, uint64_t block, void *buf)
 {
 	struct rig *r = ctx;
 
-	return device < 2 && pst_sim_disk_peek(r->node, device == 0 ? RIG_PATH : SECOND_PATH, block * B, buf, B);
+	return rig_read_block(r, device, block, buf) ||
+	       (device == 1 && pst_sim_disk_peek(r->node, SECOND_PATH, block * B, buf, B));
 }
 
 /* The first one still tells where the second lies. */

@@ -422,13 +422,6 @@ static uint64_t used_bytes(struct rig *r)
 	return s.used_bytes;
 }
 
-static bool read_block(void *ctx, uint32_t device, uint64_t block, void *buf)
-{
-	struct rig *r = ctx;
-
-	return device == 0 && pst_sim_disk_peek(r->node, RIG_PATH, block * PST_BLOCK_BYTES, buf, PST_BLOCK_BYTES);
-}
-
 /* Killed, checked and started again. */
 static void restart(struct rig *r)
 {
@@ -436,7 +429,7 @@ static void restart(struct rig *r)
 
 	pst_env_boot_id(r->env, boot_id);
 	rig_kill(r);
-	if (!check_image(read_block, r, 1, pst_sim_disk_size(r->node, RIG_PATH) / PST_BLOCK_BYTES, boot_id, why))
+	if (!check_image(rig_read_block, r, 1, pst_sim_disk_size(r->node, RIG_PATH) / PST_BLOCK_BYTES, boot_id, why))
 		fail_msg("%s", why);
 	rig_start(r);
 }
