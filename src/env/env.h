@@ -31,6 +31,12 @@ struct pst_env;
 /* Monotonic time in nanoseconds; never 0, never decreasing. */
 uint64_t pst_env_now_ns(struct pst_env *env);
 
+/*
+ * When the shard began what it is doing now, by the same clock, without a look at it: for the many things of one turn
+ * to which its length does not matter. At most one turn old.
+ */
+uint64_t pst_env_turn_ns(struct pst_env *env);
+
 /* Wall clock, nanoseconds since 1970 UTC, for records and log lines only. */
 uint64_t pst_env_wall_ns(struct pst_env *env);
 

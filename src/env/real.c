@@ -46,6 +46,11 @@ uint64_t pst_env_now_ns(struct pst_env *env)
 	return pst_real_now_ns();
 }
 
+uint64_t pst_env_turn_ns(struct pst_env *env)
+{
+	return env->turn_ns;
+}
+
 uint64_t pst_env_wall_ns(struct pst_env *env)
 {
 	(void)env;
@@ -163,10 +168,15 @@ static unsigned env_run_posts(struct pst_env *env)
 
 static unsigned env_run_own(struct pst_env *env)
 {
-	unsigned ran = atomic_load_explicit(&env->mailbox, memory_order_relaxed) ? env_run_posts(env) : 0;
+	bool posts = atomic_load_explicit(&env->mailbox, memory_order_relaxed) != NULL;
+	unsigned ran = 0;
 
+	if (posts || pst_timers_first(&env->timers))
+		pst_real_begin_turn(env);
+	if (posts)
+		ran += env_run_posts(env);
 	if (pst_timers_first(&env->timers))
-		ran += pst_timers_run(&env->timers, pst_env_now_ns(env), TIMERS_PER_TURN);
+		ran += pst_timers_run(&env->timers, env->turn_ns, TIMERS_PER_TURN);
 	return ran;
 }
 
@@ -320,7 +330,7 @@ pst_err pst_env_new(const struct pst_env_config *config, struct pst_env **ret_en
 	env->disk_threads = config->disk_threads ? config->disk_threads : 4;
 	env->spin_ns_max = (uint64_t)config->spin_us * 1000;
 	env->gap_ns = 16 * env->spin_ns_max;
-	env->last_work_ns = pst_env_now_ns(env);
+	env->last_work_ns = env->turn_ns = pst_env_now_ns(env);
 	env->epoll_fd = -1;
 	pst_list_init(&env->file_waiting);
 	pst_list_init(&env->listeners);

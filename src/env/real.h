@@ -58,6 +58,7 @@ struct pst_env {
 	uint64_t spin_ns_max;
 	uint64_t gap_ns; /* moving average of the time between turns that had work */
 	uint64_t last_work_ns;
+	uint64_t turn_ns; /* pst_env_turn_ns */
 
 	uint32_t file_depth, files_inflight;
 	struct pst_list file_waiting; /* ops beyond file_depth, oldest first */
@@ -76,6 +77,12 @@ pst_err pst_uring_start(struct pst_env *env);
 
 /* Monotonic clock without an environment at hand (disk threads, backends). */
 uint64_t pst_real_now_ns(void);
+/* Backends, before they run what has come. */
+static inline void pst_real_begin_turn(struct pst_env *env)
+{
+	env->turn_ns = pst_real_now_ns();
+}
+
 pst_err pst_real_errno(int error);
 
 /* ---- Files ---- */

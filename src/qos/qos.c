@@ -302,7 +302,7 @@ static void source_fetched(struct pst_qos_waiter *waiter)
 	if (pst_list_empty(&source->waiters) || !pst_list_empty(&source->node))
 		return;
 	source_requeue(waiter->flow, source);
-	flow_requeue(waiter->flow, pst_env_now_ns(waiter->flow->group->qos->env));
+	flow_requeue(waiter->flow, pst_env_turn_ns(waiter->flow->group->qos->env));
 }
 
 /* ---- Choosing and admitting ---- */
@@ -420,7 +420,7 @@ static void turn(struct pst_timer *timer)
 	qos->timer_ns = 0;
 	qos->in_turn = true;
 	for (uint32_t i = 0; i < qos->config.inflight_ops_max; i++) {
-		uint64_t now = pst_env_now_ns(qos->env);
+		uint64_t now = pst_env_turn_ns(qos->env);
 		struct choice choice;
 		struct pst_qos_waiter *waiter;
 
@@ -440,14 +440,14 @@ static void turn(struct pst_timer *timer)
 		waiter->admitted(waiter);
 	}
 	qos->in_turn = false;
-	timer_update(qos, pst_env_now_ns(qos->env));
+	timer_update(qos, pst_env_turn_ns(qos->env));
 }
 
 bool pst_qos_enter(struct pst_qos_flow *flow, struct pst_qos_waiter *waiter)
 {
 	struct pst_qos_group *group = flow->group;
 	struct pst_qos *qos = group->qos;
-	uint64_t now = pst_env_now_ns(qos->env);
+	uint64_t now = pst_env_turn_ns(qos->env);
 	struct pst_qos_source *source;
 	bool was_empty;
 
@@ -489,7 +489,7 @@ void pst_qos_started(struct pst_qos_waiter *waiter)
 	qos->inflight_bytes += waiter->scratch[WAITER_BYTES];
 	source_fetched(waiter);
 	if (pst_heap_min(&qos->groups.ready) != NULL)
-		timer_update(qos, pst_env_now_ns(qos->env));
+		timer_update(qos, pst_env_turn_ns(qos->env));
 }
 
 void pst_qos_leave(struct pst_qos_waiter *waiter)
@@ -508,14 +508,14 @@ void pst_qos_leave(struct pst_qos_waiter *waiter)
 	waiter->scratch[WAITER_STATE] = OUTSIDE;
 	flow->admitted_now--;
 	if (pst_heap_min(&qos->groups.ready) != NULL)
-		timer_update(qos, pst_env_now_ns(qos->env));
+		timer_update(qos, pst_env_turn_ns(qos->env));
 }
 
 void pst_qos_cancel(struct pst_qos_waiter *waiter)
 {
 	struct pst_qos_flow *flow = waiter->flow;
 	struct pst_qos *qos = flow->group->qos;
-	uint64_t now = pst_env_now_ns(qos->env);
+	uint64_t now = pst_env_turn_ns(qos->env);
 
 	pst_assert(waiter->scratch[WAITER_STATE] == WAITING);
 	waiter->scratch[WAITER_STATE] = OUTSIDE;
@@ -541,7 +541,7 @@ static void node_changed(struct qos_node *node, const struct qos_children *sibli
 
 void qos_group_changed(struct pst_qos_group *group)
 {
-	uint64_t now = pst_env_now_ns(group->qos->env);
+	uint64_t now = pst_env_turn_ns(group->qos->env);
 
 	node_changed(&group->node, &group->qos->groups, now);
 	group_requeue(group, now);
@@ -550,7 +550,7 @@ void qos_group_changed(struct pst_qos_group *group)
 
 void qos_flow_changed(struct pst_qos_flow *flow)
 {
-	uint64_t now = pst_env_now_ns(flow->group->qos->env);
+	uint64_t now = pst_env_turn_ns(flow->group->qos->env);
 
 	node_changed(&flow->node, &flow->group->flows, now);
 	flow_requeue(flow, now);
@@ -569,7 +569,7 @@ pst_err pst_qos_new(struct pst_env *env, const struct pst_qos_config *config, st
 		qos->config.inflight_ops_max = INFLIGHT_OPS_DEFAULT;
 	if (qos->config.inflight_bytes_max == 0)
 		qos->config.inflight_bytes_max = INFLIGHT_BYTES_DEFAULT;
-	qos->rescue_ns = pst_env_now_ns(env) + RESCUE_NS;
+	qos->rescue_ns = pst_env_turn_ns(env) + RESCUE_NS;
 	pst_timer_init(&qos->timer, turn);
 	*ret_qos = qos;
 	return PST_OK;

@@ -35,7 +35,8 @@ void pst_queue_refresh_sockets(struct pst_queue *queue)
 
 uint64_t pst_queue_now_ns(const struct pst_queue *queue)
 {
-	return queue->pumping ? queue->turn_ns : pst_env_now_ns(queue->shard->env);
+	/* The last look of ours may be younger than the shard's turn: time never goes back. */
+	return queue->pumping ? queue->turn_ns : PST_MAX(queue->turn_ns, pst_env_turn_ns(queue->shard->env));
 }
 
 /* ---- Closing ---- */

@@ -18,6 +18,8 @@ struct end {
 struct stream_io {
 	struct pst_stream_op op;
 	struct iovec iov[16];
+	struct pst_env *env;
+	uint64_t turn_ns, now_ns; /* when it completed */
 	unsigned completions;
 	bool submitting, inside;
 };
@@ -106,6 +108,10 @@ static void stream_io_done(struct pst_stream_op *op)
 
 	io->inside |= io->submitting;
 	io->completions++;
+	if (io->env) {
+		io->turn_ns = pst_env_turn_ns(io->env);
+		io->now_ns = pst_env_now_ns(io->env);
+	}
 }
 
 static void recv_start(struct pst_stream *stream, struct stream_io *io, void *buf, size_t len)
@@ -189,6 +195,27 @@ static void transfer_over(struct harness *h, const char *host)
 static void large_transfer_is_whole(void **state)
 {
 	transfer_over(*state, "127.0.0.1");
+}
+
+/* After a pause what comes in has the time of its own turn, not of the last one before. */
+static void a_turn_knows_its_time(void **state)
+{
+	struct harness *h = *state;
+	struct stream_io recv, send;
+	struct end end;
+	uint64_t sent_ns;
+	char in, out = 'x';
+
+	end_open(h, &end, "127.0.0.1");
+	recv_start(end.accepted[0], &recv, &in, 1);
+	recv.env = h->env;
+	HARNESS_SETTLE(h);
+	sent_ns = pst_env_now_ns(h->env);
+	send_start(end.connect.stream, &send, &out, 1);
+	HARNESS_RUN_UNTIL(h, recv.completions == 1 && send.completions == 1);
+	assert_true(recv.turn_ns >= sent_ns);
+	assert_true(recv.turn_ns <= recv.now_ns);
+	end_close(&end);
 }
 
 /* The same over IPv6. */
@@ -427,10 +454,11 @@ int contract_stream_tests(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, harness_setup, harness_teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(large_transfer_is_whole),   TEST(ipv6_works_too),          TEST(end_of_stream_is_zero_bytes),
-		TEST(close_cancels_outstanding), TEST(send_to_gone_peer_fails), TEST(both_directions_at_once),
-		TEST(connect_refused),           TEST(bad_address_is_invalid),  TEST(listener_close_frees_port),
-		TEST(many_connections),          TEST(busy_port_is_told),       TEST(shards_share_an_address),
+		TEST(large_transfer_is_whole),     TEST(a_turn_knows_its_time),     TEST(ipv6_works_too),
+		TEST(end_of_stream_is_zero_bytes), TEST(close_cancels_outstanding), TEST(send_to_gone_peer_fails),
+		TEST(both_directions_at_once),     TEST(connect_refused),           TEST(bad_address_is_invalid),
+		TEST(listener_close_frees_port),   TEST(many_connections),          TEST(busy_port_is_told),
+		TEST(shards_share_an_address),
 	};
 #undef TEST
 

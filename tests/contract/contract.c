@@ -49,6 +49,7 @@ static void timer_fired(struct pst_timer *timer)
 
 	run->disordered |= t->deadline_ns < run->last_ns;
 	run->early |= pst_env_now_ns(run->env) < t->deadline_ns;
+	run->early |= pst_env_turn_ns(run->env) < t->deadline_ns; /* stale */
 	run->disordered |= pst_timer_armed(timer);
 	run->last_ns = t->deadline_ns;
 	run->fired++;

@@ -23,7 +23,7 @@ struct pst_env {
 	struct pst_timer *timer;
 };
 
-uint64_t pst_env_now_ns(struct pst_env *env)
+uint64_t pst_env_turn_ns(struct pst_env *env)
 {
 	return env->now_ns;
 }

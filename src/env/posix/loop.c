@@ -229,6 +229,8 @@ static unsigned posix_wait(struct pst_env *env, uint64_t timeout_ns)
 
 	pst_assert(n >= 0 || errno == EINTR);
 	atomic_store(&env->asleep, false);
+	if (n > 0)
+		pst_real_begin_turn(env);
 	for (int i = 0; i < n; i++) {
 		struct pst_source *source = events[i].data.ptr;
 		uint64_t count;

@@ -272,6 +272,11 @@ uint64_t pst_env_now_ns(struct pst_env *env)
 	return env->sim->now_ns;
 }
 
+uint64_t pst_env_turn_ns(struct pst_env *env)
+{
+	return env->sim->now_ns;
+}
+
 uint64_t pst_env_wall_ns(struct pst_env *env)
 {
 	return SIM_WALL_START_NS + env->sim->now_ns + (uint64_t)env->node->wall_offset_ns;

@@ -435,6 +435,8 @@ static unsigned uring_wait(struct pst_env *env, uint64_t timeout_ns)
 	}
 	uring_enter(env, timeout_ns);
 	atomic_store(&env->asleep, false);
+	if (io_uring_cq_ready(&uring->ring))
+		pst_real_begin_turn(env);
 	while (ran < CQES_PER_TURN && file_bytes < FILE_BYTES_PER_TURN && io_uring_peek_cqe(&uring->ring, &cqe) == 0) {
 		uint64_t user_data = cqe->user_data;
 		uint32_t flags = cqe->flags;
