@@ -399,7 +399,6 @@ static bool rx_header(struct pst_conn *conn, struct pst_conn_event *ret_event, b
 	const uint8_t *at = conn->stage->memory + conn->stage_from;
 	const struct nvme_tcp_ch *ch = (const struct nvme_tcp_ch *)at;
 	struct pst_pdu_error error = { 0 };
-	uint8_t header[NVME_TCP_HEADER_MAX];
 	uint32_t bytes = 0;
 	size_t need;
 	nvme_le32 digest;
@@ -427,9 +426,8 @@ static bool rx_header(struct pst_conn *conn, struct pst_conn_event *ret_event, b
 	}
 	if (!rx_admit(conn, ch, bytes))
 		return false;
-	memcpy(header, at, ch->hlen);
-	stage_take(conn, need);
-	*ret_told = rx_dispatch(conn, header, bytes, ret_event);
+	stage_take(conn, need); /* it stays where it is: nothing is received while it is looked at */
+	*ret_told = rx_dispatch(conn, at, bytes, ret_event);
 	return true;
 }
 
@@ -458,6 +456,27 @@ static bool rx_data_end(struct pst_conn *conn, bool good, struct pst_conn_event 
 	}
 	conn_slot_settle(conn, slot);
 	return false;
+}
+
+unsigned pst_conn_peek(const struct pst_conn *conn, const struct nvme_sqe **sqes, unsigned max)
+{
+	size_t from = conn->stage_from;
+	unsigned count = 0;
+
+	if (conn->state != PST_CONN_STATE_READY || conn->rx_state != RX_HEADER)
+		return 0;
+	while (count < max && conn->stage_to - from >= sizeof(struct nvme_tcp_cmd)) {
+		const struct nvme_tcp_cmd *pdu = (const struct nvme_tcp_cmd *)(conn->stage->memory + from);
+		uint32_t plen = nvme_get32(pdu->ch.plen);
+
+		if (pdu->ch.type != NVME_TCP_CMD)
+			break;
+		sqes[count++] = &pdu->sqe;
+		if (plen < sizeof(*pdu) || plen > conn->stage_to - from)
+			break;
+		from += plen;
+	}
+	return count;
 }
 
 static void rx_data(struct pst_conn *conn)

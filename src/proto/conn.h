@@ -142,6 +142,13 @@ struct pst_conn_event {
 /* True with the next event; false when there is none now. */
 bool pst_conn_next_event(struct pst_conn *conn, struct pst_conn_event *ret_event);
 
+/*
+ * Target: the commands whose capsules are in memory already, from the next one on, in order; fills up to @max entries,
+ * which are valid until the next call. Nothing of them has been checked, and the events may tell something else: good
+ * for hints only.
+ */
+unsigned pst_conn_peek(const struct pst_conn *conn, const struct nvme_sqe **sqes, unsigned max);
+
 /* ---- Orders of a target ---- */
 
 /*

@@ -34,6 +34,7 @@
 /* A send copies all of it before anyone else has a turn: less while other connections of the shard are busy. */
 #define PST_SEND_BYTES_MAX 262144u
 #define PST_SEND_BYTES_SHARED 65536u
+#define PST_EXPECT_MAX 16u     /* commands that a volume is told of at once */
 #define PST_SHARED_NS 1000000u /* how long a connection that has received something counts as busy */
 
 struct pst_shard;
@@ -430,6 +431,11 @@ void pst_cmd_move(struct pst_cmd *cmd, enum pst_cmd_state to);
 void pst_cmd_prepare(struct pst_queue *queue, struct pst_cmd *cmd);
 
 void pst_cmd_pull(struct pst_cmd *cmd);
+
+/* ---- expect.c: connection's shard ---- */
+
+/* Tells the volume of the commands that come next; how many they are. They may yet turn out to be something else. */
+unsigned pst_expect(struct pst_queue *queue);
 
 /* ---- fused.c: connection's shard ---- */
 

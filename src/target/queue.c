@@ -284,12 +284,20 @@ static bool feed(struct pst_queue *queue)
 static void pump(struct pst_queue *queue)
 {
 	struct pst_conn_event event;
+	unsigned expected = 0;
 
 	queue->turn_ns = pst_env_now_ns(queue->shard->env);
 	queue->pumping = true;
 	do {
-		while (pst_conn_next_event(queue->conn, &event))
+		for (;;) {
+			if (expected == 0)
+				expected = pst_expect(queue);
+			if (!pst_conn_next_event(queue->conn, &event))
+				break;
+			if (event.kind == PST_CONN_COMMAND && expected > 0)
+				expected--;
 			on_event(queue, &event);
+		}
 	} while (feed(queue));
 	if (queue->state == PST_QUEUE_CLOSING) {
 		pst_queue_check_closed(queue);

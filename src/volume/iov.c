@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "volume/iov.h"
+#include "base/copy.h"
 
 #include <string.h>
 
@@ -38,6 +39,21 @@ void pst_iov_copy_from(void *dst, const struct iovec *iov, uint64_t offset_bytes
 		const char *from = run_at(&iov, &offset_bytes, len_bytes, &n);
 
 		memcpy(to, from, n);
+		to += n;
+		offset_bytes += n;
+		len_bytes -= n;
+	}
+}
+
+void pst_iov_store_from(void *dst, const struct iovec *iov, uint64_t offset_bytes, size_t len_bytes)
+{
+	char *to = dst;
+
+	while (len_bytes > 0) {
+		size_t n;
+		const char *from = run_at(&iov, &offset_bytes, len_bytes, &n);
+
+		pst_copy_past_caches(to, from, n);
 		to += n;
 		offset_bytes += n;
 		len_bytes -= n;

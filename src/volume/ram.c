@@ -12,6 +12,7 @@
  * frees it leaves it to the last borrower. Beside the pool's own blocks there are LENT_BLOCKS_MAX more for that, so
  * that no write fails because of a read.
  */
+#include "base/copy.h"
 #include "volume/iov.h"
 #include "volume/pool.h"
 #include "volume/records.h"
@@ -23,6 +24,8 @@
 #define SLAB_BLOCKS 512u
 #define LENT_BLOCKS_MAX 32768u                /* 128 MiB; allocated only as far as lent blocks are overwritten */
 #define HOLE_BLOCKS 64u                       /* in one piece of a loan */
+#define PREFETCH_BYTES 1024u                  /* of a block that will be lent */
+#define CACHE_LINE_BYTES 64u                  /* on other machines a harmless guess */
 #define LENT_DOOMED (1u << 31)                /* nobody's: free with the last loan */
 #define VOLUME_BLOCKS_MAX ((uint64_t)1 << 34) /* 64 TiB: a directory of 256 MiB */
 
@@ -76,7 +79,7 @@ static struct ram_volume *to_volume(struct pst_volume *volume)
 
 /* ---- Blocks ---- */
 
-static char *block_data(struct ram_pool *p, uint32_t number)
+static char *block_data(const struct ram_pool *p, uint32_t number)
 {
 	return p->slabs[number / SLAB_BLOCKS] + (size_t)(number % SLAB_BLOCKS) * PST_BLOCK_BYTES;
 }
@@ -203,6 +206,37 @@ static uint64_t row(const struct ram_volume *v, uint64_t lba, uint64_t count)
 	return n;
 }
 
+/*
+ * Of pools past the processor's caches each request misses thrice, one miss after the other: the leaf's entry, the
+ * count of loans, the block. Here the misses of all that is expected overlap. Of a block that is to be read its first
+ * quarter is enough: the copy that follows runs ahead of itself, and more prefetches than the core can have under way
+ * delay it (docs/performance.md). Blocks that are to be written are not read.
+ */
+static void ram_expect(struct pst_volume *volume, const struct pst_expected *expected, unsigned count)
+{
+	const struct ram_volume *v = to_volume(volume);
+	const struct ram_pool *p = v->pool;
+
+	for (unsigned i = 0; i < count; i++) {
+		uint64_t lba = expected[i].lba;
+		const struct ram_leaf *leaf = lba < volume->block_count ? v->leaves[lba / LEAF_BLOCKS] : NULL;
+
+		if (leaf != NULL)
+			__builtin_prefetch(&leaf->block[lba % LEAF_BLOCKS]);
+	}
+	for (unsigned i = 0; i < count; i++) {
+		uint32_t handle = expected[i].lba < volume->block_count ? handle_of(v, expected[i].lba) : 0;
+		const uint32_t *loans = handle != 0 ? loans_of(p, handle) : NULL;
+
+		if (loans != NULL)
+			__builtin_prefetch(loans);
+		if (handle == 0 || expected[i].kind != PST_IO_READ)
+			continue;
+		for (size_t at = 0; at < PREFETCH_BYTES; at += CACHE_LINE_BYTES)
+			__builtin_prefetch(block_data(p, handle - 1) + at);
+	}
+}
+
 static void loans_add(struct ram_pool *p, uint32_t first, uint64_t count)
 {
 	uint32_t *loans = loans_of(p, first);
@@ -273,7 +307,7 @@ static pst_err volume_write(struct ram_volume *v, const struct pst_io *io)
 
 		if (slot == NULL)
 			return PST_E_NOSPACE;
-		pst_iov_copy_from(block_data(v->pool, *slot - 1), io->iov, i * PST_BLOCK_BYTES, PST_BLOCK_BYTES);
+		pst_iov_store_from(block_data(v->pool, *slot - 1), io->iov, i * PST_BLOCK_BYTES, PST_BLOCK_BYTES);
 	}
 	return PST_OK;
 }
@@ -350,6 +384,7 @@ static void ram_run_done(struct pst_post *post)
 	pst_list_splice(&ios, &p->done_ios);
 	pst_list_splice(&closing, &p->closing);
 	pst_list_splice(&ops, &p->done_ops);
+	pst_copy_settle();
 	while ((node = pst_list_pop_front(&ios)) != NULL) {
 		struct pst_io *io = pst_container_of(node, struct pst_io, node);
 
@@ -426,7 +461,8 @@ static const struct pst_volume_ops ram_volume_ops = { .name = "ram",
 						      .close = ram_close,
 						      .any_buffer = true,
 						      .lend = ram_lend,
-						      .give_back = ram_give_back };
+						      .give_back = ram_give_back,
+						      .expect = ram_expect };
 
 /* ---- The pool ---- */
 

@@ -73,6 +73,12 @@ void pst_volume_give_back(struct pst_volume *volume, struct pst_loan *loan)
 	volume->ops->give_back(volume, loan);
 }
 
+void pst_volume_expect(struct pst_volume *volume, const struct pst_expected *expected, unsigned count)
+{
+	if (volume->ops->expect != NULL)
+		volume->ops->expect(volume, expected, count);
+}
+
 void pst_volume_resized(struct pst_volume *volume)
 {
 	if (volume->ops->resized != NULL)

@@ -63,6 +63,12 @@ struct pst_loan {
 	uint32_t engine[PST_LOAN_PIECES_MAX];
 };
 
+/* A read or a write of blocks from @lba on that seems to come soon; it may lie outside of the volume. */
+struct pst_expected {
+	uint64_t lba;
+	enum pst_io_kind kind;
+};
+
 struct pst_volume_stats {
 	uint64_t used_bytes; /* allocated on the pool */
 };
@@ -82,6 +88,8 @@ struct pst_volume_ops {
 	/* Both or none. */
 	bool (*lend)(struct pst_volume *volume, struct pst_loan *loan);
 	void (*give_back)(struct pst_volume *volume, struct pst_loan *loan);
+	void (*expect)(struct pst_volume *volume, const struct pst_expected *expected,
+		       unsigned count);                               /* NULL: no use */
 	void (*recall)(struct pst_volume *volume, struct pst_io *io); /* NULL: writes never wait long in it */
 };
 
@@ -111,6 +119,12 @@ void pst_volume_close(struct pst_volume *volume, struct pst_volume_close_op *op)
  */
 bool pst_volume_lend(struct pst_volume *volume, struct pst_loan *loan);
 void pst_volume_give_back(struct pst_volume *volume, struct pst_loan *loan);
+
+/*
+ * A hint: these requests will probably be submitted or lent next. The engine may fetch what they need closer, all at
+ * once, instead of waiting for memory with each of them. Nothing is promised, and nothing changes but time.
+ */
+void pst_volume_expect(struct pst_volume *volume, const struct pst_expected *expected, unsigned count);
 
 /* After a resize of what the pool opened: layers above it take the new size over. Harmless without layers. */
 void pst_volume_resized(struct pst_volume *volume);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "conn-pair.h"
 
+#include "base/le.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <cmocka.h>
@@ -200,6 +202,80 @@ static void data_in_place_stays_until_the_end(void **state)
 		pair_free(p);
 	}
 	assert_true(in_place > 1000);
+}
+
+/*
+ * The capsules that have come are seen ahead of their events, in order, with and without data in them and digests;
+ * never more than asked for, and none that has not been received, to its data.
+ */
+static void commands_are_seen_ahead(void **state)
+{
+	enum { COMMANDS = 12, LEN = 512 };
+	static uint8_t buf[LEN];
+	struct iovec iov = { buf, LEN };
+
+	(void)state;
+	for (unsigned mode = 0; mode < 4; mode++) {
+		struct pair_config c = { .header_digest = mode & 1, .data_digest = mode & 2, .incapsule_bytes = 4096 };
+		struct pair *p = pair_new(&c);
+		const struct nvme_sqe *ahead[COMMANDS + 1];
+		struct pst_conn_event ev;
+
+		assert_int_equal(pst_conn_peek(p->target, ahead, COMMANDS), 0); /* ICReq is no command */
+		pair_run(p);
+		p->hold_answers = true;
+		for (unsigned i = 0; i < COMMANDS; i++)
+			assert_non_null(
+			    pair_submit(p, i % 3 == 1 ? NVME_CMD_WRITE : NVME_CMD_READ, i, &iov, 1, 0, LEN));
+		while (pair_output(p, p->host, &p->to_target))
+			;
+		p->to_target.to -= 10; /* of the last capsule */
+		while (pair_input(p, p->target, &p->to_target))
+			;
+		assert_int_equal(pst_conn_peek(p->target, ahead, 3), 3);
+		for (unsigned i = 0; i < COMMANDS - 1; i++) {
+			assert_int_equal(pst_conn_peek(p->target, ahead, COMMANDS + 1), COMMANDS - 1 - i);
+			for (unsigned k = 0; k < COMMANDS - 1 - i; k++) {
+				assert_int_equal(ahead[k]->opcode, (i + k) % 3 == 1 ? NVME_CMD_WRITE : NVME_CMD_READ);
+				assert_int_equal(nvme_get32(ahead[k]->cdw10), i + k);
+			}
+			assert_true(pst_conn_next_event(p->target, &ev));
+			assert_int_equal(ev.kind, PST_CONN_COMMAND);
+			assert_int_equal(nvme_get32(ev.cmd->sqe.cdw10), i);
+			p->held[p->held_count++] = ev.cmd;
+		}
+		assert_int_equal(pst_conn_peek(p->target, ahead, COMMANDS), 0);
+		assert_false(pst_conn_next_event(p->target, &ev));
+		pair_free(p);
+	}
+}
+
+/* What is ahead may be anything, of any length, with any bytes behind it: it is looked at, and no further. */
+static void garbage_ahead_is_no_command(void **state)
+{
+	struct pair_config c = { .incapsule_bytes = 4096 };
+	struct pst_prng prng;
+
+	(void)state;
+	pst_prng_init(&prng, 3);
+	for (unsigned round = 0; round < 2000; round++) {
+		struct pair *p = pair_new(&c);
+		const struct nvme_sqe *ahead[8];
+		uint8_t bytes[400];
+		unsigned seen;
+
+		pair_run(p);
+		for (size_t i = 0; i < sizeof(bytes); i++)
+			bytes[i] = (uint8_t)pst_prng_below(&prng, 256);
+		bytes[0] = NVME_TCP_CMD;
+		pst_put_le32(bytes + 4, (uint32_t)pst_prng_below(&prng, round % 2 ? 200 : UINT32_MAX));
+		pipe_put(&p->to_target, bytes, 1 + pst_prng_below(&prng, sizeof(bytes)));
+		while (pair_input(p, p->target, &p->to_target))
+			;
+		seen = pst_conn_peek(p->target, ahead, 8);
+		assert_true(seen <= 5);
+		pair_free(p);
+	}
 }
 
 /* With SQ flow control off, SUCCESS stands in for the response, but never for an error or a command without data. */
@@ -437,6 +513,8 @@ int main(void)
 		cmocka_unit_test(a_full_queue_drains),
 		cmocka_unit_test(exhausted_buffers_stop_reading),
 		cmocka_unit_test(data_in_place_stays_until_the_end),
+		cmocka_unit_test(commands_are_seen_ahead),
+		cmocka_unit_test(garbage_ahead_is_no_command),
 		cmocka_unit_test(success_flag_replaces_responses),
 		cmocka_unit_test(bad_data_digest_fails_one_command),
 		cmocka_unit_test(bad_header_digest_ends_the_connection),
