@@ -341,6 +341,8 @@ static void volume_punch(struct ram_volume *v, uint64_t lba, uint64_t count)
 static void volume_free(struct ram_volume *v)
 {
 	volume_punch(v, 0, v->volume.block_count);
+	for (uint64_t l = 0; l < pst_div_round_up(v->volume.block_count, LEAF_BLOCKS); l++)
+		free(v->leaves[l]); /* of writes that found no block */
 	pst_list_remove(&v->node);
 	free(v->leaves);
 	free(v);

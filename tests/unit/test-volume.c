@@ -144,12 +144,13 @@ static void reads_what_was_written(void **state)
 static void full_pool_takes_overwrites(void **state)
 {
 	struct fixture *f = *state;
-	struct pst_volume *v = make_volume(f, 1, 1000);
+	struct pst_volume *v = make_volume(f, 1, 2000);
 	static char buf[POOL_BLOCKS * PST_BLOCK_BYTES];
 
 	memset(buf, 'a', sizeof(buf));
 	assert_int_equal(io(f, v, PST_IO_WRITE, 0, POOL_BLOCKS, buf), PST_OK);
 	assert_int_equal(io(f, v, PST_IO_WRITE, 900, 1, buf), PST_E_NOSPACE);
+	assert_int_equal(io(f, v, PST_IO_WRITE, 1900, 1, buf), PST_E_NOSPACE); /* and leaks nothing */
 	assert_int_equal(io(f, v, PST_IO_WRITE, 3, 1, buf), PST_OK);
 	assert_int_equal(io(f, v, PST_IO_DISCARD, 3, 1, NULL), PST_OK);
 	assert_int_equal(io(f, v, PST_IO_WRITE, 900, 1, buf), PST_OK);
