@@ -10,9 +10,7 @@
 #define STAGE_BYTES 65536u      /* several PDUs in one receive */
 #define STAGE_BYTES_MAX 262144u /* from when that was too short for what had come */
 #define STAGES 3u               /* where in-capsule data may stay until its command is over */
-#define STAGE_SMALL_BYTES 128u  /* while long data PDUs follow each other: no more than their headers */
-#define DATA_LONG_BYTES 16384u  /* from here on payload is not copied */
-#define DATA_LONG_PATIENCE 4u   /* that many other PDUs in a row end the small stage */
+#define STAGE_REST_BYTES 128u   /* more than what is left of a receive when the next one begins: part of a header */
 
 /* One entry of the send queue: head, then data, then tail. */
 struct tx_item {
@@ -103,8 +101,6 @@ struct pst_conn {
 	/* Receive. Bytes [stage_from, stage_to) of stage are not parsed yet. */
 	enum rx_state rx_state;
 	bool rx_parked;       /* a command waits for a slot or an in-capsule buffer */
-	uint8_t small_streak; /* PDUs since the last long one */
-	bool stage_small;
 	struct slot *rx_slot; /* whose data it is */
 	struct pst_iovcur rx_cur;
 	uint32_t rx_left;       /* padding or data bytes to come */

@@ -4,9 +4,9 @@
  * digests are read from the stage; data goes to the buffers of its command: what is already staged is copied, the rest
  * is received in place (pst_conn_want puts the buffers first and the stage behind them).
  *
- * While long data PDUs follow each other the stage is kept as short as a header, so that the receive that fetches one
- * PDU's payload ends with the header of the next, and next to nothing is copied. It is made longer once a receive has
- * filled it: what a deep queue sends at once is then answered at once.
+ * The stage is made longer once a receive has filled it: what a deep queue sends at once is then answered at once. With
+ * long data PDUs the next ones, as far as they have come, are received there, too, and copied from a warm cache: that
+ * costs less than the system calls that would separate them (docs/performance.md).
  *
  * Parsing happens in pst_conn_next_event only, and stops at each event. Nothing is parsed while a receive is
  * outstanding: then the stage holds less than a header, and no data.
@@ -41,8 +41,6 @@ static struct stage *spare_stage(struct pst_conn *conn)
 /* The receiving end: a stage without users, the unparsed rest at its front. */
 static struct iovec want_stage(struct pst_conn *conn)
 {
-	size_t room;
-
 	if (conn->stage->users > 0) {
 		struct stage *spare = spare_stage(conn);
 
@@ -56,9 +54,7 @@ static struct iovec want_stage(struct pst_conn *conn)
 		conn->stage_to -= conn->stage_from;
 		conn->stage_from = 0;
 	}
-	room = (conn->stage_small ? STAGE_SMALL_BYTES : conn->stage_bytes) -
-	       PST_MIN(conn->stage_to, STAGE_SMALL_BYTES - 1);
-	return (struct iovec){ conn->stage->memory + conn->stage_to, room };
+	return (struct iovec){ conn->stage->memory + conn->stage_to, conn->stage_bytes };
 }
 
 unsigned pst_conn_want(struct pst_conn *conn, struct iovec *iov, unsigned max)
@@ -116,7 +112,7 @@ void pst_conn_got(struct pst_conn *conn, size_t bytes)
 	conn->stage_to += bytes - direct;
 	if (conn->stage_to >= STAGE_BYTES)
 		conn->stage_bytes = STAGE_BYTES_MAX;
-	pst_assert(conn->stage_to <= STAGE_BYTES_MAX + STAGE_SMALL_BYTES);
+	pst_assert(conn->stage_to <= STAGE_BYTES_MAX + STAGE_REST_BYTES);
 }
 
 /* ---- Headers ---- */
@@ -147,10 +143,6 @@ static void rx_expect_data(struct pst_conn *conn, struct slot *slot, struct pst_
 	conn->rx_last = ch->flags & NVME_TCP_F_LAST;
 	conn->rx_success = ch->flags & NVME_TCP_F_SUCCESS;
 	conn->rx_state = RX_PAD;
-	if (bytes >= DATA_LONG_BYTES) {
-		conn->stage_small = true;
-		conn->small_streak = 0;
-	}
 }
 
 static bool rx_icreq(struct pst_conn *conn, const struct nvme_tcp_icreq *req)
@@ -352,20 +344,11 @@ static bool rx_admit(struct pst_conn *conn, const struct nvme_tcp_ch *ch, uint32
 	return !conn->rx_parked;
 }
 
-/* Short PDUs in a row mean that the long transfers are over. */
-static void rx_note_short(struct pst_conn *conn)
-{
-	if (conn->stage_small && ++conn->small_streak >= DATA_LONG_PATIENCE)
-		conn->stage_small = false;
-}
-
 /* What a sound header, now in @pdu, asks for. True when it brings an event at once. */
 static bool rx_dispatch(struct pst_conn *conn, const void *pdu, uint32_t bytes, struct pst_conn_event *ret_event)
 {
 	const struct nvme_tcp_ch *ch = pdu;
 
-	if (bytes < DATA_LONG_BYTES)
-		rx_note_short(conn);
 	switch (ch->type) {
 	case NVME_TCP_ICREQ:
 		(void)rx_icreq(conn, pdu);

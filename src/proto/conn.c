@@ -48,7 +48,7 @@ static uint32_t slot_count_of(const struct pst_conn_config *config)
 bool conn_stage_ready(struct stage *stage)
 {
 	if (stage->memory == NULL)
-		stage->memory = malloc(STAGE_BYTES_MAX + STAGE_SMALL_BYTES);
+		stage->memory = malloc(STAGE_BYTES_MAX + STAGE_REST_BYTES);
 	return stage->memory != NULL;
 }
 

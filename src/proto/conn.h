@@ -95,9 +95,9 @@ void pst_conn_free(struct pst_conn *conn);
 
 /*
  * Where the next bytes from the peer go: fills up to @max (at least 2) entries of @iov, returns how many; 0: do not
- * read now. Call after pst_conn_next_event has returned false. Payload of 16 KiB and more lands straight in the
- * owner's buffers; shorter payload too, except what arrives in one receive together with its header: copying
- * that from a warm cache costs less than the system call that would separate them.
+ * read now. Call after pst_conn_next_event has returned false. Payload lands straight in the owner's buffers, except
+ * what arrives in one receive together with its header: copying that from a warm cache costs less than the system call
+ * that would separate them.
  */
 unsigned pst_conn_want(struct pst_conn *conn, struct iovec *iov, unsigned max);
 

@@ -134,11 +134,14 @@ int main(int argc, char **argv)
 	}
 
 	struct slot *slots = calloc(r.load.depth, sizeof(*slots));
+	/* All writes take their data from the same place, as those of the bare exchange. */
+	size_t memory_bytes = (r.load.write ? 1 : (size_t)r.load.depth) * r.load.block_bytes;
+	char *memory = aligned_alloc(4096, memory_bytes);
 
+	memset(memory, 1, memory_bytes);
 	for (uint32_t i = 0; i < r.load.depth; i++) {
-		void *buf = aligned_alloc(4096, r.load.block_bytes);
+		char *buf = memory + (r.load.write ? 0 : (size_t)i * r.load.block_bytes);
 
-		memset(buf, 1, r.load.block_bytes);
 		slots[i].run = &r;
 		slots[i].iov = (struct iovec){ buf, r.load.block_bytes };
 		slots[i].request = (struct pst_request){ .kind = r.load.write ? PST_REQUEST_WRITE : PST_REQUEST_READ,
@@ -167,8 +170,7 @@ int main(int argc, char **argv)
 		pst_host_poll(host, 10);
 	pst_ns_disconnect(r.ns);
 	pst_host_close(host);
-	for (uint32_t i = 0; i < r.load.depth; i++)
-		free(slots[i].iov.iov_base);
+	free(memory);
 	free(slots);
 	if (r.err != PST_OK) {
 		fprintf(stderr, "load: %s\n", pst_err_text(r.err));
