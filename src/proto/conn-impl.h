@@ -100,6 +100,7 @@ struct pst_conn {
 
 	/* Receive. Bytes [stage_from, stage_to) of stage are not parsed yet. */
 	enum rx_state rx_state;
+	size_t input_bytes_max;
 	bool rx_parked;       /* a command waits for a slot or an in-capsule buffer */
 	struct slot *rx_slot; /* whose data it is */
 	struct pst_iovcur rx_cur;

@@ -57,6 +57,12 @@ static struct iovec want_stage(struct pst_conn *conn)
 	return (struct iovec){ conn->stage->memory + conn->stage_to, conn->stage_bytes };
 }
 
+void pst_conn_set_input_max(struct pst_conn *conn, size_t bytes)
+{
+	pst_assert(bytes > 0);
+	conn->input_bytes_max = bytes;
+}
+
 unsigned pst_conn_want(struct pst_conn *conn, struct iovec *iov, unsigned max)
 {
 	unsigned count = 0;
@@ -67,18 +73,19 @@ unsigned pst_conn_want(struct pst_conn *conn, struct iovec *iov, unsigned max)
 		return 0;
 	if (conn->state != PST_CONN_STATE_CLOSING && conn->rx_state == RX_DATA) {
 		struct pst_iovcur cur = conn->rx_cur;
-		uint32_t left = conn->rx_left;
+		uint32_t left = (uint32_t)PST_MIN((size_t)conn->rx_left, conn->input_bytes_max);
 
 		while (left > 0 && count < max) {
 			iov[count] = pst_iovcur_take(&cur, left);
 			left -= (uint32_t)iov[count].iov_len;
 			conn->want_direct += iov[count++].iov_len;
 		}
-		if (count == max)
+		if (count == max || conn->want_direct == conn->input_bytes_max)
 			return count;
 	}
-	iov[count++] = want_stage(conn);
-	return count;
+	iov[count] = want_stage(conn);
+	iov[count].iov_len = PST_MIN(iov[count].iov_len, conn->input_bytes_max - conn->want_direct);
+	return count + 1;
 }
 
 /* Accounts for @bytes that have landed in, or were copied to, the owner's buffers. */

@@ -98,7 +98,7 @@ pst_err pst_conn_new(const struct pst_conn_config *config, struct pst_conn **ret
 	conn->flow_control = true;
 	conn->tx_align_bytes = 4;
 	conn->incapsule_bytes = config->incapsule_bytes;
-	conn->output_bytes_max = SIZE_MAX;
+	conn->output_bytes_max = conn->input_bytes_max = SIZE_MAX;
 	conn->stage_bytes = STAGE_BYTES;
 	conn->limits = (struct pst_pdu_limits){
 		.sender = config->role == PST_CONN_HOST ? PST_PDU_FROM_CONTROLLER : PST_PDU_FROM_HOST,

@@ -104,8 +104,12 @@ unsigned pst_conn_want(struct pst_conn *conn, struct iovec *iov, unsigned max);
 /* The first @bytes (1 or more) of what pst_conn_want gave have been filled. */
 void pst_conn_got(struct pst_conn *conn, size_t bytes);
 
-/* The most bytes (1 or more) that one output holds from now on; at first as many as its entries hold. */
+/*
+ * The most bytes (1 or more) that one output holds, and one want asks for, from now on; at first as many as their
+ * entries hold.
+ */
 void pst_conn_set_output_max(struct pst_conn *conn, size_t bytes);
+void pst_conn_set_input_max(struct pst_conn *conn, size_t bytes);
 
 /*
  * What to send: fills up to @max (at least 1) entries with as many PDUs as fit, returns how many entries; 0: nothing to

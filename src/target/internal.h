@@ -31,9 +31,10 @@
 #define PST_AUTH_RECEIVE_BYTES_MAX 16384u      /* AL of Authentication Receive; longer than any message */
 #define PST_TICK_NS 500000000ull
 #define PST_SEND_IOV_MAX 256u
-/* A send copies all of it before anyone else has a turn: less while other connections of the shard are busy. */
+/* A send or a receive copies all of it before anyone else has a turn: less while other connections of the shard are
+ * busy. */
 #define PST_SEND_BYTES_MAX 262144u
-#define PST_SEND_BYTES_SHARED 65536u
+#define PST_TURN_BYTES_SHARED 65536u
 #define PST_EXPECT_MAX 16u     /* commands that a volume is told of at once */
 #define PST_SHARED_NS 1000000u /* how long a connection that has received something counts as busy */
 

@@ -228,14 +228,19 @@ static void received(struct pst_stream_op *op)
 	queue->input_ns = queue->turn_ns;
 }
 
+/* Others on the shard are busy. */
+static bool is_shared(const struct pst_queue *queue)
+{
+	return queue->turn_ns < queue->shard->shared_until_ns;
+}
+
 static void send_start(struct pst_queue *queue)
 {
 	uint32_t count;
 
 	if (queue->sending)
 		return;
-	pst_conn_set_output_max(queue->conn, queue->turn_ns < queue->shard->shared_until_ns ? PST_SEND_BYTES_SHARED
-											    : PST_SEND_BYTES_MAX);
+	pst_conn_set_output_max(queue->conn, is_shared(queue) ? PST_TURN_BYTES_SHARED : PST_SEND_BYTES_MAX);
 	count = queue->tls != NULL ? pst_tls_output(queue->tls, queue->conn, queue->send_iov, PST_SEND_IOV_MAX)
 				   : pst_conn_output(queue->conn, queue->send_iov, PST_SEND_IOV_MAX);
 	if (count == 0)
@@ -261,10 +266,12 @@ static void recv_start(struct pst_queue *queue)
 		return;
 	if (queue->tls != NULL) /* what it holds is bounded by its own buffer */
 		count = pst_tls_want(queue->tls, queue->recv_iov, PST_ARRAY_COUNT(queue->recv_iov));
-	else
-		count = budget_spent(queue)
-			    ? 0
-			    : pst_conn_want(queue->conn, queue->recv_iov, PST_ARRAY_COUNT(queue->recv_iov));
+	else if (budget_spent(queue))
+		count = 0;
+	else {
+		pst_conn_set_input_max(queue->conn, is_shared(queue) ? PST_TURN_BYTES_SHARED : SIZE_MAX);
+		count = pst_conn_want(queue->conn, queue->recv_iov, PST_ARRAY_COUNT(queue->recv_iov));
+	}
 	if (count == 0)
 		return;
 	queue->receiving = true;

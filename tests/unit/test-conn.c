@@ -69,6 +69,8 @@ static void data_survives_every_split(void **state)
 		if (mode % 3 == 0) {
 			pst_conn_set_output_max(p->host, 1 + mode);
 			pst_conn_set_output_max(p->target, 5000);
+			pst_conn_set_input_max(p->host, 5000);
+			pst_conn_set_input_max(p->target, 1 + mode);
 		}
 		pair_run(p);
 		assert_int_equal(p->host_ready, 1);
@@ -486,6 +488,40 @@ static void an_output_is_no_longer_than_allowed(void **state)
 	pair_free(p);
 }
 
+/* Nor does one want ask for more than it may, of what goes to the owner's buffers and of the rest together. */
+static void a_want_is_no_longer_than_allowed(void **state)
+{
+	struct pair_config c = { .maxh2cdata = 8192 };
+	struct pair *p = pair_new(&c);
+	static uint8_t buf[100000];
+	struct iovec data = { buf, sizeof(buf) }, iov[16];
+	unsigned wants = 0;
+
+	(void)state;
+	pair_run(p);
+	fill(buf, sizeof(buf), 1);
+	pst_conn_set_input_max(p->target, 3000);
+	assert_non_null(pair_submit(p, NVME_CMD_WRITE, 0, &data, 1, 0, sizeof(buf)));
+	while (p->responses == 0) {
+		unsigned count = pst_conn_want(p->target, iov, 16);
+		size_t bytes = 0;
+
+		for (unsigned i = 0; i < count; i++)
+			bytes += iov[i].iov_len;
+		assert_in_range(bytes, 1, 3000);
+		wants++;
+		pair_events(p);
+		pair_output(p, p->host, &p->to_target);
+		pair_input(p, p->target, &p->to_target);
+		pair_events(p);
+		pair_output(p, p->target, &p->to_host);
+		pair_input(p, p->host, &p->to_host);
+	}
+	assert_true(wants > sizeof(buf) / 3000);
+	assert_memory_equal(buf, p->device, sizeof(buf));
+	pair_free(p);
+}
+
 /* A configuration out of range is refused. */
 static void bad_configurations_are_refused(void **state)
 {
@@ -521,6 +557,7 @@ int main(void)
 		cmocka_unit_test(fail_returns_every_command),
 		cmocka_unit_test(a_response_waits_for_its_send),
 		cmocka_unit_test(an_output_is_no_longer_than_allowed),
+		cmocka_unit_test(a_want_is_no_longer_than_allowed),
 		cmocka_unit_test(bad_configurations_are_refused),
 	};
 
