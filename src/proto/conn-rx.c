@@ -44,7 +44,7 @@ static struct iovec want_stage(struct pst_conn *conn)
 	if (conn->stage->users > 0) {
 		struct stage *spare = spare_stage(conn);
 
-		pst_assert(spare != NULL); /* rx_in_place */
+		pst_assert(spare != NULL); /* rx_stays */
 		memcpy(spare->memory, conn->stage->memory + conn->stage_from, staged(conn));
 		conn->stage = spare;
 		conn->stage_to -= conn->stage_from;
@@ -185,17 +185,16 @@ static bool rx_icresp(struct pst_conn *conn, const struct nvme_tcp_icresp *resp)
 
 /*
  * The data of a write that has arrived as a whole stays in the stage, if another one is free to receive what comes
- * next. True: it does, and there is an event.
+ * next. True: it does. (The two of a fused pair share a buffer: not these.)
  */
-static bool rx_in_place(struct pst_conn *conn, struct slot *slot, const struct nvme_tcp_ch *ch, uint32_t bytes,
-			struct pst_conn_event *ret_event)
+static bool rx_stays(struct pst_conn *conn, struct slot *slot, const struct nvme_tcp_ch *ch, uint32_t bytes)
 {
 	uint32_t start = ch->hlen + (ch->flags & NVME_TCP_F_HDGST ? NVME_TCP_DIGEST_BYTES : 0);
 	size_t pad = ch->pdo - start, all = pad + bytes + (conn->data_digest ? NVME_TCP_DIGEST_BYTES : 0);
 	nvme_le32 digest;
 
-	if (!conn->in_place || slot->cmd.sqe.opcode != NVME_CMD_WRITE || staged(conn) < all ||
-	    spare_stage(conn) == NULL)
+	if (!conn->in_place || slot->cmd.sqe.opcode != NVME_CMD_WRITE || (slot->cmd.sqe.flags & 3) != 0 ||
+	    staged(conn) < all || spare_stage(conn) == NULL)
 		return false;
 	slot->stage = conn->stage;
 	slot->stage->users++;
@@ -207,8 +206,6 @@ static bool rx_in_place(struct pst_conn *conn, struct slot *slot, const struct n
 			slot->err = PST_E_CHECKSUM;
 	}
 	stage_take(conn, all);
-	slot->phase = SLOT_OPEN;
-	*ret_event = (struct pst_conn_event){ .kind = PST_CONN_COMMAND, .err = slot->err, .cmd = &slot->cmd };
 	return true;
 }
 
@@ -221,9 +218,7 @@ static bool rx_command(struct pst_conn *conn, const struct nvme_tcp_cmd *pdu, ui
 	slot->cmd.sqe = pdu->sqe;
 	slot->phase = SLOT_FILL;
 	conn->sq_head = (conn->sq_head + 1) % conn->sq_entries;
-	if (bytes > 0 && rx_in_place(conn, slot, &pdu->ch, bytes, ret_event))
-		return true;
-	if (bytes > 0) {
+	if (bytes > 0 && !rx_stays(conn, slot, &pdu->ch, bytes)) {
 		slot->cmd.data = conn->capsule_free[--conn->capsule_free_count];
 		slot->cmd.data_bytes = bytes;
 		slot->capsule_iov = (struct iovec){ slot->cmd.data, bytes };
@@ -231,7 +226,7 @@ static bool rx_command(struct pst_conn *conn, const struct nvme_tcp_cmd *pdu, ui
 		return false;
 	}
 	slot->phase = SLOT_OPEN;
-	*ret_event = (struct pst_conn_event){ .kind = PST_CONN_COMMAND, .cmd = &slot->cmd };
+	*ret_event = (struct pst_conn_event){ .kind = PST_CONN_COMMAND, .err = slot->err, .cmd = &slot->cmd };
 	return true;
 }
 
@@ -260,6 +255,12 @@ static bool rx_h2c_data(struct pst_conn *conn, const struct nvme_tcp_data *pdu, 
 	end = from + bytes;
 	if ((end == slot->r2t_end) != !!(pdu->ch.flags & NVME_TCP_F_LAST))
 		return rx_fail(conn, NVME_TCP_FES_FIELD, offsetof(struct nvme_tcp_ch, flags), pdu, sizeof(*pdu));
+	if (bytes == slot->bytes && rx_stays(conn, slot, &pdu->ch, bytes)) {
+		slot->rx_bytes = bytes;
+		slot->done = true;
+		conn_slot_settle(conn, slot);
+		return true;
+	}
 	rx_expect_data(conn, slot, pst_iovcur_of(slot->iov, slot->iov_count, slot->skip_bytes + from), &pdu->ch, bytes);
 	return true;
 }

@@ -81,7 +81,7 @@ struct pst_conn_config {
 struct pst_conn_cmd {
 	struct nvme_sqe sqe;
 	void *owner;         /* the owner's; NULL when a COMMAND event brings it */
-	void *data;          /* target: in-capsule data, 4096-aligned; NULL if there is none */
+	void *data;          /* target: in-capsule data, 4096-aligned, or data in place; NULL: neither */
 	uint32_t data_bytes; /* target: its length. Host: data received so far */
 };
 
@@ -203,9 +203,9 @@ struct pst_conn_cmd *pst_conn_submit(struct pst_conn *conn, const struct nvme_sq
 void pst_conn_set_incapsule(struct pst_conn *conn, uint32_t bytes);
 
 /*
- * From now on data of a Write that came with its capsule may stay where it was received, at any address, until the
- * command is over: for owners to whom an aligned buffer is not worth a copy. Takes two more stages of 64 KiB when it is
- * first used.
+ * From now on data of a Write may stay where it was received, at any address, until the command is over: for owners to
+ * whom an aligned buffer is not worth a copy. It is in cmd->data then, also what was pulled (PST_CONN_DATA), and not in
+ * the buffers for it. Takes two more stages when it is first used.
  */
 void pst_conn_set_in_place(struct pst_conn *conn);
 

@@ -347,6 +347,8 @@ void pst_cmd_data_arrived(struct pst_cmd *cmd, pst_err err)
 		cmd = pst_fused_data_arrived(cmd, &err);
 	if (cmd == NULL)
 		return;
+	if (cmd->wire->data_bytes > 0 && cmd->fused == NULL) /* it stayed where it was received */
+		cmd->iov = (struct iovec){ cmd->wire->data, cmd->wire->data_bytes };
 	if (err == PST_OK)
 		payload_ready(cmd);
 	else

@@ -31,7 +31,7 @@ struct pair {
 	struct iovec cmd_iov[1 << 16]; /* of the target's commands, by CID */
 
 	/* What has been seen. */
-	unsigned responses, commands, target_ready, host_ready, success_responses;
+	unsigned responses, commands, pulled_in_place, target_ready, host_ready, success_responses;
 	struct pst_conn_event last_response, target_end, host_end;
 	bool hold_answers; /* the target keeps commands to itself */
 	struct pst_conn_cmd *held[PAIR_COMMANDS * 2];
@@ -92,6 +92,10 @@ static inline void pair_target_event(struct pair *p, struct pst_conn_event *ev)
 		}
 		break;
 	case PST_CONN_DATA:
+		if (cmd->data_bytes > 0) {
+			p->pulled_in_place++;
+			memcpy(p->device + nvme_get32(cmd->sqe.cdw10), cmd->data, cmd->data_bytes);
+		}
 		pair_answer(p, cmd, ev->err == PST_OK ? 0 : NVME_TRANSIENT_TRANSPORT_ERROR);
 		break;
 	case PST_CONN_RELEASED:

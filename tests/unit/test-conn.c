@@ -280,6 +280,54 @@ static void garbage_ahead_is_no_command(void **state)
 	}
 }
 
+/* Flips one bit of the next bytes on the way after @skip bytes have passed. */
+static void damage(struct pipe *pipe, size_t skip)
+{
+	pipe->bytes[pipe->from + skip] ^= 0x10;
+}
+
+/*
+ * So may data that was pulled, when it has come as a whole; in parts, or in more than one PDU, it goes to its buffer.
+ * Either way it is the same, and damage is found.
+ */
+static void pulled_data_may_stay_in_place(void **state)
+{
+	static const size_t chunks[] = { 0, 100000, 30000, 4200, 129 };
+	static uint8_t buf[30000];
+	struct iovec iov = { buf, sizeof(buf) };
+	unsigned in_place = 0;
+
+	(void)state;
+	for (unsigned mode = 0; mode < 40; mode++) {
+		struct pair_config c = { .header_digest = mode & 1,
+					 .data_digest = mode & 2,
+					 .host_align = mode & 4 ? 31 : 0,
+					 .chunk = chunks[mode / 8] };
+		struct pair *p = pair_new(&c);
+
+		pair_run(p);
+		pst_conn_set_in_place(p->target);
+		for (uint32_t i = 0; i < 40; i++)
+			exchange(p, i * 100, i % 8 == 0 ? 70000 : 9000 + 500 * i, mode + i); /* 70000: two R2Ts */
+		in_place += p->pulled_in_place;
+		if (c.data_digest && c.chunk == 0) {
+			assert_non_null(pair_submit(p, NVME_CMD_WRITE, 0, &iov, 1, 0, sizeof(buf)));
+			pair_output(p, p->host, &p->to_target);
+			pair_input(p, p->target, &p->to_target);
+			pair_events(p);
+			pair_output(p, p->target, &p->to_host); /* R2T */
+			pair_input(p, p->host, &p->to_host);
+			pair_events(p);
+			pair_output(p, p->host, &p->to_target);
+			damage(&p->to_target, 1000);
+			pair_run(p);
+			assert_int_equal(response_status(p), NVME_TRANSIENT_TRANSPORT_ERROR);
+		}
+		pair_free(p);
+	}
+	assert_in_range(in_place, 300, 40 * 35);
+}
+
 /* With SQ flow control off, SUCCESS stands in for the response, but never for an error or a command without data. */
 static void success_flag_replaces_responses(void **state)
 {
@@ -310,12 +358,6 @@ static void success_flag_replaces_responses(void **state)
 	}
 	assert_int_equal(bytes[0], 24 + 512 + 24);
 	assert_int_equal(bytes[1], 24 + 512);
-}
-
-/* Flips one bit of the next bytes on the way after @skip bytes have passed. */
-static void damage(struct pipe *pipe, size_t skip)
-{
-	pipe->bytes[pipe->from + skip] ^= 0x10;
 }
 
 /* Damaged data fails its own command with a transport error, whichever way it went; the queue goes on. */
@@ -549,6 +591,7 @@ int main(void)
 		cmocka_unit_test(a_full_queue_drains),
 		cmocka_unit_test(exhausted_buffers_stop_reading),
 		cmocka_unit_test(data_in_place_stays_until_the_end),
+		cmocka_unit_test(pulled_data_may_stay_in_place),
 		cmocka_unit_test(commands_are_seen_ahead),
 		cmocka_unit_test(garbage_ahead_is_no_command),
 		cmocka_unit_test(success_flag_replaces_responses),
