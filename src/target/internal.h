@@ -195,7 +195,7 @@ struct pst_shard {
 	bool dirty_posted, feeding;
 	struct pst_post dirty_post;
 	struct pst_buffers buffers;
-	const struct pst_queue *received_last; /* only to compare: it may be gone */
+	const struct pst_queue *received_last; /* only to compare; NULL: it is gone */
 	uint64_t shared_until_ns;              /* another than that has received something since PST_SHARED_NS */
 	struct pst_timer tick;
 	struct pst_list listeners;

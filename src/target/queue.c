@@ -48,6 +48,8 @@ static void gone_here(struct pst_post *post)
 	for (unsigned state = 0; state < PST_CMD_STATES; state++)
 		pst_assert(queue->state_count[state] == 0);
 	pst_assert(queue->buffer_bytes_held == 0 && queue->incapsule_waiting_bytes == 0);
+	if (queue->shard->received_last == queue) /* another may get its memory, and be taken for it */
+		queue->shard->received_last = NULL;
 	pst_list_remove(&queue->shard_node);
 	pst_list_remove(&queue->dirty_node);
 	pst_list_remove(&queue->hungry_node);
