@@ -10,7 +10,7 @@
  * A change, for each subsystem that it is about:
  *
  *   what closes is told -> in force at the gate -> all is told, with an event -> done, when what the gate had let in
- *   of the closed paths is out of the volume
+ *   of the closed paths is out of the volume: soon, since what waits there is recalled
  *
  * So a host that was refused on a path finds no better news of it in the log, and a path that is told to be open is.
  * After an answer with the status of a closed path nothing that came on it gets to the volume any more; what is there

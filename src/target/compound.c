@@ -86,6 +86,8 @@ static void part(struct pst_cmd *cmd, enum pst_io_kind kind, uint64_t lba, uint6
 		give_up(cmd, NVME_RESERVATION_CONFLICT | NVME_STATUS_DNR, true);
 	else if (cmd->fenced && kind == PST_IO_WRITE) /* Preempt and Abort: it might wait for space */
 		give_up(cmd, NVME_ABORT_REQUESTED, true);
+	else if (cmd->ana_fenced && kind == PST_IO_WRITE) /* its path is closed, and likewise */
+		give_up(cmd, pst_gate_path(cmd), true);
 	else if (!pst_range_ok(lba, block_count, volume_of(cmd)->block_count))
 		give_up(cmd, NVME_LBA_OUT_OF_RANGE | NVME_STATUS_DNR, true);
 	else

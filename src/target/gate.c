@@ -12,7 +12,10 @@
  * the last of these has left. So when a Preempt has been answered, nothing that it forbids is still to reach the disk.
  * What is marked is recalled: a write that waits for space in a full pool would else hold up the change, and land
  * later.
- * A change of the access through a port is the same for commands that have yet to begin; those inside go on.
+ * A change of the access through a port is the same for commands that have yet to begin: they are refused at once, also
+ * those that wait here. Those inside go on, but for what is still to be written of them: it is recalled, too, and they
+ * end with the status of the path. Nothing has been promised of such a write, and nothing of it lands any more, so its
+ * host sends it again over another path.
  *
  * Order: a host that has lost a path sends its writes again over another, and later writes after them, while the volume
  * may still be at work on the first sending. So what changes blocks that a command of another association is changing
@@ -167,11 +170,8 @@ void pst_gate_leave(struct pst_cmd *cmd, uint16_t status, bool inside_enter)
 	}
 	if (cmd->ana_fenced) {
 		cmd->ana_fenced = false;
-		gate->ana_fenced--;
-	}
-	if (gate->ana_draining && gate->ana_fenced == 0) {
-		gate->ana_draining = false;
-		pst_ana_drained(gate);
+		if (--gate->ana_fenced == 0)
+			pst_ana_drained(gate);
 	}
 	cmd->post.fn = left;
 	if (inside_enter || from != volume_of(cmd)->env)
@@ -202,6 +202,8 @@ uint16_t pst_gate_status(struct pst_cmd *cmd)
 
 	if (io->err == PST_E_CANCELLED && cmd->fenced) /* recalled, for the change that waits for it */
 		return pst_gate_denies(cmd) ? CONFLICT : NVME_ABORT_REQUESTED;
+	if (io->err == PST_E_CANCELLED && cmd->ana_fenced)
+		return pst_gate_path(cmd);
 	return pst_status_of_err(io->err, io->kind != PST_IO_READ);
 }
 
@@ -215,7 +217,7 @@ static void volume_done(struct pst_io *io)
 		pst_gate_leave(cmd, pst_gate_status(cmd), false);
 }
 
-/* Base 2.0, 8.1: commands that come by a path which is closed are refused; those under way complete. */
+/* Base 2.0, 8.1: commands that come by a path which is closed are refused; what has been begun completes. */
 uint16_t pst_gate_path(const struct pst_cmd *cmd)
 {
 	return pst_ana_status(subsystem_of(cmd)->gate.ana[cmd->queue->port]);
@@ -288,27 +290,13 @@ void pst_gate_enter(struct pst_cmd *cmd)
 	pst_env_post(there, &cmd->post);
 }
 
-/* ---- Changes of the access through ports ---- */
+/* ---- Changes ---- */
 
-void pst_gate_set_ana(struct pst_gate *gate, const uint8_t ana[PST_TARGET_PORTS_MAX])
-{
-	pst_assert(!gate->ana_draining && gate->ana_fenced == 0); /* one after the other */
-	memcpy(gate->ana, ana, sizeof(gate->ana));
-	PST_LIST_EACH(node, &gate->inside) {
-		struct pst_cmd *cmd = pst_container_of(node, struct pst_cmd, gate_node);
-
-		cmd->ana_fenced = pst_gate_path(cmd) != NVME_SUCCESS;
-		gate->ana_fenced += cmd->ana_fenced;
-	}
-	gate->ana_draining = gate->ana_fenced > 0;
-	if (!gate->ana_draining)
-		pst_ana_drained(gate);
-}
-
-/* ---- Changes of the reservation ---- */
-
-/* Who waits here has not begun: Preempt and Abort takes it away. Others are judged when their turn comes. */
-static void abort_waiting(struct pst_list *waiting, const struct pst_reservation_effect *effect)
+/*
+ * Who waits here has not begun, and ends at once if it is to: by @effect, of Preempt and Abort; NULL: by its path.
+ * Others are judged when their turn comes.
+ */
+static void end_waiting(struct pst_list *waiting, const struct pst_reservation_effect *effect)
 {
 	struct pst_list all, *node;
 
@@ -316,12 +304,51 @@ static void abort_waiting(struct pst_list *waiting, const struct pst_reservation
 	pst_list_splice(&all, waiting);
 	while ((node = pst_list_pop_front(&all)) != NULL) {
 		struct pst_cmd *cmd = pst_container_of(node, struct pst_cmd, gate_node);
+		uint16_t status = pst_gate_path(cmd);
 
-		if (pst_reservation_preempted(effect, cmd->queue->hostid))
-			pst_gate_leave(cmd, NVME_ABORT_REQUESTED, true);
+		if (effect != NULL)
+			status = pst_reservation_preempted(effect, cmd->queue->hostid) ? NVME_ABORT_REQUESTED : NVME_SUCCESS;
+		if (status != NVME_SUCCESS)
+			pst_gate_leave(cmd, status, true);
 		else
 			pst_list_push_back(waiting, node);
 	}
+}
+
+static void end_all_waiting(struct pst_gate *gate, const struct pst_reservation_effect *effect)
+{
+	end_waiting(&gate->held_back, effect);
+	end_waiting(&gate->compounds, effect);
+	release(gate);
+	pst_compound_next(gate);
+}
+
+/* A Compare and Write that waits for writes before it: it has not begun. */
+static bool waits(const struct pst_gate *gate, const struct pst_cmd *cmd)
+{
+	return cmd == gate->compound && gate->compound_waits;
+}
+
+void pst_gate_set_ana(struct pst_gate *gate, const uint8_t ana[PST_TARGET_PORTS_MAX])
+{
+	pst_assert(gate->ana_fenced == 0); /* one after the other */
+	memcpy(gate->ana, ana, sizeof(gate->ana));
+	end_all_waiting(gate, NULL);
+	gate->ana_fenced = 1; /* until all have been looked at */
+	PST_LIST_EACH(node, &gate->inside) {
+		struct pst_cmd *cmd = pst_container_of(node, struct pst_cmd, gate_node);
+
+		if (pst_gate_path(cmd) == NVME_SUCCESS)
+			continue;
+		cmd->ana_fenced = true;
+		gate->ana_fenced++;
+		if (!waits(gate, cmd))
+			pst_volume_recall(volume_of(cmd), &cmd->volume_io);
+	}
+	if (gate->compound != NULL && waits(gate, gate->compound) && gate->compound->ana_fenced)
+		pst_gate_leave(gate->compound, pst_gate_path(gate->compound), true); /* this lets others in */
+	if (--gate->ana_fenced == 0)
+		pst_ana_drained(gate);
 }
 
 void pst_gate_change(struct pst_gate *gate, struct pst_reservations *change)
@@ -332,12 +359,8 @@ void pst_gate_change(struct pst_gate *gate, struct pst_reservations *change)
 	gate->change = change;
 	gate->reservation = change->next;
 	gate->version++;
-	if (abort) {
-		abort_waiting(&gate->held_back, &change->effect);
-		abort_waiting(&gate->compounds, &change->effect);
-		release(gate);
-		pst_compound_next(gate);
-	}
+	if (abort)
+		end_all_waiting(gate, &change->effect);
 	gate->fenced = 1; /* until all have been looked at */
 	PST_LIST_EACH(node, &gate->inside) {
 		struct pst_cmd *cmd = pst_container_of(node, struct pst_cmd, gate_node);
@@ -346,11 +369,10 @@ void pst_gate_change(struct pst_gate *gate, struct pst_reservations *change)
 			continue;
 		cmd->fenced = true;
 		gate->fenced++;
-		if (cmd != gate->compound || !gate->compound_waits)
+		if (!waits(gate, cmd))
 			pst_volume_recall(volume_of(cmd), &cmd->volume_io);
 	}
-	/* A Compare and Write that waits for writes before it has not begun. Its leaving lets others in. */
-	if (gate->compound != NULL && gate->compound_waits && gate->compound->fenced)
+	if (gate->compound != NULL && waits(gate, gate->compound) && gate->compound->fenced) /* this lets others in */
 		pst_gate_leave(gate->compound, pst_gate_denies(gate->compound) ? CONFLICT : NVME_ABORT_REQUESTED, true);
 	if (--gate->fenced == 0)
 		change_complete(gate);

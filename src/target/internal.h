@@ -282,8 +282,7 @@ struct pst_gate {
 	struct pst_reservations *change; /* waits until the fenced have left; NULL: none */
 	uint32_t fenced;
 	uint8_t ana[PST_TARGET_PORTS_MAX]; /* enum pst_ana_state, by port */
-	uint32_t ana_fenced;
-	bool ana_draining; /* a change of the access waits until the fenced have left */
+	uint32_t ana_fenced; /* a change of the access waits until these have left */
 };
 
 struct pst_shard_stats {

@@ -395,6 +395,171 @@ static void nothing_lands_after_the_path_was_closed(void **state)
 	}
 }
 
+static void full_pool(struct rig *rig)
+{
+	assert_int_equal(pst_fault_add(rig->volume, &(struct pst_fault_rule){ .action = PST_FAULT_PAUSE,
+									      .kinds = 1u << PST_IO_WRITE }),
+			 PST_OK);
+}
+
+/*
+ * A path is closed while the pool is full. What waits for space of its commands, and what waits at the gate behind a
+ * write that does, ends with the status of the path, and the change does not wait for the space. The host sends a write
+ * again over the other path, and a later one: that one stays, and nothing of the closed path lands.
+ */
+static void a_closed_path_does_not_wait_for_space(void **state)
+{
+	static uint8_t old[4096], again[4096], later[4096], mine[4096], range[32];
+
+	(void)state;
+	memset(old, 1, sizeof(old));
+	memset(again, 2, sizeof(again));
+	memset(later, 3, sizeof(later));
+	memset(mine, 4, sizeof(mine));
+	pst_put_le64(range + 8, 100);
+	for (unsigned shards = 1; shards <= 3; shards++) {
+		struct call writes[8], copy, later_copy, behind, own, resent, newer;
+		struct nvme_sqe sqe;
+		struct ana_call change;
+		struct ports ports;
+		struct host a, b;
+		struct rig rig;
+		uint8_t value;
+
+		rig_new(&rig, &(struct rig_options){ .shards = shards, .volume_shard = shards - 1 });
+		ports = two_ports(&rig);
+		connect_at(&rig, ports.one, &a, 7);
+		connect_at(&rig, ports.two, &b, 7);
+		full_pool(&rig);
+		sqe = sqe_io(NVME_CMD_WRITE, 7, 1);
+		call_start(&a.io, &own, &sqe, PST_CONN_DATA_OUT, mine, sizeof(mine));
+		pst_sim_run_for(rig.sim, RIG_SECOND);
+		call_start(&b.io, &behind, &sqe, PST_CONN_DATA_OUT, old, sizeof(old));
+		sqe = sqe_io(NVME_CMD_WRITE, 5, 1);
+		for (unsigned i = 0; i < 8; i++)
+			call_start(&b.io, &writes[i], &sqe, PST_CONN_DATA_OUT, old, sizeof(old));
+		sqe = sqe_io(NVME_CMD_COPY, 6, 1);
+		call_start(&b.io, &copy, &sqe, PST_CONN_DATA_OUT, range, sizeof(range));
+		call_start(&b.io, &later_copy, &sqe, PST_CONN_DATA_OUT, range, sizeof(range));
+		pst_sim_run_for(rig.sim, 10 * RIG_SECOND);
+		assert_false(writes[0].done || copy.done || behind.done || own.done);
+		ana_start(&rig, &change, 2, 1, PST_ANA_INACCESSIBLE);
+		pst_sim_run_for(rig.sim, RIG_SECOND);
+		assert_true(change.done);
+		for (unsigned i = 0; i < 8; i++)
+			assert_true(writes[i].done && call_status(&b.io, &writes[i]) == NVME_ANA_INACCESSIBLE);
+		assert_true(copy.done && call_status(&b.io, &copy) == NVME_ANA_INACCESSIBLE);
+		assert_true(later_copy.done && call_status(&b.io, &later_copy) == NVME_ANA_INACCESSIBLE);
+		assert_true(behind.done && call_status(&b.io, &behind) == NVME_ANA_INACCESSIBLE);
+		assert_false(own.done);
+		sqe = sqe_io(NVME_CMD_WRITE, 5, 1);
+		call_start(&a.io, &resent, &sqe, PST_CONN_DATA_OUT, again, sizeof(again));
+		pst_sim_run_for(rig.sim, RIG_SECOND);
+		assert_false(resent.done);
+		pst_fault_clear(rig.volume);
+		assert_int_equal(call_status(&a.io, &resent), 0);
+		assert_int_equal(call_status(&a.io, &own), 0);
+		call_start(&a.io, &newer, &sqe, PST_CONN_DATA_OUT, later, sizeof(later));
+		assert_int_equal(call_status(&a.io, &newer), 0);
+		pst_sim_run_for(rig.sim, 10 * RIG_SECOND);
+		assert_int_equal(get(&a.io, 5, &value), 0);
+		assert_int_equal(value, 3);
+		assert_int_equal(get(&a.io, 6, &value), 0);
+		assert_int_equal(value, 0);
+		assert_int_equal(get(&a.io, 7, &value), 0);
+		assert_int_equal(value, 4);
+		ana(&rig, 2, 1, PST_ANA_OPTIMIZED);
+		assert_int_equal(put(&b.io, 6, 5), 0);
+		host_close(&a);
+		host_close(&b);
+		rig_free(&rig);
+	}
+}
+
+/* Likewise a fused pair that waits for its turn; it has not begun. */
+static void a_waiting_pair_ends_with_its_path(void **state)
+{
+	static uint8_t zeros[4096], mine[4096];
+
+	(void)state;
+	memset(mine, 4, sizeof(mine));
+	for (unsigned shards = 1; shards <= 3; shards++) {
+		struct nvme_sqe sqe = sqe_io(NVME_CMD_WRITE, 5, 1);
+		struct call own, pair[2];
+		struct ana_call change;
+		struct ports ports;
+		struct host a, b;
+		struct rig rig;
+		uint8_t value;
+
+		rig_new(&rig, &(struct rig_options){ .shards = shards, .volume_shard = shards - 1 });
+		ports = two_ports(&rig);
+		connect_at(&rig, ports.one, &a, 7);
+		connect_at(&rig, ports.two, &b, 7);
+		full_pool(&rig);
+		call_start(&a.io, &own, &sqe, PST_CONN_DATA_OUT, mine, sizeof(mine));
+		pst_sim_run_for(rig.sim, RIG_SECOND);
+		sqe = sqe_io(NVME_CMD_COMPARE, 5, 1);
+		sqe.flags = 1;
+		call_start(&b.io, &pair[0], &sqe, PST_CONN_DATA_OUT, zeros, sizeof(zeros));
+		sqe.opcode = NVME_CMD_WRITE;
+		sqe.flags = 2;
+		call_start(&b.io, &pair[1], &sqe, PST_CONN_DATA_OUT, zeros, sizeof(zeros));
+		pst_sim_run_for(rig.sim, RIG_SECOND);
+		assert_false(own.done || pair[1].done);
+		ana_start(&rig, &change, 2, 1, PST_ANA_CHANGE);
+		pst_sim_run_for(rig.sim, RIG_SECOND);
+		assert_true(change.done);
+		assert_true(pair[1].done && call_status(&b.io, &pair[1]) == NVME_ANA_TRANSITION);
+		assert_false(own.done);
+		pst_fault_clear(rig.volume);
+		assert_int_equal(call_status(&a.io, &own), 0);
+		assert_int_equal(get(&a.io, 5, &value), 0);
+		assert_int_equal(value, 4);
+		host_close(&a);
+		host_close(&b);
+		rig_free(&rig);
+	}
+}
+
+/* A Copy that reads while its path is closed does not go on to write: that might wait for space. */
+static void a_copy_of_a_closed_path_does_not_go_on(void **state)
+{
+	static uint8_t ranges[32];
+	struct nvme_sqe sqe = sqe_io(NVME_CMD_COPY, 9, 1);
+	struct pst_fault_rule slow = {
+		.action = PST_FAULT_DELAY, .kinds = 1u << PST_IO_READ, .delay_ns = 2 * RIG_SECOND, .count = 1
+	};
+	struct call copy;
+	struct ana_call change;
+	struct ports ports;
+	struct host a, b;
+	struct rig rig;
+	uint8_t value;
+
+	(void)state;
+	rig_new(&rig, &(struct rig_options){ .shards = 2, .volume_shard = 1 });
+	ports = two_ports(&rig);
+	connect_at(&rig, ports.one, &a, 7);
+	connect_at(&rig, ports.two, &b, 7);
+	assert_int_equal(put(&a.io, 100, 1), 0);
+	assert_int_equal(pst_fault_add(rig.volume, &slow), PST_OK);
+	pst_put_le64(ranges + 8, 100);
+	call_start(&b.io, &copy, &sqe, PST_CONN_DATA_OUT, ranges, sizeof(ranges));
+	pst_sim_run_for(rig.sim, RIG_SECOND / 10);
+	full_pool(&rig);
+	ana_start(&rig, &change, 2, 1, PST_ANA_INACCESSIBLE);
+	pst_sim_run_for(rig.sim, 3 * RIG_SECOND);
+	assert_true(change.done && copy.done);
+	assert_int_equal(call_status(&b.io, &copy), NVME_ANA_INACCESSIBLE);
+	pst_fault_clear(rig.volume);
+	assert_int_equal(get(&a.io, 9, &value), 0);
+	assert_int_equal(value, 0);
+	host_close(&a);
+	host_close(&b);
+	rig_free(&rig);
+}
+
 /* Groups have states of their own, and a namespace that moves to another takes on those. */
 static void groups_have_their_own_states(void **state)
 {
@@ -511,6 +676,9 @@ int main(void)
 		cmocka_unit_test(an_old_write_never_follows_a_new_one),
 		cmocka_unit_test(an_old_copy_never_follows_a_write),
 		cmocka_unit_test(nothing_lands_after_the_path_was_closed),
+		cmocka_unit_test(a_closed_path_does_not_wait_for_space),
+		cmocka_unit_test(a_waiting_pair_ends_with_its_path),
+		cmocka_unit_test(a_copy_of_a_closed_path_does_not_go_on),
 		cmocka_unit_test(groups_have_their_own_states),
 		cmocka_unit_test(a_detached_namespace_is_gone),
 		cmocka_unit_test(queues_stay_on_their_port),
