@@ -141,8 +141,14 @@ void pst_log_errors(const struct pst_log_errors *log, const struct pst_log_windo
 /* Base 2.0, 5.16.1.24 and 8.19: reservation notifications. */
 void pst_log_notices_add(struct pst_log_notices *log, uint8_t type)
 {
-	log->types[log->count++ % PST_LOG_NOTICES_MAX] = type;
-	log->waiting = PST_MIN(log->waiting + 1, PST_LOG_NOTICES_MAX);
+	bool full = log->waiting == PST_LOG_NOTICES_MAX;
+	uint32_t last = (log->first + log->waiting - (full ? 1 : 0)) % PST_LOG_NOTICES_MAX;
+
+	log->numbers[last] = ++log->count;
+	if (full)
+		return;
+	log->types[last] = type;
+	log->waiting++;
 }
 
 void pst_log_notices_take(struct pst_log_notices *log, uint32_t nsid, const struct pst_log_window *w)
@@ -150,12 +156,12 @@ void pst_log_notices_take(struct pst_log_notices *log, uint32_t nsid, const stru
 	uint8_t page[64] = { 0 };
 
 	if (log->waiting > 0) {
-		uint64_t number = log->count - --log->waiting; /* from 1 */
-
-		pst_put_le64(page, number);                               /* LPC */
-		page[8] = log->types[(number - 1) % PST_LOG_NOTICES_MAX]; /* RNLPT */
-		page[9] = (uint8_t)log->waiting;                          /* NALP: more are there */
+		log->waiting--;
+		pst_put_le64(page, log->numbers[log->first]); /* LPC, from 1 */
+		page[8] = log->types[log->first];             /* RNLPT */
+		page[9] = (uint8_t)log->waiting;              /* NALP: more are there */
 		pst_put_le32(page + 12, nsid);
+		log->first = (log->first + 1) % PST_LOG_NOTICES_MAX;
 	}
 	pst_log_window_put(w, 0, page, sizeof(page));
 }

@@ -53,12 +53,13 @@ void pst_log_changed_ns(uint32_t nsid, const struct pst_log_window *w);
 #define PST_LOG_NOTICES_MAX 32u
 
 struct pst_log_notices {
-	uint64_t count; /* ever; hosts see by the numbers that some were lost */
-	uint32_t waiting;
-	uint8_t types[PST_LOG_NOTICES_MAX]; /* a ring by number */
+	uint64_t count; /* ever, with those that were lost */
+	uint32_t first, waiting;
+	uint64_t numbers[PST_LOG_NOTICES_MAX]; /* a ring, beginning at first; rising, with a gap where some were lost */
+	uint8_t types[PST_LOG_NOTICES_MAX];
 };
 
-/* When the ring is full the oldest is lost. */
+/* When the ring is full @type is lost, and the number of the last one says so: it becomes that of what was lost. */
 void pst_log_notices_add(struct pst_log_notices *log, uint8_t type);
 /* Without one: an empty page. */
 void pst_log_notices_take(struct pst_log_notices *log, uint32_t nsid, const struct pst_log_window *w);

@@ -267,6 +267,10 @@ uint16_t pst_registers_set(struct pst_registers *r, uint8_t size_code, uint32_t 
 
 /* ---- Asynchronous events (Base 2.0, 5.2) ---- */
 
+/*
+ * Each kind waits for its own page. Base 2.0, 5.2 would have all of a type wait, but there are hosts that ask for a
+ * kind whose page they never read (Linux without multipath: 0Ch), and they would miss the others for good.
+ */
 #define EVENT_ALWAYS 0xff
 
 static const struct {

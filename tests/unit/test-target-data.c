@@ -200,30 +200,44 @@ static void error_log_is_newest_first(void **state)
 	assert_int_equal(le64toh(page[PST_TARGET_ERROR_LOG_MAX - 1].error_count), 4);
 }
 
-/* Notifications are read one by one, oldest first; when too many waited, the numbers tell that some are lost. */
-static void notices_are_read_in_order(void **state)
+static void notice_expect(struct pst_log_notices *log, uint64_t number, uint8_t type, uint8_t more)
 {
-	struct pst_log_notices log = { 0 };
 	struct nvme_resv_notification_log page;
 	struct pst_log_window w = { 0, sizeof(page), (uint8_t *)&page };
 
+	memset(&page, 0xff, sizeof(page));
+	pst_log_notices_take(log, 7, &w);
+	assert_int_equal(le64toh(page.lpc), number);
+	assert_int_equal(page.rnlpt, type);
+	assert_int_equal(page.nalp, more);
+	assert_int_equal(le32toh(page.nsid), type == NVME_RESV_NOTIFY_RNLPT_EMPTY ? 0 : 7);
+}
+
+/*
+ * Base 2.0, 5.16.1.24: notifications are read one by one, oldest first. When too many waited the newest are lost, and
+ * the last one that was kept has the number of the last one that was lost.
+ */
+static void notices_are_read_in_order(void **state)
+{
+	static const uint8_t kinds[] = { NVME_RESV_NOTIFY_RNLPT_REGISTRATION_PREEMPTED,
+					 NVME_RESV_NOTIFY_RNLPT_RESERVATION_RELEASED };
+	struct pst_log_notices log = { 0 };
+
 	(void)state;
-	memset(&page, 0, sizeof(page));
-	pst_log_notices_take(&log, 1, &w);
-	assert_int_equal(page.rnlpt, NVME_RESV_NOTIFY_RNLPT_EMPTY);
-	for (unsigned i = 0; i < PST_LOG_NOTICES_MAX + 2; i++)
-		pst_log_notices_add(&log, i % 2 ? NVME_RESV_NOTIFY_RNLPT_RESERVATION_RELEASED
-						: NVME_RESV_NOTIFY_RNLPT_REGISTRATION_PREEMPTED);
-	for (unsigned i = 0; i < PST_LOG_NOTICES_MAX; i++) {
-		pst_log_notices_take(&log, 7, &w);
-		assert_int_equal(le64toh(page.lpc), i + 3);
-		assert_int_equal(page.rnlpt, i % 2 ? NVME_RESV_NOTIFY_RNLPT_RESERVATION_RELEASED
-						   : NVME_RESV_NOTIFY_RNLPT_REGISTRATION_PREEMPTED);
-		assert_int_equal(page.nalp, PST_LOG_NOTICES_MAX - 1 - i);
-		assert_int_equal(le32toh(page.nsid), 7);
-	}
-	pst_log_notices_take(&log, 7, &w);
-	assert_int_equal(page.rnlpt, NVME_RESV_NOTIFY_RNLPT_EMPTY);
+	notice_expect(&log, 0, NVME_RESV_NOTIFY_RNLPT_EMPTY, 0);
+	for (unsigned i = 0; i < PST_LOG_NOTICES_MAX; i++)
+		pst_log_notices_add(&log, kinds[i % 2]);
+	for (unsigned i = 0; i < 3; i++) /* lost */
+		pst_log_notices_add(&log, NVME_RESV_NOTIFY_RNLPT_RESERVATION_PREEMPTED);
+	notice_expect(&log, 1, kinds[0], PST_LOG_NOTICES_MAX - 1);
+	pst_log_notices_add(&log, NVME_RESV_NOTIFY_RNLPT_RESERVATION_PREEMPTED); /* there is room again */
+	for (unsigned i = 1; i < PST_LOG_NOTICES_MAX - 1; i++)
+		notice_expect(&log, i + 1, kinds[i % 2], (uint8_t)(PST_LOG_NOTICES_MAX - i));
+	notice_expect(&log, PST_LOG_NOTICES_MAX + 3, kinds[(PST_LOG_NOTICES_MAX - 1) % 2], 1);
+	notice_expect(&log, PST_LOG_NOTICES_MAX + 4, NVME_RESV_NOTIFY_RNLPT_RESERVATION_PREEMPTED, 0);
+	notice_expect(&log, 0, NVME_RESV_NOTIFY_RNLPT_EMPTY, 0);
+	pst_log_notices_add(&log, kinds[0]);
+	notice_expect(&log, PST_LOG_NOTICES_MAX + 5, kinds[0], 0);
 }
 
 /* Units are thousands of 512 bytes, rounded up. */

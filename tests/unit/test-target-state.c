@@ -125,6 +125,34 @@ static void events_are_masked_until_read(void **state)
 	assert_int_equal(dw0, 0x70f002);
 }
 
+/* A host that does not read the page of one kind of notice still hears of the others, of each once. */
+static void kinds_of_events_wait_for_their_own_page(void **state)
+{
+	struct pst_events e = { 0 };
+	uint16_t cid;
+	uint32_t dw0, config = NVME_AEC_ANA_CHANGED | NVME_AEC_NS_CHANGED;
+
+	(void)state;
+	for (uint16_t i = 0; i < PST_TARGET_AER_MAX; i++)
+		assert_int_equal(pst_events_request(&e, i), NVME_SUCCESS);
+	pst_events_raise(&e, PST_EVENT_ANA_CHANGED, config);
+	assert_true(pst_events_next(&e, &cid, &dw0));
+	assert_int_equal(dw0, 0x0c0302);
+	pst_events_raise(&e, PST_EVENT_ANA_CHANGED, config);
+	assert_false(pst_events_next(&e, &cid, &dw0));
+	pst_events_raise(&e, PST_EVENT_NS_CHANGED, config);
+	assert_true(pst_events_next(&e, &cid, &dw0));
+	assert_int_equal(dw0, 0x040002);
+	pst_events_log_read(&e, NVME_LOG_CHANGED_NS);
+	assert_false(pst_events_next(&e, &cid, &dw0)); /* that was not the page of the other */
+	pst_events_raise(&e, PST_EVENT_NS_CHANGED, config);
+	assert_true(pst_events_next(&e, &cid, &dw0));
+	pst_events_log_read(&e, NVME_LOG_ANA);
+	pst_events_raise(&e, PST_EVENT_ANA_CHANGED, config);
+	assert_true(pst_events_next(&e, &cid, &dw0));
+	assert_int_equal(dw0, 0x0c0302);
+}
+
 static const struct pst_check_limits limits = { .nsid = 1, .transfer_bytes_max = 1 << 20 };
 
 static void sqe_make(uint8_t sqe[64], uint8_t opcode, uint32_t nsid, uint64_t lba, uint32_t cdw12, uint8_t sgl,
@@ -317,6 +345,7 @@ int main(void)
 		cmocka_unit_test(properties_refuse_foreign_configuration),
 		cmocka_unit_test(features_keep_their_rules),
 		cmocka_unit_test(events_are_masked_until_read),
+		cmocka_unit_test(kinds_of_events_wait_for_their_own_page),
 		cmocka_unit_test(commands_are_understood),
 		cmocka_unit_test(commands_are_refused),
 		cmocka_unit_test(fua_of_reads_reaches_the_volume),
