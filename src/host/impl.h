@@ -18,6 +18,7 @@
 #define TLS_BUFFER_BYTES 65536u
 #define TLS_HANDSHAKE_BYTES_MAX 32768u
 #define TLS_REKEY_RECORDS (1u << 24) /* RFC 8446, 5.5 */
+#define PARTING_NS_MAX 100000000ull  /* for TLS's closing alert to leave; the target's is not waited for */
 
 enum link_state { LINK_DOWN, LINK_CONNECTING, LINK_UP, LINK_CLOSING };
 
@@ -36,6 +37,8 @@ struct pst_link {
 	bool doomed;    /* close as soon as that is possible */
 	bool connected; /* the Fabrics Connect of this queue has succeeded */
 	bool sending, receiving;
+	bool parting; /* CLOSING, and the stream still takes TLS's closing alert */
+	struct pst_timer parting_end;
 	uint32_t depth;         /* commands outstanding at most */
 	struct link_auth *auth; /* while it authenticates; freed with the engine if it never ends */
 	struct pst_conn *conn;

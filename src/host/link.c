@@ -4,7 +4,9 @@
  * that drains the events of every link, decides, and then moves bytes (link_move) for all of them, so that what many
  * events caused leaves in one send.
  *
- * With a TLS key there is an engine for TLS between the two (proto/tls.h), which moves bytes where they are drained.
+ * With a TLS key there is an engine for TLS between the two (proto/tls.h), which moves bytes where they are drained. A
+ * link that is closed sends TLS's closing alert first (RFC 8446, 6.1), if nothing else is being sent: where the target
+ * takes nothing any more, nobody is to wait for that.
  *
  * CLOSING lasts until the environment has given back every operation: only then the engine may return the commands in
  * flight, since their buffers may have been in use by the kernel.
@@ -30,6 +32,18 @@ static void link_on_connect(struct pst_connect_op *op)
 	session_run(link->session);
 }
 
+/* The stream has come to its end, or broken. */
+static void link_ended(struct pst_link *link, pst_err err)
+{
+	struct pst_session *s = link->session;
+
+	if (err == PST_OK && !s->lost && link->tls != NULL && pst_tls_state(link->tls) == PST_TLS_OPEN)
+		pst_env_log(s->env, PST_LOG_WARN,
+			    "host_tls_cut_off subnqn=%s qid=%u reason=\"closed without TLS's closing alert\"",
+			    s->config.subnqn, link->qid);
+	session_lose(s, err == PST_OK ? PST_E_CLOSED : err);
+}
+
 static void link_on_recv(struct pst_stream_op *op)
 {
 	struct pst_link *link = pst_container_of(op, struct pst_link, recv);
@@ -40,9 +54,11 @@ static void link_on_recv(struct pst_stream_op *op)
 	else if (op->err == PST_OK && op->done_bytes > 0)
 		pst_conn_got(link->conn, op->done_bytes);
 	else
-		session_lose(link->session, op->err == PST_OK ? PST_E_CLOSED : op->err);
+		link_ended(link, op->err);
 	session_run(link->session);
 }
+
+static void link_shut(struct pst_link *link);
 
 static void link_on_send(struct pst_stream_op *op)
 {
@@ -55,6 +71,8 @@ static void link_on_send(struct pst_stream_op *op)
 		pst_conn_sent(link->conn, op->done_bytes);
 	else
 		session_lose(link->session, op->err);
+	if (link->parting)
+		link_shut(link);
 	session_run(link->session);
 }
 
@@ -106,7 +124,8 @@ void link_open(struct pst_link *link, uint32_t depth, uint32_t incapsule_bytes)
 	pst_err err;
 
 	pst_assert(link->state == LINK_DOWN && link->conn == NULL);
-	link->doomed = link->connected = link->sending = link->receiving = false;
+	link->doomed = link->connected = link->sending = link->receiving = link->parting = false;
+	link->send.err = PST_OK;
 	link->depth = depth;
 	err = pst_conn_new(&config, &link->conn);
 	if (err == PST_OK)
@@ -128,6 +147,37 @@ void link_open(struct pst_link *link, uint32_t depth, uint32_t incapsule_bytes)
 	pst_connect(s->env, &link->connect);
 }
 
+static void link_shut(struct pst_link *link)
+{
+	if (link->parting)
+		pst_timer_disarm(link->session->env, &link->parting_end);
+	link->parting = false;
+	link->close.done = link_on_close;
+	pst_stream_close(link->stream, &link->close);
+}
+
+static void link_parting_late(struct pst_timer *timer)
+{
+	link_shut(pst_container_of(timer, struct pst_link, parting_end));
+}
+
+/* False: there is nothing to be said, or no way to say it. */
+static bool link_part(struct pst_link *link)
+{
+	struct pst_env *env = link->session->env;
+
+	if (link->tls == NULL || link->sending || link->send.err != PST_OK || !pst_tls_goodbye(link->tls))
+		return false;
+	link->send.iov_count = pst_tls_output(link->tls, link->conn, link->send_iov, LINK_IOV_SEND);
+	if (link->send.iov_count == 0)
+		return false;
+	link->sending = link->parting = true;
+	pst_timer_init(&link->parting_end, link_parting_late);
+	pst_timer_arm(env, &link->parting_end, pst_env_now_ns(env) + PARTING_NS_MAX);
+	pst_stream_send(link->stream, &link->send);
+	return true;
+}
+
 /* A connect under way can't be called back: the link is closed when it is done. */
 void link_close(struct pst_link *link)
 {
@@ -143,8 +193,8 @@ void link_close(struct pst_link *link)
 	sum->socket_bytes_sent += stats.bytes_sent;
 	sum->retransmits += stats.retransmits;
 	link->state = LINK_CLOSING;
-	link->close.done = link_on_close;
-	pst_stream_close(link->stream, &link->close);
+	if (!link_part(link))
+		link_shut(link);
 }
 
 bool link_ready(const struct pst_link *link)
@@ -192,7 +242,7 @@ static bool link_feed(struct pst_link *link)
 	err = pst_tls_error(link->tls, &reason);
 	if (err == PST_OK)
 		return more;
-	if (!s->lost)
+	if (!s->lost && err != PST_E_CLOSED)
 		pst_env_log(s->env, PST_LOG_WARN, "host_tls_failed subnqn=%s qid=%u reason=\"%s\"", s->config.subnqn,
 			    link->qid, reason);
 	session_lose(s, err);

@@ -604,3 +604,16 @@ void pst_tls_sent(struct pst_tls *tls, struct pst_conn *conn, size_t bytes)
 	tls->sending = false;
 	out->used = 0;
 }
+
+bool pst_tls_goodbye(struct pst_tls *tls)
+{
+	bool said = false;
+
+	if (tls->state == PST_TLS_OPEN || (tls->state == PST_TLS_FAILED && tls->err == PST_E_CLOSED)) {
+		ERR_clear_error();
+		said = SSL_shutdown(tls->ssl) >= 0; /* 0: the peer has not said it yet */
+		ERR_clear_error();
+	}
+	fail(tls, PST_E_CLOSED, "closed by this side");
+	return said;
+}

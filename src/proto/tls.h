@@ -19,8 +19,9 @@
  *		receive(iov, count);                      -- when done: pst_tls_got
  *
  * It ends in FAILED: an alert may still have to be sent (pst_tls_output), what is received is thrown away, and the
- * owner closes, after a bounded time for the peer to read it. Ends of the stream need not be told: whoever cuts a
- * connection ends an association, which is all that one could do without TLS, too.
+ * owner closes, after a bounded time for the peer to read it. An owner that closes for any other reason says goodbye
+ * before (pst_tls_goodbye), and does not wait for the peer's. A stream that ends while this is OPEN was cut off: that
+ * is worth a line in the log, but not more: whoever cuts a connection ends an association, as without TLS.
  *
  * A target that also takes hosts without TLS looks at the first byte, which differs (a handshake record, 16h; an ICReq,
  * 00h): in PLAIN everything passes as it is, and as soon as pst_tls_spent says so the owner goes on without this.
@@ -110,5 +111,12 @@ bool pst_tls_feed(struct pst_tls *tls, struct pst_conn *conn);
 /* What to send, of the handshake and of @conn; as pst_conn_output, and pst_tls_sent as pst_conn_sent. */
 unsigned pst_tls_output(struct pst_tls *tls, struct pst_conn *conn, struct iovec *iov, unsigned max);
 void pst_tls_sent(struct pst_tls *tls, struct pst_conn *conn, size_t bytes);
+
+/*
+ * The closing alert (RFC 8446, 6.1), once, also in answer to the peer's. True: pst_tls_output has it, and after it
+ * nothing more; a send that is on its way is completed first, as always. FAILED with PST_E_CLOSED from now on. False:
+ * the peer could not read one, or was told something worse already, or there is no room: the owner closes without.
+ */
+bool PST_MUST_USE pst_tls_goodbye(struct pst_tls *tls);
 
 #endif

@@ -307,7 +307,8 @@ static void end_waiting(struct pst_list *waiting, const struct pst_reservation_e
 		uint16_t status = pst_gate_path(cmd);
 
 		if (effect != NULL)
-			status = pst_reservation_preempted(effect, cmd->queue->hostid) ? NVME_ABORT_REQUESTED : NVME_SUCCESS;
+			status =
+			    pst_reservation_preempted(effect, cmd->queue->hostid) ? NVME_ABORT_REQUESTED : NVME_SUCCESS;
 		if (status != NVME_SUCCESS)
 			pst_gate_leave(cmd, status, true);
 		else

@@ -28,6 +28,7 @@
 #define PST_ADMIN_INCAPSULE_BYTES 8192u        /* TCP transport 3.3.2: the admin queue takes it in any case */
 #define PST_INCAPSULE_BUDGET_BYTES 131072u     /* waiting in-capsule data per connection; then it isn't read */
 #define PST_TERMINATE_TIMEOUT_NS 1000000000ull /* for the peer to close after a termination request */
+#define PST_PARTING_TIMEOUT_NS 100000000ull    /* for TLS's closing alert to leave; the peer's is not waited for */
 #define PST_AUTH_RECEIVE_BYTES_MAX 16384u      /* AL of Authentication Receive; longer than any message */
 #define PST_TICK_NS 500000000ull
 #define PST_SEND_IOV_MAX 256u
@@ -130,6 +131,8 @@ struct pst_queue {
 	struct pst_conn *conn;
 	struct pst_tls *tls;           /* between them; NULL: they speak in clear */
 	struct pst_tls_lookup *lookup; /* on its way to the home shard and back */
+	bool parting;                  /* CLOSING, and the stream still takes TLS's closing alert */
+	struct pst_timer parting_end;
 	struct pst_stream_op recv, send;
 	struct iovec recv_iov[2], send_iov[PST_SEND_IOV_MAX];
 	bool receiving, sending, pumping;
@@ -282,7 +285,7 @@ struct pst_gate {
 	struct pst_reservations *change; /* waits until the fenced have left; NULL: none */
 	uint32_t fenced;
 	uint8_t ana[PST_TARGET_PORTS_MAX]; /* enum pst_ana_state, by port */
-	uint32_t ana_fenced; /* a change of the access waits until these have left */
+	uint32_t ana_fenced;               /* a change of the access waits until these have left */
 };
 
 struct pst_shard_stats {
@@ -381,6 +384,7 @@ void pst_queue_accept(void *listener, struct pst_stream *stream);
 uint64_t pst_queue_now_ns(const struct pst_queue *queue);
 void pst_queue_dirty(struct pst_queue *queue); /* has something to send, or may read again: on this shard's next turn */
 void pst_queue_close(struct pst_queue *queue, const char *why);
+void pst_queue_shut(struct pst_queue *queue); /* CLOSING: the stream goes */
 void pst_queue_check_closed(struct pst_queue *queue);
 void pst_queue_resume(struct pst_queue *queue); /* on a turn of its own */
 /* After malformed input: waits for the peer to close, which is done for it soon. */
@@ -410,6 +414,14 @@ void pst_target_limit_log(struct pst_target *target, const struct pst_queue *que
 pst_err PST_MUST_USE pst_secure_begin(struct pst_queue *queue);
 /* Bytes that have come move on to the connection engine. True: there may be events, and more. */
 bool pst_secure_feed(struct pst_queue *queue);
+/*
+ * The connection is closing. True: TLS's closing alert goes out first, and pst_queue_shut is called when it has left,
+ * or after PST_PARTING_TIMEOUT_NS.
+ */
+bool pst_secure_part(struct pst_queue *queue);
+void pst_secure_parting_sent(struct pst_queue *queue); /* a send of a CLOSING queue is back; harmless for others */
+/* How the host has ended the stream, for the log. */
+const char *pst_secure_ending(const struct pst_queue *queue);
 /* Says why, when the handshake has not ended in time; else NULL. */
 const char *pst_secure_late(const struct pst_queue *queue, uint64_t now_ns);
 

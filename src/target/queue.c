@@ -107,6 +107,12 @@ static void lost_at_home(struct pst_post *post)
 	pst_env_post(queue->shard->env, post);
 }
 
+void pst_queue_shut(struct pst_queue *queue)
+{
+	queue->close_op.done = stream_closed;
+	pst_stream_close(queue->stream, &queue->close_op);
+}
+
 void pst_queue_close(struct pst_queue *queue, const char *why)
 {
 	char peer[72];
@@ -121,8 +127,8 @@ void pst_queue_close(struct pst_queue *queue, const char *why)
 		    why);
 	socket_stats(queue);
 	queue->state = PST_QUEUE_CLOSING;
-	queue->close_op.done = stream_closed;
-	pst_stream_close(queue->stream, &queue->close_op);
+	if (!pst_secure_part(queue))
+		pst_queue_shut(queue);
 	queue->lost_post.fn = lost_at_home;
 	pst_env_post(pst_target_home(queue->shard->target), &queue->lost_post);
 	abandon_all(queue);
@@ -194,8 +200,10 @@ static void sent(struct pst_stream_op *op)
 	struct pst_queue *queue = pst_container_of(op, struct pst_queue, send);
 
 	queue->sending = false;
-	if (queue->state == PST_QUEUE_CLOSING)
+	if (queue->state == PST_QUEUE_CLOSING) {
+		pst_secure_parting_sent(queue);
 		return;
+	}
 	if (op->err != PST_OK) {
 		pst_queue_close(queue, pst_err_text(op->err));
 		return;
@@ -219,7 +227,7 @@ static void received(struct pst_stream_op *op)
 	if (queue->state == PST_QUEUE_CLOSING)
 		return;
 	if (op->err != PST_OK || op->done_bytes == 0) {
-		pst_queue_close(queue, op->err != PST_OK ? pst_err_text(op->err) : "closed by the host");
+		pst_queue_close(queue, op->err != PST_OK ? pst_err_text(op->err) : pst_secure_ending(queue));
 		return;
 	}
 	if (queue->tls != NULL)

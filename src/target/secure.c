@@ -6,6 +6,9 @@
  *
  * The lookup carries the key back in secret memory; one is made per connection. While it is under way the queue is not
  * freed. Failures close the connection: with an alert, which the peer has a second to read, and one line in the log.
+ *
+ * Any other end is an orderly one: behind what is being sent goes the closing alert, and then the stream is closed.
+ * A peer that takes nothing holds that up for a moment only, and nobody waits for its own alert.
  */
 #include "target/internal.h"
 
@@ -131,6 +134,68 @@ bool pst_secure_feed(struct pst_queue *queue)
 		break;
 	}
 	return more;
+}
+
+/* ---- The end (RFC 8446, 6.1) ---- */
+
+static void parted(struct pst_queue *queue)
+{
+	queue->parting = false;
+	pst_timer_disarm(queue->shard->env, &queue->parting_end);
+	pst_queue_shut(queue);
+}
+
+static void parting_late(struct pst_timer *timer)
+{
+	parted(pst_container_of(timer, struct pst_queue, parting_end));
+}
+
+/* What is left to be sent is the alert alone; 0: it has left. */
+static void parting_send(struct pst_queue *queue)
+{
+	unsigned count = pst_tls_output(queue->tls, queue->conn, queue->send_iov, PST_SEND_IOV_MAX);
+
+	if (count == 0) {
+		parted(queue);
+		return;
+	}
+	queue->sending = true;
+	queue->send.iov = queue->send_iov;
+	queue->send.iov_count = count;
+	pst_stream_send(queue->stream, &queue->send);
+}
+
+void pst_secure_parting_sent(struct pst_queue *queue)
+{
+	if (!queue->parting)
+		return;
+	if (queue->send.err != PST_OK) {
+		parted(queue);
+		return;
+	}
+	pst_tls_sent(queue->tls, queue->conn, queue->send.done_bytes);
+	parting_send(queue);
+}
+
+bool pst_secure_part(struct pst_queue *queue)
+{
+	/* After an error nothing can be sent. */
+	if (queue->tls == NULL || (!queue->sending && queue->send.err != PST_OK) || !pst_tls_goodbye(queue->tls))
+		return false;
+	queue->parting = true;
+	pst_timer_init(&queue->parting_end, parting_late);
+	pst_timer_arm(queue->shard->env, &queue->parting_end,
+		      pst_env_now_ns(queue->shard->env) + PST_PARTING_TIMEOUT_NS);
+	if (!queue->sending)
+		parting_send(queue);
+	return true;
+}
+
+const char *pst_secure_ending(const struct pst_queue *queue)
+{
+	if (queue->tls != NULL && pst_tls_state(queue->tls) == PST_TLS_OPEN)
+		return "cut off by the host, without TLS's closing alert";
+	return "closed by the host";
 }
 
 const char *pst_secure_late(const struct pst_queue *queue, uint64_t now_ns)

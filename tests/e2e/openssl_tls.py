@@ -80,8 +80,10 @@ def client_command(address, identity, psk, hash_id, *options):
 class TlsQueue(Queue):
     """The independent host over openssl's TLS."""
 
-    def __init__(self, address, identity, psk, hash_id=1):
-        self.socket = Pipe(client_command(address, identity, psk, hash_id, "-quiet"))
+    def __init__(self, address, identity, psk, hash_id=1, messages=None):
+        """@messages: a file for what TLS says, both ways; openssl ends with its input then."""
+        told = ("-no_ign_eof", "-msg", "-msgfile", messages) if messages else ()
+        self.socket = Pipe(client_command(address, identity, psk, hash_id, "-quiet", *told))
         self.socket.sendall(struct.pack("<BBBBIHBBI112x", 0, 0, 128, 0, 128, 0, 0, 0, 0))
         try:
             assert self.take(128)[0] == 1  # ICResp
@@ -98,6 +100,7 @@ class Server:
             self.port = free.getsockname()[1]
         command = ["openssl", "s_server", "-accept", f"127.0.0.1:{self.port}", "-tls1_3", "-nocert", "-naccept", "1",
                    "-ciphersuites", SUITES[hash_id], "-psk_identity", identity]
+        command.append("-msg")
         command += ["-psk_session", psk] if isinstance(psk, pathlib.Path) else ["-psk", psk.hex()]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         stderr=subprocess.STDOUT, bufsize=0)
@@ -115,6 +118,11 @@ class Server:
         except subprocess.TimeoutExpired:
             self.process.terminate()
         return self.process.communicate()[0]
+
+
+def goodbyes(text, direction):
+    """How many closing alerts (RFC 8446, 6.1) openssl has sent (">>>") or received ("<<<"), of what -msg says."""
+    return len(re.findall(direction + r".*Alert.*close_notify", text))
 
 
 def cipher_of(text):

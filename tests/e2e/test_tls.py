@@ -14,7 +14,7 @@ import time
 import pytest
 
 from independent_auth import Queue
-from openssl_tls import SUITES, Server, TlsQueue, cipher_of, client_command, session_file, vectors
+from openssl_tls import SUITES, Server, TlsQueue, cipher_of, client_command, goodbyes, session_file, vectors
 from test_encryption import memory, pieces
 from test_hosts import (DENIED, DISCOVERY, DNR, INVALID_HOST, KEY, NQN, OTHER, HostOptions, KeyHost, library,
                         non_loopback)
@@ -151,11 +151,45 @@ def test_openssl_is_a_target(tmp_path):
         host.close()
         said = server.end()
         assert SUITES[hash_id].encode() in said and struct.pack("<BBBBI", 0, 0, 128, 0, 128) in said
+        assert goodbyes(said.decode(errors="replace"), "<<<") == 1
     server = Server(identity, bytes(32))
     host = TlsHost(vectors.interchange(1, b"k" * 32))
     assert host.try_connect({"nqn": subnqn, "addresses": [f"127.0.0.1:{server.port}"]}) == DENIED
     host.close()
     server.end()
+
+
+def until(condition, limit=10):
+    end = time.monotonic() + limit
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.05)
+
+
+def test_connections_end_with_a_goodbye(daemon, volume, tmp_path):
+    """RFC 8446, 6.1: the daemon says that it closes, hears it from hosts, and tells in the log who was cut off."""
+    identity, psk = vectors.derive(tls_key(daemon), (NQN, volume["nqn"]))
+
+    def connected(name):
+        queue = TlsQueue(volume["addresses"][0], identity, psk, messages=tmp_path / name)
+        assert queue.connect(NQN, volume["nqn"])[0] == 0
+        return queue
+
+    queue = connected("ends")  # the host ends: heard, and answered
+    queue.socket.process.stdin.close()
+    until(lambda: 'reason="closed by the host"' in daemon.text())
+    queue.close()
+    assert goodbyes((tmp_path / "ends").read_text(), ">>>") == 1
+    queue = connected("cut")
+    queue.socket.process.kill()
+    until(lambda: 'reason="cut off by the host' in daemon.text())
+    queue.close()
+    queue = connected("put out")  # the daemon ends, without being asked
+    assert daemon.cli("host", "set", NQN, "--tls-key", "none", "--generate-key").returncode == 0
+    assert queue.socket.process.wait(10) is not None
+    assert "unexpected eof" not in queue.socket.close()
+    assert goodbyes((tmp_path / "put out").read_text(), "<<<") == 1
+    assert daemon.text().count("cut off by the host") == 1
 
 
 def test_library_and_daemon(daemon, volume, tmp_path, monkeypatch):

@@ -215,6 +215,49 @@ static void the_same_seed_has_the_same_trace(void **state)
 	assert_true(trace_hash_of_a_run(5) != trace_hash_of_a_run(6));
 }
 
+struct removal {
+	struct pst_subsystem_remove_op op;
+	bool done;
+};
+
+static void on_removed(struct pst_subsystem_remove_op *op)
+{
+	pst_container_of(op, struct removal, op)->done = true;
+}
+
+static bool is_removed(void *ctx)
+{
+	return ((struct removal *)ctx)->done;
+}
+
+/* A closing alert that can't leave, since the host takes nothing any more, holds nobody up for long. */
+static void a_goodbye_that_can_not_leave_is_not_waited_for(void **state)
+{
+	static uint8_t bufs[16][1 << 20];
+	struct removal removal = { .op.done = on_removed };
+	struct world *w = world_new(9);
+	struct pst_sim_faults narrow = { .net_window_bytes = 4096 };
+
+	(void)state;
+	w->tls = PST_TARGET_TLS_REQUIRED;
+	w->known = &with_tls;
+	w->config.keys = &tls_alone;
+	target_start(w);
+	assert_int_equal(session_open(w), PST_OK);
+	pst_sim_set_faults(w->sim, NULL, &narrow);
+	for (unsigned i = 0; i < PST_ARRAY_COUNT(bufs); i++)
+		submit(w, i, PST_REQUEST_READ, 0, bufs[i], sizeof(bufs[i]));
+	pst_sim_run_for(w->sim, SECOND / 1000);
+	pst_sim_partition(w->target_node, w->host_node, true);
+	pst_sim_run_for(w->sim, SECOND / 100);
+	pst_subsystem_remove(w->subsystem, &removal.op);
+	pst_sim_run_for(w->sim, SECOND / 20);
+	assert_false(removal.done); /* so there was something that could not leave */
+	assert_true(pst_sim_run_until(w->sim, is_removed, &removal, SECOND / 10));
+	pst_sim_heal(w->sim);
+	world_free(w);
+}
+
 /* Discovery is over TLS as well, with a key for its own name. */
 static void discovery_is_over_tls(void **state)
 {
@@ -242,6 +285,7 @@ int main(void)
 		cmocka_unit_test(keys_change_live),
 		cmocka_unit_test(network_faults_lose_nothing),
 		cmocka_unit_test(the_same_seed_has_the_same_trace),
+		cmocka_unit_test(a_goodbye_that_can_not_leave_is_not_waited_for),
 		cmocka_unit_test(discovery_is_over_tls),
 	};
 

@@ -409,6 +409,67 @@ static void damaged_data_fails(void **state)
 	tls_pair_free(t);
 }
 
+/* ---- The end ---- */
+
+static struct pst_tls *side_of(struct tls_pair *t, bool host)
+{
+	return host ? t->host : t->target;
+}
+
+/* RFC 8446, 6.1: either side says goodbye, the other one hears it behind all data, and answers. */
+static void goodbye_is_said_and_heard(void **state)
+{
+	(void)state;
+	for (int host = 0; host < 2; host++)
+		for (size_t chunk = 1; chunk < 40; chunk += 19) {
+			const struct tls_pair_config config = { .host_key = key_384, .target_key = key_384 };
+			struct tls_pair *t = tls_pair_new(&config);
+			struct pipe *theirs = host ? &t->to_host : &t->to_target;
+			uint64_t total;
+
+			exchange(t);
+			t->chunk = chunk;
+			assert_true(pst_tls_goodbye(side_of(t, host)));
+			expect_failure(side_of(t, host), PST_E_CLOSED, "closed by this side");
+			assert_int_equal(pst_tls_state(side_of(t, !host)), PST_TLS_OPEN); /* so it would be cut off */
+			total = theirs->total;
+			tls_pair_run(t);
+			expect_failure(side_of(t, !host), PST_E_CLOSED, "closed by the peer");
+			assert_int_equal(theirs->total, total); /* nothing is said that nobody has asked for */
+			assert_true(pst_tls_goodbye(side_of(t, !host)));
+			tls_pair_run(t);
+			assert_true(theirs->total > total);
+			tls_pair_free(t);
+		}
+}
+
+/* It is not said before there is anybody to understand it, nor after something worse. */
+static void goodbye_has_its_time(void **state)
+{
+	const struct tls_pair_config config = { .host_key = key_256, .target_key = key_256 },
+				     refused = { .host_key = wrong_key, .target_key = key_256 },
+				     plain = { .plain_host = true, .plain_allowed = true };
+	struct tls_pair *t = tls_pair_new(&config);
+
+	(void)state;
+	assert_false(pst_tls_goodbye(t->host));
+	assert_false(pst_tls_goodbye(t->target));
+	tls_pair_free(t);
+	t = tls_pair_new(&refused);
+	tls_pair_run(t);
+	assert_false(pst_tls_goodbye(t->host));
+	assert_false(pst_tls_goodbye(t->target));
+	expect_failure(t->host, PST_E_DENIED, "the peer refuses the key");
+	tls_pair_free(t);
+	t = tls_pair_new(&plain);
+	assert_true(tls_pair_output(t, NULL, t->p->host, &t->to_target));
+	assert_true(tls_pair_input(t, t->target, t->p->target, &t->to_target));
+	assert_true(pst_tls_feed(t->target, t->p->target));
+	assert_int_equal(pst_tls_state(t->target), PST_TLS_PLAIN);
+	assert_false(pst_tls_goodbye(t->target));
+	tls_pair_free(t);
+}
+
 /* ---- What is not TLS, or not sane ---- */
 
 /* All of it into a target, as far as it is taken; the error. */
@@ -549,6 +610,8 @@ int main(void)
 		cmocka_unit_test(truncation_anywhere_is_no_handshake),
 		cmocka_unit_test(a_damaged_handshake_fails),
 		cmocka_unit_test(damaged_data_fails),
+		cmocka_unit_test(goodbye_is_said_and_heard),
+		cmocka_unit_test(goodbye_has_its_time),
 		cmocka_unit_test(garbage_fails),
 		cmocka_unit_test(giants_fail),
 		cmocka_unit_test(plain_hosts_pass_where_allowed),
