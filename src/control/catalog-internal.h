@@ -267,6 +267,8 @@ struct pst_catalog {
 	char path[1024];       /* likewise */
 	struct pst_qos_policy old_policy;
 	uint64_t old_quota_bytes;
+	bool rate_refused; /* of a create: PST_E_NOSPACE is about the rate that it reserves, not about the pool's space
+			    */
 	char old_summary[CAT_SUMMARY_MAX + 1];
 
 	struct cat_event *events; /* a ring by number */

@@ -187,15 +187,26 @@ json_t *cat_tenant_json(struct pst_catalog *c, const struct cat_tenant *t)
 bool cat_tenant_quota(struct pst_catalog *c, const struct cat_tenant *t, const char *volume, uint64_t more_bytes)
 {
 	uint64_t have = tenant_usage(c, t).provisioned_bytes;
+	uint64_t left = t->quota_bytes > have ? t->quota_bytes - have : 0;
 	char hint[200];
 
-	if (t->quota_bytes == 0 || (have <= t->quota_bytes && more_bytes <= t->quota_bytes - have))
+	if (t->quota_bytes == 0 || more_bytes <= left)
 		return true;
-	snprintf(hint, sizeof(hint), "penstock tenant set %s --quota SIZE", t->name);
+	pst_env_log(c->env, PST_LOG_WARN,
+		    "quota_exceeded tenant=%s volume=%s needs_bytes=%" PRIu64 " left_bytes=%" PRIu64
+		    " quota_bytes=%" PRIu64
+		    " next=\"nothing has changed; raise the quota, or delete or shrink volumes\"",
+		    t->name, volume, more_bytes, left, t->quota_bytes);
+	if (c->current->tenant != NULL) /* who may not set it */
+		snprintf(hint, sizeof(hint),
+			 "delete or shrink volumes (penstock volume list), or ask an operator for more");
+	else
+		snprintf(hint, sizeof(hint), "penstock tenant set %s --quota SIZE, or delete or shrink volumes of it",
+			 t->name);
 	cat_fail(c, PST_E_QUOTA, hint,
-		 "volume '%s' needs %" PRIu64 " bytes more, but tenant '%s' has used %" PRIu64
-		 " of its quota of %" PRIu64 " bytes",
-		 volume, more_bytes, t->name, have, t->quota_bytes);
+		 "volume '%s' needs %" PRIu64 " bytes more, but tenant '%s' has %" PRIu64
+		 " left of its quota of %" PRIu64 " bytes",
+		 volume, more_bytes, t->name, left, t->quota_bytes);
 	return false;
 }
 

@@ -26,11 +26,14 @@ static void volume_created(struct pst_catalog *c, struct cat_volume *v, pst_err 
 		cat_volume_free(c, v);
 	else
 		v->error = err;
-	if (err == PST_E_NOSPACE)
-		cat_fail(c, err, "penstock pool list",
-			 "volume '%s' was not created: pool '%s' has no space for it, or the reservation is more than "
-			 "tenant '%s' or the pool has left",
-			 name, pool, tenant);
+	if (err == PST_E_NOSPACE && c->rate_refused)
+		cat_fail(c, err, "penstock tenant show NAME, and reserve less or raise the tenant's",
+			 "volume '%s' was not created: its reservation is more than tenant '%s' or pool '%s' has left",
+			 name, tenant, pool);
+	else if (err == PST_E_NOSPACE)
+		cat_fail(c, err, "penstock pool list, and delete or discard data, or add space",
+			 "volume '%s' was not created: pool '%s' has no space for it, or for what it is to keep free",
+			 name, pool);
 	else if (err == PST_E_INVAL)
 		cat_fail_policy(c, err, "volume", name);
 	else if (err == PST_E_KEY)
@@ -196,6 +199,7 @@ static void volume_create(struct pst_catalog *c)
 	    !cat_key_want(c, v, r.name, r.snapshot != NULL ? r.snapshot->volume : NULL) ||
 	    !cat_allow_want(c, r.name, r.snapshot != NULL ? r.snapshot->volume : NULL, &v->allowed))
 		return cat_volume_free(c, v);
+	c->rate_refused = false;
 	cat_volume_job(c, v, CAT_PROGRAM_CREATE, volume_created);
 }
 

@@ -399,6 +399,7 @@ static pst_err serve_flow(struct pst_catalog *c, struct cat_volume *v)
 	struct pst_qos_group *group = v->tenant->groups[v->pool];
 	pst_err err = pst_qos_flow_new(group, &v->policy, &v->flow);
 
+	c->rate_refused = err == PST_E_NOSPACE;
 	if (err == PST_OK || v->state == CAT_CREATING)
 		return err;
 	/* It was granted once; its tenant or the device has less now. Serve, but promise nothing. */

@@ -30,7 +30,7 @@ enum pst_run_result {
 	PST_RUN_USAGE,  /* the file is wrong; nothing was started */
 	PST_RUN_NO_DAEMON,
 	PST_RUN_CONFLICT,    /* the pool is open in another process */
-	PST_RUN_NO_SPACE,    /* pool or disk is full */
+	PST_RUN_NO_SPACE,    /* pool, quota or disk is full */
 	PST_RUN_UNSUPPORTED, /* this machine can't do what was asked for */
 	PST_RUN_STEP_FAILED,
 	PST_RUN_INTERRUPTED,

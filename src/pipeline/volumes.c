@@ -212,7 +212,7 @@ enum pst_run_result volumes_open(struct runner *r)
 			if (e.message[0] == '\0')
 				snprintf(e.message, sizeof(e.message), "volume '%s': %s", v->name, pst_err_text(err));
 			run_api_complain(&e);
-			return err == PST_E_NOSPACE ? PST_RUN_NO_SPACE : PST_RUN_FAILED;
+			return err == PST_E_NOSPACE || err == PST_E_QUOTA ? PST_RUN_NO_SPACE : PST_RUN_FAILED;
 		}
 		if (r->daemon.listen[0] == '\0' && v->there)
 			snprintf(r->daemon.listen, sizeof(r->daemon.listen), "%.100s:%u", v->host, v->port);

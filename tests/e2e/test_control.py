@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Volumes, tenants, profiles and pools by command line and REST, and what must be refused."""
 
+import json
 import os
 import socket
 import stat
@@ -118,6 +119,12 @@ def test_quota(penstockd):
                     ["volume", "resize", "a", "--size", "11Mi"], ["tenant", "set", "vision", "--quota", "5Mi"]):
         result = penstockd.cli(*command)
         assert result.returncode == 6 and "quota" in result.stderr and "vision" in result.stderr
+    refused = penstockd.call("POST", "/v1/volumes", {"name": "b", "size_bytes": 5 * MI, "tenant": "vision"})
+    text = json.dumps(refused[1])
+    assert refused[0] == 507 and "PST_E_QUOTA" in text
+    assert f"'b' needs {5 * MI} bytes more, but tenant 'vision' has {4 * MI} left of its quota of {10 * MI}" in text
+    assert "penstock tenant set vision --quota" in text and "pool" not in text
+    assert f"quota_exceeded tenant=vision volume=b needs_bytes={5 * MI} left_bytes={4 * MI}" in penstockd.text()
     assert penstockd.cli_json("tenant", "show", "vision")["provisioned_bytes"] == 6 * MI
     result = penstockd.cli("tenant", "delete", "vision")
     assert result.returncode == 5 and "1 volume" in result.stderr
@@ -132,7 +139,8 @@ def test_reservations_beyond_capacity_are_refused(start_penstockd):
     result = daemon.cli("tenant", "create", "b", "--reserve", "3000iops")
     assert result.returncode == 6 and "honour" in result.stderr
     result = daemon.cli("volume", "create", "v", "--size", "1Mi", "--tenant", "a", "--reserve", "9000iops")
-    assert result.returncode == 6 and "reservation" in result.stderr
+    assert result.returncode == 6 and "its reservation is more than tenant 'a' or pool 'ram'" in result.stderr
+    assert "no space" not in result.stderr and "penstock tenant show" in result.stderr
     assert daemon.cli_json("volume", "list") == []
     daemon.cli_json("volume", "create", "v", "--size", "1Mi", "--tenant", "a", "--reserve", "7000iops")
 

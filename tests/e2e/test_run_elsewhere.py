@@ -217,6 +217,21 @@ def test_full_pool(place, start_penstockd, path):
     daemon.end()
 
 
+def test_a_quota_ends_a_run_as_a_full_pool_does(place, start_penstockd):
+    """The tenant's quota does not allow a volume: the run ends before any step, says whose quota, code 6."""
+    daemon = start_penstockd("--pool", place.directory / "small", "--pool-size", "64Mi")
+    assert daemon.ready, daemon.text()
+    daemon.cli_json("tenant", "set", "default", "--quota", "1Mi")
+    (place.directory / "p.yaml").write_text(FULL)
+    done = subprocess.run([place.bin / "penstock", "run", place.directory / "p.yaml", "--api", daemon.api, "--record",
+                           place.directory / "rec", "--path", "staged"], env=place.env, capture_output=True, text=True,
+                          timeout=100)
+    assert done.returncode == 6, done.stderr
+    assert "tenant 'default' has 1048576 left of its quota of 1048576 bytes" in done.stderr
+    assert "'full-v'" in done.stderr and "penstock tenant set default --quota" in done.stderr
+    daemon.end()
+
+
 @pytest.mark.skipif(usable("fuse2fs") is not None, reason=str(usable("fuse2fs")))
 def test_step_that_hides_a_full_pool(place, start_penstockd):
     """A command that says nothing of what the pool refused has not succeeded: no later step may take its output for whole."""
