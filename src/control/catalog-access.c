@@ -61,8 +61,8 @@ json_t *cat_allowed_volumes(struct pst_catalog *c, const char *nqn)
 	json_t *names = json_array();
 	size_t at;
 
-	PST_LIST_EACH(n, &c->volumes) {
-		const struct cat_volume *v = pst_container_of(n, struct cat_volume, node);
+	CAT_NAMES_EACH(n, &c->volumes) {
+		const struct cat_volume *v = pst_container_of(n, struct cat_volume, named);
 
 		if (v->allowed != NULL && cat_volume_shown(v) && listed(v->allowed, nqn, &at))
 			json_array_append_new(names, json_string(v->name));

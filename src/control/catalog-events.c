@@ -25,13 +25,13 @@ static struct cat_event *event_at(struct pst_catalog *c, uint64_t number)
 
 const char *cat_name_of(struct pst_catalog *c, const uint8_t uuid[16], char buf[CAT_SNAPSHOT_NAME_MAX + 1])
 {
-	PST_LIST_EACH(l, &c->volumes) {
-		const struct cat_volume *v = pst_container_of(l, struct cat_volume, node);
+	CAT_NAMES_EACH(l, &c->volumes) {
+		const struct cat_volume *v = pst_container_of(l, struct cat_volume, named);
 
 		if (memcmp(v->uuid, uuid, 16) == 0)
 			return v->name;
-		PST_LIST_EACH(k, &v->snapshots) {
-			const struct cat_snapshot *s = pst_container_of(k, struct cat_snapshot, node);
+		CAT_NAMES_EACH(k, &v->snapshots) {
+			const struct cat_snapshot *s = pst_container_of(k, struct cat_snapshot, named);
 
 			if (memcmp(s->uuid, uuid, 16) != 0)
 				continue;

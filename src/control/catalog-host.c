@@ -65,36 +65,21 @@ bool cat_nqn_ok(const char *nqn)
 
 static struct cat_host *host_find(struct pst_catalog *c, const char *nqn)
 {
-	PST_LIST_EACH(n, &c->hosts) {
-		struct cat_host *h = pst_container_of(n, struct cat_host, node);
+	struct cat_named *n = cat_names_find(&c->hosts, nqn);
 
-		if (strcmp(h->nqn, nqn) == 0)
-			return h;
-	}
-	return NULL;
-}
-
-static void host_insert(struct pst_catalog *c, struct cat_host *h)
-{
-	struct pst_list *at = c->hosts.next;
-
-	while (at != &c->hosts && strcmp(pst_container_of(at, struct cat_host, node)->nqn, h->nqn) < 0)
-		at = at->next;
-	pst_list_add_before(at, &h->node);
-	c->host_count++;
+	return n != NULL ? pst_container_of(n, struct cat_host, named) : NULL;
 }
 
 static void host_free(struct pst_catalog *c, struct cat_host *h)
 {
-	pst_list_remove(&h->node);
-	c->host_count--;
+	cat_names_remove(&c->hosts, &h->named);
 	free(h);
 }
 
 void cat_hosts_done(struct pst_catalog *c)
 {
-	while (!pst_list_empty(&c->hosts))
-		host_free(c, pst_container_of(c->hosts.next, struct cat_host, node));
+	CAT_NAMES_EACH(n, &c->hosts)
+		host_free(c, pst_container_of(n, struct cat_host, named));
 	pst_secret_free(c->env, c->host.plain, sizeof(*c->host.plain));
 	c->host.plain = NULL;
 }
@@ -189,7 +174,7 @@ pst_err cat_host_load(struct pst_catalog *c, unsigned pool, const char *nqn, jso
 		free(h);
 		return PST_E_FORMAT;
 	}
-	host_insert(c, h);
+	cat_names_add(&c->hosts, &h->named, h->nqn);
 	return PST_OK;
 }
 
@@ -210,12 +195,8 @@ json_t *cat_read_hosts(struct pst_catalog *c, const struct pst_catalog_op *op)
 {
 	json_t *list = json_array();
 
-	PST_LIST_EACH(n, &c->hosts) {
-		const struct cat_host *h = pst_container_of(n, struct cat_host, node);
-
-		if (op->kind != PST_CATALOG_SHOW || strcmp(op->name, h->nqn) == 0)
-			json_array_append_new(list, host_json(c, h));
-	}
+	CAT_ASKED_EACH(n, op, &c->hosts)
+		json_array_append_new(list, host_json(c, pst_container_of(n, struct cat_host, named)));
 	return list;
 }
 
@@ -446,8 +427,8 @@ static void all_next(struct pst_post *post)
 {
 	struct pst_catalog *c = pst_container_of(post, struct pst_catalog, turn);
 
-	PST_LIST_EACH(n, &c->hosts) {
-		struct cat_host *h = pst_container_of(n, struct cat_host, node);
+	CAT_NAMES_EACH(n, &c->hosts) {
+		struct cat_host *h = pst_container_of(n, struct cat_host, named);
 
 		if (!h->unseen)
 			continue;
@@ -470,15 +451,16 @@ void cat_hosts_start(struct pst_catalog *c, void (*done)(struct pst_catalog *c))
 
 void cat_hosts_unlock(struct pst_catalog *c, void (*done)(struct pst_catalog *c))
 {
-	PST_LIST_EACH(n, &c->hosts)
-		pst_container_of(n, struct cat_host, node)->unseen = pst_container_of(n, struct cat_host, node)->locked;
+	CAT_NAMES_EACH(n, &c->hosts)
+		pst_container_of(n, struct cat_host, named)->unseen =
+		    pst_container_of(n, struct cat_host, named)->locked;
 	cat_hosts_start(c, done);
 }
 
 void cat_hosts_rotate(struct pst_catalog *c, const char *current, void (*done)(struct pst_catalog *c))
 {
-	PST_LIST_EACH(n, &c->hosts)
-		pst_container_of(n, struct cat_host, node)->unseen = true;
+	CAT_NAMES_EACH(n, &c->hosts)
+		pst_container_of(n, struct cat_host, named)->unseen = true;
 	snprintf(c->host.current, sizeof(c->host.current), "%s", current);
 	c->host.all_done = done;
 	all_turn(c);
@@ -580,7 +562,7 @@ static void changed(struct pst_catalog *c, pst_err err)
 	h->groups = c->host.next.groups;
 	h->locked = false;
 	if (creating)
-		host_insert(c, h);
+		cat_names_add(&c->hosts, &h->named, h->nqn);
 	pst_env_log(c->env, PST_LOG_INFO, "host_%s host=%s key=%s two_way=%s tls=%s", creating ? "created" : "changed",
 		    h->nqn, has(h, CAT_HOST_KEY) ? "yes" : "no", has(h, CAT_CTRL_KEY) ? "yes" : "no",
 		    has(h, CAT_TLS_KEY) ? "yes" : "no");
@@ -602,9 +584,9 @@ static void host_create(struct pst_catalog *c)
 		    nqn != NULL ? nqn : "");
 	if (host_find(c, nqn) != NULL)
 		return cat_fail(c, PST_E_EXISTS, "penstock host set NQN --key FILE", "host '%s' exists already", nqn);
-	if (c->host_count >= PST_CATALOG_HOSTS_MAX)
+	if (cat_names_count(&c->hosts) >= PST_CATALOG_HOSTS_MAX)
 		return cat_fail(c, PST_E_NOMEM, "penstock host delete NQN", "there are %u hosts, the most allowed",
-				c->host_count);
+				cat_names_count(&c->hosts));
 	h = calloc(1, sizeof(*h));
 	if (h == NULL || !work_memory(c)) {
 		free(h);

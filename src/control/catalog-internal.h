@@ -4,6 +4,7 @@
 #define PST_CONTROL_CATALOG_INTERNAL_H
 
 #include "control/catalog.h"
+#include "control/catalog-names.h"
 #include "control/kek.h"
 #include "control/policy.h"
 #include "volume/crypt.h"
@@ -27,7 +28,7 @@ struct cat_pool {
 };
 
 struct cat_tenant {
-	struct pst_list node; /* catalog->tenants, by name */
+	struct cat_named named; /* catalog->tenants */
 	char name[PST_NAME_MAX + 1];
 	uint64_t quota_bytes; /* sum of its volumes' sizes; 0: none */
 	struct pst_qos_policy policy;
@@ -36,7 +37,7 @@ struct cat_tenant {
 };
 
 struct cat_profile {
-	struct pst_list node; /* catalog->profiles, by name */
+	struct cat_named named; /* catalog->profiles */
 	char name[PST_NAME_MAX + 1];
 	char summary[CAT_SUMMARY_MAX + 1];
 	struct pst_qos_policy policy;
@@ -60,7 +61,7 @@ enum cat_volume_state {
 };
 
 struct cat_volume {
-	struct pst_list node; /* catalog->volumes, by name */
+	struct cat_named named; /* catalog->volumes */
 	char name[PST_NAME_MAX + 1];
 	char profile[PST_NAME_MAX + 1];
 	struct cat_tenant *tenant;
@@ -82,9 +83,8 @@ struct cat_volume {
 	uint8_t key_family[16];             /* uuid of the volume that its key was made for */
 	char kek_id[PST_KEK_ID_MAX + 1];    /* as last seen in its key slot */
 	char lock_reason[300];
-	json_t *allowed;           /* NQNs of the hosts that may connect; NULL: any host */
-	struct pst_list snapshots; /* by name */
-	unsigned snapshot_count;
+	json_t *allowed; /* NQNs of the hosts that may connect; NULL: any host */
+	struct cat_names snapshots;
 	struct cat_usage usage;
 	struct pst_volume *volume;
 	struct pst_qos_flow *flow;
@@ -94,7 +94,7 @@ struct cat_volume {
 
 /* States as for volumes; but a crash leaves a CREATING one that the pool has taken, and only forgets others. */
 struct cat_snapshot {
-	struct pst_list node; /* volume->snapshots */
+	struct cat_named named; /* volume->snapshots */
 	struct cat_volume *volume;
 	char name[PST_NAME_MAX + 1]; /* without the volume's */
 	enum cat_volume_state state;
@@ -172,7 +172,7 @@ struct cat_host_key {
 };
 
 struct cat_host {
-	struct pst_list node; /* catalog->hosts, by NQN */
+	struct cat_named named; /* catalog->hosts, by NQN */
 	char nqn[PST_NQN_MAX + 1];
 	unsigned home;
 	uint32_t hashes, groups;
@@ -222,10 +222,12 @@ struct pst_catalog {
 	json_t *addresses;
 	struct cat_pool pools[PST_CATALOG_POOLS_MAX];
 	unsigned pool_count;
-	struct pst_list tenants, profiles, volumes, hosts, tokens;
-	char *token_text; /* secret memory: a token that was made, until it is answered with */
-	unsigned host_count, token_count, tenant_count, profile_count, volume_count,
-	    snapshot_count; /* profile_count: site-defined */
+	uint64_t names_seed;
+	struct cat_names tenants, profiles, volumes, hosts, tokens;
+	struct pst_hash token_ids;   /* the same tokens, by id */
+	char *token_text;            /* secret memory: a token that was made, until it is answered with */
+	unsigned site_profile_count; /* without the built-in ones */
+	unsigned snapshot_count;     /* of all volumes */
 
 	struct pst_list queue;   /* changes that wait, in order of arrival */
 	struct pst_list reads;   /* not looked at yet */
@@ -322,6 +324,12 @@ bool cat_unhex(const char *text, uint8_t *bytes, uint32_t max, uint32_t *ret_len
 
 /* ---- catalog-read.c ---- */
 
+/* Of @names, those that @op asks for: the one that it names, or all. */
+struct cat_named *cat_asked_next(const struct pst_catalog_op *op, const struct cat_names *names,
+				 const struct cat_named *after);
+#define CAT_ASKED_EACH(it, op, names) \
+	for (struct cat_named *it = cat_asked_next(op, names, NULL); (it) != NULL; (it) = cat_asked_next(op, names, it))
+
 /* Reads that @op needs are under way; it is answered now or later. */
 void cat_read(struct pst_catalog *c, struct pst_catalog_op *op);
 /* Before the object is freed. */
@@ -337,6 +345,8 @@ uint64_t cat_snapshots_own(const struct cat_volume *v);
 
 /* ---- catalog-pool.c ---- */
 
+/* False: no pool that is open has this name. */
+bool cat_pool_find(const struct pst_catalog *c, const char *name, unsigned *ret_index);
 json_t *cat_pool_json(struct pst_catalog *c, unsigned index);
 void cat_pool_read(struct pst_catalog *c, struct pst_catalog_op *op);
 void cat_pool_change(struct pst_catalog *c);

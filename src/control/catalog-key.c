@@ -331,11 +331,10 @@ json_t *cat_read_keys(struct pst_catalog *c, const struct pst_catalog_op *op)
 {
 	json_t *list = json_array();
 
-	PST_LIST_EACH(n, &c->volumes) {
-		const struct cat_volume *v = pst_container_of(n, struct cat_volume, node);
+	CAT_ASKED_EACH(n, op, &c->volumes) {
+		const struct cat_volume *v = pst_container_of(n, struct cat_volume, named);
 
-		if (v->encrypted && cat_volume_shown(v) &&
-		    (op->kind != PST_CATALOG_SHOW || strcmp(op->name, v->name) == 0))
+		if (v->encrypted && cat_volume_shown(v))
 			json_array_append_new(list, key_json(c, v));
 	}
 	if (op->kind == PST_CATALOG_SHOW)
@@ -348,10 +347,11 @@ json_t *cat_read_keys(struct pst_catalog *c, const struct pst_catalog_op *op)
 /* The next one in service (or locked) that is encrypted; @family: only of this one, NULL: all. */
 static struct cat_volume *next_volume(struct pst_catalog *c, const uint8_t *family)
 {
-	PST_LIST_EACH(n, &c->volumes) {
-		struct cat_volume *v = pst_container_of(n, struct cat_volume, node);
+	for (struct cat_named *n = cat_names_after(&c->volumes, c->keys.cursor); n != NULL;
+	     n = cat_names_next(&c->volumes, n)) {
+		struct cat_volume *v = pst_container_of(n, struct cat_volume, named);
 
-		if (!v->encrypted || v->state != CAT_READY || strcmp(v->name, c->keys.cursor) <= 0 ||
+		if (!v->encrypted || v->state != CAT_READY ||
 		    (family != NULL && memcmp(v->key_family, family, 16) != 0))
 			continue;
 		snprintf(c->keys.cursor, sizeof(c->keys.cursor), "%s", v->name);
@@ -549,8 +549,8 @@ static void erase(struct pst_catalog *c, const char *name)
 
 	if (v == NULL || !v->encrypted)
 		return cat_fail(c, PST_E_NOTFOUND, "penstock key status", "there is no encrypted volume '%.63s'", name);
-	PST_LIST_EACH(n, &c->volumes) {
-		const struct cat_volume *m = pst_container_of(n, struct cat_volume, node);
+	CAT_NAMES_EACH(n, &c->volumes) {
+		const struct cat_volume *m = pst_container_of(n, struct cat_volume, named);
 
 		if (!m->encrypted || memcmp(m->key_family, v->key_family, 16) != 0)
 			continue;

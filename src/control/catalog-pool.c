@@ -29,7 +29,7 @@ struct cat_check {
 	uint64_t message_count;
 };
 
-static bool pool_find(struct pst_catalog *c, const char *name, unsigned *ret_index)
+bool cat_pool_find(const struct pst_catalog *c, const char *name, unsigned *ret_index)
 {
 	for (unsigned i = 0; i < c->pool_count; i++)
 		if (strcmp(c->pools[i].name, name) == 0) {
@@ -51,14 +51,14 @@ json_t *cat_pool_json(struct pst_catalog *c, unsigned index)
 	json_int_t provisioned = 0, volumes = 0, snapshots = 0;
 	char uuid[37];
 
-	PST_LIST_EACH(n, &c->volumes) {
-		const struct cat_volume *v = pst_container_of(n, struct cat_volume, node);
+	CAT_NAMES_EACH(n, &c->volumes) {
+		const struct cat_volume *v = pst_container_of(n, struct cat_volume, named);
 
 		if (v->pool != index || !cat_volume_shown(v))
 			continue;
 		provisioned += (json_int_t)cat_volume_bytes(v);
 		volumes++;
-		snapshots += v->snapshot_count;
+		snapshots += cat_names_count(&v->snapshots);
 	}
 	pst_uuid_format(p->pool->uuid, uuid);
 	pst_pool_stats(p->pool, &s);
@@ -392,7 +392,7 @@ void cat_pool_read(struct pst_catalog *c, struct pst_catalog_op *op)
 
 	if (op->object == PST_CATALOG_EVENT)
 		op->result = cat_events_json(c, op->since, op->pool);
-	else if (!pool_find(c, op->name, &pool))
+	else if (!cat_pool_find(c, op->name, &pool))
 		answer_no_pool(op);
 	else if (op->object == PST_CATALOG_TASK)
 		tasks_read(c, op, pool);
@@ -409,7 +409,7 @@ void cat_pool_change(struct pst_catalog *c)
 	struct pst_catalog_op *op = c->current;
 	unsigned pool;
 
-	if (!pool_find(c, op->name, &pool))
+	if (!cat_pool_find(c, op->name, &pool))
 		cat_fail(c, PST_E_NOTFOUND, "penstock pool list", "there is no pool '%.63s'", op->name);
 	else if (op->object == PST_CATALOG_CHECK)
 		check_start(c, pool);

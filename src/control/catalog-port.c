@@ -119,8 +119,8 @@ static unsigned volumes_in(struct pst_catalog *c, uint32_t group)
 {
 	unsigned count = 0;
 
-	PST_LIST_EACH(n, &c->volumes) {
-		const struct cat_volume *v = pst_container_of(n, struct cat_volume, node);
+	CAT_NAMES_EACH(n, &c->volumes) {
+		const struct cat_volume *v = pst_container_of(n, struct cat_volume, named);
 
 		count += cat_volume_shown(v) && v->ana_group == group;
 	}

@@ -9,9 +9,12 @@
 #include <stdio.h>
 #include <string.h>
 
-static bool is_named(const struct pst_catalog_op *op, const char *name)
+struct cat_named *cat_asked_next(const struct pst_catalog_op *op, const struct cat_names *names,
+				 const struct cat_named *after)
 {
-	return op->kind != PST_CATALOG_SHOW || strcmp(op->name, name) == 0;
+	if (op->kind != PST_CATALOG_SHOW)
+		return cat_names_next(names, after);
+	return after == NULL ? cat_names_find(names, op->name) : NULL;
 }
 
 static json_t *read_pools(struct pst_catalog *c, const struct pst_catalog_op *op)
@@ -19,7 +22,7 @@ static json_t *read_pools(struct pst_catalog *c, const struct pst_catalog_op *op
 	json_t *list = json_array();
 
 	for (unsigned i = 0; i < c->pool_count; i++)
-		if (is_named(op, c->pools[i].name))
+		if (op->kind != PST_CATALOG_SHOW || strcmp(op->name, c->pools[i].name) == 0)
 			json_array_append_new(list, cat_pool_json(c, i));
 	return list;
 }
@@ -28,10 +31,10 @@ static json_t *read_tenants(struct pst_catalog *c, const struct pst_catalog_op *
 {
 	json_t *list = json_array();
 
-	PST_LIST_EACH(n, &c->tenants) {
-		const struct cat_tenant *t = pst_container_of(n, struct cat_tenant, node);
+	CAT_ASKED_EACH(n, op, &c->tenants) {
+		const struct cat_tenant *t = pst_container_of(n, struct cat_tenant, named);
 
-		if (is_named(op, t->name) && (op->tenant == NULL || strcmp(op->tenant, t->name) == 0))
+		if (op->tenant == NULL || strcmp(op->tenant, t->name) == 0)
 			json_array_append_new(list, cat_tenant_json(c, t));
 	}
 	return list;
@@ -41,12 +44,8 @@ static json_t *read_profiles(struct pst_catalog *c, const struct pst_catalog_op 
 {
 	json_t *list = json_array();
 
-	PST_LIST_EACH(n, &c->profiles) {
-		const struct cat_profile *p = pst_container_of(n, struct cat_profile, node);
-
-		if (is_named(op, p->name))
-			json_array_append_new(list, cat_profile_json(p));
-	}
+	CAT_ASKED_EACH(n, op, &c->profiles)
+		json_array_append_new(list, cat_profile_json(pst_container_of(n, struct cat_profile, named)));
 	return list;
 }
 
@@ -54,12 +53,11 @@ static json_t *read_volumes(struct pst_catalog *c, const struct pst_catalog_op *
 {
 	json_t *list = json_array();
 
-	PST_LIST_EACH(n, &c->volumes) {
-		const struct cat_volume *v = pst_container_of(n, struct cat_volume, node);
-
+	CAT_ASKED_EACH(n, op, &c->volumes) {
+		const struct cat_volume *v = pst_container_of(n, struct cat_volume, named);
 		json_t *json;
 
-		if (!cat_volume_shown(v) || !is_named(op, v->name) || !cat_volume_visible(op, v))
+		if (!cat_volume_shown(v) || !cat_volume_visible(op, v))
 			continue;
 		json = cat_volume_json(c, v);
 		cat_volume_hide(c, op, json);
@@ -77,30 +75,50 @@ static bool wants_snapshot(struct pst_catalog *c, const struct pst_catalog_op *o
 
 static bool wants_volume(const struct pst_catalog_op *op, const struct cat_volume *v)
 {
-	size_t len = strlen(v->name);
+	return cat_volume_visible(op, v) && (op->object != PST_CATALOG_TENANT || op->kind != PST_CATALOG_SHOW ||
+					     strcmp(op->name, v->tenant->name) == 0);
+}
 
-	if (!cat_volume_visible(op, v))
-		return false;
-	if (op->object == PST_CATALOG_TENANT)
-		return is_named(op, v->tenant->name);
-	if (op->object == PST_CATALOG_SNAPSHOT && op->kind == PST_CATALOG_SHOW)
-		return strncmp(op->name, v->name, len) == 0 && op->name[len] == '@';
-	if (op->object == PST_CATALOG_SNAPSHOT)
-		return op->volume == NULL || strcmp(op->volume, v->name) == 0;
-	return is_named(op, v->name);
+/* Is one volume all that counts for @op? */
+static bool is_of_one(const struct pst_catalog_op *op)
+{
+	return (op->object == PST_CATALOG_VOLUME && op->kind == PST_CATALOG_SHOW) ||
+	       (op->object == PST_CATALOG_SNAPSHOT && (op->kind == PST_CATALOG_SHOW || op->volume != NULL));
+}
+
+/* The first volume that may count for @op, and the one behind @v; NULL: none (is left). */
+static struct cat_volume *volume_first(struct pst_catalog *c, const struct pst_catalog_op *op)
+{
+	const struct cat_snapshot *s;
+	struct cat_named *n;
+
+	if (op->object == PST_CATALOG_SNAPSHOT && op->kind == PST_CATALOG_SHOW) {
+		s = cat_snapshot_of(c, op, op->name);
+		return s != NULL ? s->volume : NULL;
+	}
+	if (is_of_one(op))
+		return cat_volume_of(c, op, op->object == PST_CATALOG_VOLUME ? op->name : op->volume);
+	n = cat_names_next(&c->volumes, NULL);
+	return n != NULL ? pst_container_of(n, struct cat_volume, named) : NULL;
+}
+
+static struct cat_volume *volume_after(struct pst_catalog *c, const struct pst_catalog_op *op,
+				       const struct cat_volume *v)
+{
+	struct cat_named *n = is_of_one(op) ? NULL : cat_names_next(&c->volumes, &v->named);
+
+	return n != NULL ? pst_container_of(n, struct cat_volume, named) : NULL;
 }
 
 static json_t *read_snapshots(struct pst_catalog *c, const struct pst_catalog_op *op)
 {
 	json_t *list = json_array();
 
-	PST_LIST_EACH(n, &c->volumes) {
-		const struct cat_volume *v = pst_container_of(n, struct cat_volume, node);
-
+	for (const struct cat_volume *v = volume_first(c, op); v != NULL; v = volume_after(c, op, v)) {
 		if (!wants_volume(op, v))
 			continue;
-		PST_LIST_EACH(m, &v->snapshots) {
-			const struct cat_snapshot *s = pst_container_of(m, struct cat_snapshot, node);
+		CAT_NAMES_EACH(m, &v->snapshots) {
+			const struct cat_snapshot *s = pst_container_of(m, struct cat_snapshot, named);
 
 			if (cat_snapshot_shown(s) && wants_snapshot(c, op, s))
 				json_array_append_new(list, cat_snapshot_json(c, s));
@@ -182,23 +200,19 @@ static struct pst_catalog_op *waiting_first(struct pst_catalog *c)
 	return pst_container_of(c->waiting.next, struct pst_catalog_op, node);
 }
 
-static struct cat_volume *volume_after(struct pst_catalog *c, const struct cat_volume *v)
-{
-	return v->node.next != &c->volumes ? pst_container_of(v->node.next, struct cat_volume, node) : NULL;
-}
-
 /* From a volume to its first snapshot, from its last one to the next volume. */
 static void walk_on(struct pst_catalog *c)
 {
 	struct cat_volume *v = c->walk.volume;
-	struct pst_list *next = c->walk.snapshot != NULL ? c->walk.snapshot->node.next : v->snapshots.next;
+	struct cat_named *next =
+	    cat_names_next(&v->snapshots, c->walk.snapshot != NULL ? &c->walk.snapshot->named : NULL);
 
-	if (next != &v->snapshots) {
-		c->walk.snapshot = pst_container_of(next, struct cat_snapshot, node);
+	if (next != NULL) {
+		c->walk.snapshot = pst_container_of(next, struct cat_snapshot, named);
 		return;
 	}
 	c->walk.snapshot = NULL;
-	c->walk.volume = volume_after(c, v);
+	c->walk.volume = volume_after(c, waiting_first(c), v);
 }
 
 void cat_read_forget_volume(struct pst_catalog *c, const struct cat_volume *v)
@@ -207,7 +221,7 @@ void cat_read_forget_volume(struct pst_catalog *c, const struct cat_volume *v)
 		c->walk.usage = NULL;
 	if (c->walk.volume == v) {
 		c->walk.snapshot = NULL;
-		c->walk.volume = volume_after(c, v);
+		c->walk.volume = volume_after(c, waiting_first(c), v);
 	}
 }
 
@@ -282,8 +296,7 @@ static bool walk_ask(struct pst_catalog *c)
 static void walk_restart(struct pst_catalog *c)
 {
 	c->walk.snapshot = NULL;
-	c->walk.volume =
-	    pst_list_empty(&c->volumes) ? NULL : pst_container_of(c->volumes.next, struct cat_volume, node);
+	c->walk.volume = pst_list_empty(&c->waiting) ? NULL : volume_first(c, waiting_first(c));
 }
 
 /* Answers the calls for which all was asked. */

@@ -30,13 +30,9 @@ static const char *full_name(const struct cat_snapshot *s, char buf[CAT_SNAPSHOT
 
 static struct cat_snapshot *find_in(struct cat_volume *v, const char *name)
 {
-	PST_LIST_EACH(n, &v->snapshots) {
-		struct cat_snapshot *s = pst_container_of(n, struct cat_snapshot, node);
+	struct cat_named *n = cat_names_find(&v->snapshots, name);
 
-		if (strcmp(s->name, name) == 0)
-			return s;
-	}
-	return NULL;
+	return n != NULL ? pst_container_of(n, struct cat_snapshot, named) : NULL;
 }
 
 /* Cuts "VOLUME@NAME"; false if it isn't one. */
@@ -73,16 +69,12 @@ struct cat_snapshot *cat_snapshot_of(struct pst_catalog *c, const struct pst_cat
 static struct cat_snapshot *snapshot_new(struct pst_catalog *c, struct cat_volume *v, const char *name)
 {
 	struct cat_snapshot *s = calloc(1, sizeof(*s));
-	struct pst_list *at = v->snapshots.next;
 
 	if (s == NULL)
 		return NULL;
 	s->volume = v;
 	snprintf(s->name, sizeof(s->name), "%s", name);
-	while (at != &v->snapshots && strcmp(pst_container_of(at, struct cat_snapshot, node)->name, name) < 0)
-		at = at->next;
-	pst_list_add_before(at, &s->node);
-	v->snapshot_count++;
+	cat_names_add(&v->snapshots, &s->named, s->name);
 	c->snapshot_count++;
 	return s;
 }
@@ -90,8 +82,7 @@ static struct cat_snapshot *snapshot_new(struct pst_catalog *c, struct cat_volum
 void cat_snapshot_free(struct pst_catalog *c, struct cat_snapshot *s)
 {
 	cat_read_forget_snapshot(c, s);
-	pst_list_remove(&s->node);
-	s->volume->snapshot_count--;
+	cat_names_remove(&s->volume->snapshots, &s->named);
 	c->snapshot_count--;
 	free(s);
 }
@@ -105,8 +96,8 @@ uint64_t cat_snapshots_own(const struct cat_volume *v)
 {
 	uint64_t bytes = 0;
 
-	PST_LIST_EACH(n, &v->snapshots)
-		bytes += pst_container_of(n, struct cat_snapshot, node)->usage.own_bytes;
+	CAT_NAMES_EACH(n, &v->snapshots)
+		bytes += pst_container_of(n, struct cat_snapshot, named)->usage.own_bytes;
 	return bytes;
 }
 
@@ -485,17 +476,18 @@ static void drop_removed(struct pst_catalog *c, pst_err err)
 static void drop_next(struct pst_catalog *c)
 {
 	struct cat_snapshot_job *j = &c->snap;
+	struct cat_named *first = cat_names_next(&j->volume->snapshots, NULL);
 
-	if (pst_list_empty(&j->volume->snapshots))
+	if (first == NULL)
 		return j->done(c, PST_OK);
-	j->members[0] = pst_container_of(j->volume->snapshots.next, struct cat_snapshot, node);
+	j->members[0] = pst_container_of(first, struct cat_snapshot, named);
 	j->members[0]->state = CAT_DELETING;
 	remove_version(c, j->members[0], drop_removed);
 }
 
 void cat_snapshots_drop(struct pst_catalog *c, struct cat_volume *v, void (*done)(struct pst_catalog *c, pst_err err))
 {
-	pst_assert(!pst_list_empty(&v->snapshots)); /* or done would run inside */
+	pst_assert(cat_names_count(&v->snapshots) > 0); /* or done would run inside */
 	c->snap = (struct cat_snapshot_job){ .volume = v, .done = done };
 	drop_next(c);
 }

@@ -21,13 +21,9 @@ static void set_name(char to[PST_NAME_MAX + 1], const char *name)
 
 struct cat_tenant *cat_tenant_find(struct pst_catalog *c, const char *name)
 {
-	PST_LIST_EACH(n, &c->tenants) {
-		struct cat_tenant *t = pst_container_of(n, struct cat_tenant, node);
+	struct cat_named *n = cat_names_find(&c->tenants, name);
 
-		if (strcmp(t->name, name) == 0)
-			return t;
-	}
-	return NULL;
+	return n != NULL ? pst_container_of(n, struct cat_tenant, named) : NULL;
 }
 
 static struct cat_tenant *tenant_new(const char *name)
@@ -38,18 +34,7 @@ static struct cat_tenant *tenant_new(const char *name)
 		return NULL;
 	set_name(t->name, name);
 	t->policy = pst_policy_default;
-	pst_list_init(&t->node);
 	return t;
-}
-
-static void tenant_insert(struct pst_catalog *c, struct cat_tenant *t)
-{
-	struct pst_list *at = c->tenants.next;
-
-	while (at != &c->tenants && strcmp(pst_container_of(at, struct cat_tenant, node)->name, t->name) < 0)
-		at = at->next;
-	pst_list_add_before(at, &t->node);
-	c->tenant_count++;
 }
 
 static void tenant_free(struct pst_catalog *c, struct cat_tenant *t)
@@ -57,10 +42,7 @@ static void tenant_free(struct pst_catalog *c, struct cat_tenant *t)
 	for (unsigned i = 0; i < c->pool_count; i++)
 		if (t->groups[i] != NULL)
 			pst_qos_group_free(t->groups[i]);
-	if (!pst_list_empty(&t->node)) {
-		pst_list_remove(&t->node);
-		c->tenant_count--;
-	}
+	cat_names_remove(&c->tenants, &t->named);
 	free(t);
 }
 
@@ -95,8 +77,8 @@ static pst_err tenant_apply(struct pst_catalog *c, struct cat_tenant *t, const s
 
 pst_err cat_tenants_on_pool(struct pst_catalog *c, unsigned pool)
 {
-	PST_LIST_EACH(n, &c->tenants) {
-		struct cat_tenant *t = pst_container_of(n, struct cat_tenant, node);
+	CAT_NAMES_EACH(n, &c->tenants) {
+		struct cat_tenant *t = pst_container_of(n, struct cat_tenant, named);
 		struct pst_qos_policy policy = t->policy;
 		pst_err err;
 
@@ -148,7 +130,7 @@ pst_err cat_tenant_load(struct pst_catalog *c, unsigned pool, const char *name, 
 	t->policy = policy;
 	t->home = pool;
 	if (fresh != NULL)
-		tenant_insert(c, t);
+		cat_names_add(&c->tenants, &t->named, t->name);
 	return PST_OK;
 }
 
@@ -161,8 +143,8 @@ static struct usage tenant_usage(struct pst_catalog *c, const struct cat_tenant 
 {
 	struct usage u = { 0 };
 
-	PST_LIST_EACH(n, &c->volumes) {
-		struct cat_volume *v = pst_container_of(n, struct cat_volume, node);
+	CAT_NAMES_EACH(n, &c->volumes) {
+		struct cat_volume *v = pst_container_of(n, struct cat_volume, named);
 		struct cat_usage used;
 
 		if (v->tenant != t || v->state == CAT_CREATING)
@@ -186,7 +168,7 @@ json_t *cat_tenant_json(struct pst_catalog *c, const struct cat_tenant *t)
 
 bool cat_tenant_quota(struct pst_catalog *c, const struct cat_tenant *t, const char *volume, uint64_t more_bytes)
 {
-	uint64_t have = tenant_usage(c, t).provisioned_bytes;
+	uint64_t have = t->quota_bytes != 0 ? tenant_usage(c, t).provisioned_bytes : 0;
 	uint64_t left = t->quota_bytes > have ? t->quota_bytes - have : 0;
 	char hint[200];
 
@@ -240,9 +222,9 @@ static void tenant_create(struct pst_catalog *c)
 		return;
 	if (cat_tenant_find(c, name) != NULL)
 		return cat_fail(c, PST_E_EXISTS, "penstock tenant list", "tenant '%s' exists already", name);
-	if (c->tenant_count >= PST_CATALOG_TENANTS_MAX)
+	if (cat_names_count(&c->tenants) >= PST_CATALOG_TENANTS_MAX)
 		return cat_fail(c, PST_E_NOMEM, "penstock tenant delete NAME", "there are %u tenants, the most allowed",
-				c->tenant_count);
+				cat_names_count(&c->tenants));
 	t = tenant_new(name);
 	if (t == NULL)
 		return cat_fail(c, PST_E_NOMEM, NULL, "no memory for tenant '%s'", name);
@@ -254,7 +236,7 @@ static void tenant_create(struct pst_catalog *c)
 		free(t);
 		return;
 	}
-	tenant_insert(c, t);
+	cat_names_add(&c->tenants, &t->named, t->name);
 	c->subject = t;
 	cat_record_put(c, t->home, "tenant", t->name, tenant_record(t), tenant_created);
 }
@@ -348,20 +330,15 @@ void cat_tenant_change(struct pst_catalog *c)
 
 struct cat_profile *cat_profile_find(struct pst_catalog *c, const char *name)
 {
-	PST_LIST_EACH(n, &c->profiles) {
-		struct cat_profile *p = pst_container_of(n, struct cat_profile, node);
+	struct cat_named *n = cat_names_find(&c->profiles, name);
 
-		if (strcmp(p->name, name) == 0)
-			return p;
-	}
-	return NULL;
+	return n != NULL ? pst_container_of(n, struct cat_profile, named) : NULL;
 }
 
 static struct cat_profile *profile_add(struct pst_catalog *c, const char *name, const char *summary,
 				       const struct pst_qos_policy *policy, unsigned home, bool builtin)
 {
 	struct cat_profile *p = calloc(1, sizeof(*p));
-	struct pst_list *at = c->profiles.next;
 
 	if (p == NULL)
 		return NULL;
@@ -370,17 +347,15 @@ static struct cat_profile *profile_add(struct pst_catalog *c, const char *name, 
 	p->policy = *policy;
 	p->home = home;
 	p->builtin = builtin;
-	while (at != &c->profiles && strcmp(pst_container_of(at, struct cat_profile, node)->name, name) < 0)
-		at = at->next;
-	pst_list_add_before(at, &p->node);
-	c->profile_count += !builtin;
+	cat_names_add(&c->profiles, &p->named, p->name);
+	c->site_profile_count += !builtin;
 	return p;
 }
 
 static void profile_free(struct pst_catalog *c, struct cat_profile *p)
 {
-	pst_list_remove(&p->node);
-	c->profile_count -= !p->builtin;
+	cat_names_remove(&c->profiles, &p->named);
+	c->site_profile_count -= !p->builtin;
 	free(p);
 }
 
@@ -420,7 +395,7 @@ pst_err cat_builtins(struct pst_catalog *c)
 
 	if (t == NULL)
 		return PST_E_NOMEM;
-	tenant_insert(c, t);
+	cat_names_add(&c->tenants, &t->named, t->name);
 	for (const struct pst_profile *b = pst_profiles; b->name != NULL; b++)
 		if (profile_add(c, b->name, b->summary, &b->policy, CAT_HOME, true) == NULL)
 			return PST_E_NOMEM;
@@ -465,9 +440,9 @@ static void profile_create(struct pst_catalog *c)
 		return;
 	if (cat_profile_find(c, name) != NULL)
 		return cat_fail(c, PST_E_EXISTS, "penstock profile list", "profile '%s' exists already", name);
-	if (c->profile_count >= PST_CATALOG_PROFILES_MAX)
+	if (c->site_profile_count >= PST_CATALOG_PROFILES_MAX)
 		return cat_fail(c, PST_E_NOMEM, "penstock profile delete NAME",
-				"there are %u profiles of this site, the most allowed", c->profile_count);
+				"there are %u profiles of this site, the most allowed", c->site_profile_count);
 	c->subject = profile_add(c, name, summary, &policy, CAT_HOME, false);
 	if (c->subject == NULL)
 		return cat_fail(c, PST_E_NOMEM, NULL, "no memory for profile '%s'", name);
@@ -519,8 +494,8 @@ static void profile_deleted(struct pst_catalog *c, pst_err err)
 
 static void profile_delete(struct pst_catalog *c, struct cat_profile *p)
 {
-	PST_LIST_EACH(n, &c->volumes) {
-		const struct cat_volume *v = pst_container_of(n, struct cat_volume, node);
+	CAT_NAMES_EACH(n, &c->volumes) {
+		const struct cat_volume *v = pst_container_of(n, struct cat_volume, named);
 
 		if (strcmp(v->profile, p->name) == 0)
 			return cat_fail(c, PST_E_BUSY, "penstock volume list", "profile '%s' is used by volume '%s'",
@@ -551,8 +526,8 @@ void cat_profile_change(struct pst_catalog *c)
 
 void cat_tenants_free(struct pst_catalog *c)
 {
-	PST_LIST_EACH(n, &c->tenants)
-		tenant_free(c, pst_container_of(n, struct cat_tenant, node));
-	PST_LIST_EACH(m, &c->profiles)
-		profile_free(c, pst_container_of(m, struct cat_profile, node));
+	CAT_NAMES_EACH(n, &c->tenants)
+		tenant_free(c, pst_container_of(n, struct cat_tenant, named));
+	CAT_NAMES_EACH(m, &c->profiles)
+		profile_free(c, pst_container_of(m, struct cat_profile, named));
 }

@@ -29,7 +29,8 @@
 #define NS_PER_S 1000000000u
 
 struct cat_token {
-	struct pst_list node; /* catalog->tokens, by name */
+	struct cat_named named;     /* catalog->tokens */
+	struct pst_hash_node by_id; /* catalog->token_ids */
 	char name[PST_NAME_MAX + 1];
 	enum pst_role role;
 	char tenant[PST_NAME_MAX + 1]; /* "": bound to none */
@@ -43,19 +44,16 @@ struct cat_token {
 
 static struct cat_token *token_find(struct pst_catalog *c, const char *name)
 {
-	PST_LIST_EACH(n, &c->tokens) {
-		struct cat_token *t = pst_container_of(n, struct cat_token, node);
+	struct cat_named *n = cat_names_find(&c->tokens, name);
 
-		if (strcmp(t->name, name) == 0)
-			return t;
-	}
-	return NULL;
+	return n != NULL ? pst_container_of(n, struct cat_token, named) : NULL;
 }
 
 static struct cat_token *token_by_id(struct pst_catalog *c, const uint8_t id[PST_TOKEN_ID_BYTES])
 {
-	PST_LIST_EACH(n, &c->tokens) {
-		struct cat_token *t = pst_container_of(n, struct cat_token, node);
+	PST_HASH_EACH(it, &c->token_ids, pst_hash_bytes(&c->token_ids, id, PST_TOKEN_ID_BYTES))
+	{
+		struct cat_token *t = pst_container_of(it, struct cat_token, by_id);
 
 		if (memcmp(t->id, id, sizeof(t->id)) == 0)
 			return t;
@@ -65,25 +63,21 @@ static struct cat_token *token_by_id(struct pst_catalog *c, const uint8_t id[PST
 
 static void token_insert(struct pst_catalog *c, struct cat_token *t)
 {
-	struct pst_list *at = c->tokens.next;
-
-	while (at != &c->tokens && strcmp(pst_container_of(at, struct cat_token, node)->name, t->name) < 0)
-		at = at->next;
-	pst_list_add_before(at, &t->node);
-	c->token_count++;
+	cat_names_add(&c->tokens, &t->named, t->name);
+	pst_hash_add(&c->token_ids, &t->by_id, pst_hash_bytes(&c->token_ids, t->id, sizeof(t->id)));
 }
 
 static void token_free(struct pst_catalog *c, struct cat_token *t)
 {
-	pst_list_remove(&t->node);
-	c->token_count--;
+	cat_names_remove(&c->tokens, &t->named);
+	pst_hash_remove(&c->token_ids, &t->by_id);
 	free(t);
 }
 
 void cat_tokens_done(struct pst_catalog *c)
 {
-	while (!pst_list_empty(&c->tokens))
-		token_free(c, pst_container_of(c->tokens.next, struct cat_token, node));
+	CAT_NAMES_EACH(n, &c->tokens)
+		token_free(c, pst_container_of(n, struct cat_token, named));
 	pst_secret_free(c->env, c->token_text, TEXT_CHARS + 1);
 	c->token_text = NULL;
 }
@@ -92,8 +86,8 @@ unsigned cat_tokens_of(struct pst_catalog *c, const char *tenant)
 {
 	unsigned count = 0;
 
-	PST_LIST_EACH(n, &c->tokens)
-		count += strcmp(pst_container_of(n, struct cat_token, node)->tenant, tenant) == 0;
+	CAT_NAMES_EACH(n, &c->tokens)
+		count += strcmp(pst_container_of(n, struct cat_token, named)->tenant, tenant) == 0;
 	return count;
 }
 
@@ -236,12 +230,8 @@ json_t *cat_read_tokens(struct pst_catalog *c, const struct pst_catalog_op *op)
 {
 	json_t *list = json_array();
 
-	PST_LIST_EACH(n, &c->tokens) {
-		const struct cat_token *t = pst_container_of(n, struct cat_token, node);
-
-		if (op->kind != PST_CATALOG_SHOW || strcmp(op->name, t->name) == 0)
-			json_array_append_new(list, token_json(t));
-	}
+	CAT_ASKED_EACH(n, op, &c->tokens)
+		json_array_append_new(list, token_json(pst_container_of(n, struct cat_token, named)));
 	return list;
 }
 
@@ -385,9 +375,9 @@ static void token_create(struct pst_catalog *c)
 		return;
 	if (token_find(c, name) != NULL)
 		return cat_fail(c, PST_E_EXISTS, "penstock token list", "token '%s' exists already", name);
-	if (c->token_count >= PST_CATALOG_TOKENS_MAX)
+	if (cat_names_count(&c->tokens) >= PST_CATALOG_TOKENS_MAX)
 		return cat_fail(c, PST_E_NOMEM, "penstock token revoke NAME", "there are %u tokens, the most allowed",
-				c->token_count);
+				cat_names_count(&c->tokens));
 	t = calloc(1, sizeof(*t));
 	if (t == NULL || !secret_make(c, t)) {
 		free(t);

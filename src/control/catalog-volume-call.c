@@ -71,7 +71,7 @@ struct create_request {
 	uint64_t size_bytes;
 	struct cat_tenant *t;
 	struct cat_profile *p;
-	unsigned pool_index;
+	unsigned pool_index; /* of pool; the first if there is no wish */
 };
 
 /* A clone begins as large as its snapshot, in its pool, and may be larger. */
@@ -106,20 +106,17 @@ static bool create_lookup(struct pst_catalog *c, struct create_request *r)
 	r->t = c->current->tenant == NULL || strcmp(c->current->tenant, r->tenant) == 0 ? cat_tenant_find(c, r->tenant)
 											: NULL;
 	r->p = cat_profile_find(c, r->profile);
-	for (r->pool_index = 0; r->pool_index < c->pool_count; r->pool_index++)
-		if (r->pool == NULL || strcmp(c->pools[r->pool_index].name, r->pool) == 0)
-			break;
 	if (cat_volume_find(c, r->name) != NULL)
 		cat_fail(c, PST_E_EXISTS, "penstock volume list", "volume '%s' exists already", r->name);
 	else if (r->t == NULL)
 		cat_fail(c, PST_E_NOTFOUND, "penstock tenant list", "there is no tenant '%s'", r->tenant);
 	else if (r->p == NULL)
 		cat_fail(c, PST_E_NOTFOUND, "penstock profile list", "there is no profile '%s'", r->profile);
-	else if (r->pool_index == c->pool_count)
-		cat_fail(c, PST_E_NOTFOUND, "penstock pool list", "there is no pool '%s'", r->pool ? r->pool : "");
-	else if (c->volume_count >= PST_CATALOG_VOLUMES_MAX)
+	else if (r->pool != NULL && !cat_pool_find(c, r->pool, &r->pool_index))
+		cat_fail(c, PST_E_NOTFOUND, "penstock pool list", "there is no pool '%s'", r->pool);
+	else if (cat_names_count(&c->volumes) >= PST_CATALOG_VOLUMES_MAX)
 		cat_fail(c, PST_E_NOMEM, "penstock volume delete NAME", "there are %u volumes, the most allowed",
-			 c->volume_count);
+			 cat_names_count(&c->volumes));
 	else
 		return cat_tenant_quota(c, r->t, r->name, r->size_bytes);
 	return false;
@@ -219,6 +216,7 @@ static void volume_deleted(struct pst_catalog *c, struct cat_volume *v, pst_err 
 static void volume_delete(struct pst_catalog *c, struct cat_volume *v)
 {
 	uint32_t hosts = v->subsystem != NULL ? pst_subsystem_host_count(v->subsystem) : 0;
+	unsigned snapshots = cat_names_count(&v->snapshots);
 	char hint[200];
 
 	if (hosts > 0 && !c->current->force) {
@@ -227,12 +225,12 @@ static void volume_delete(struct pst_catalog *c, struct cat_volume *v)
 		return cat_fail(c, PST_E_BUSY, hint, "volume '%s' is in use: %u host%s connected", v->name, hosts,
 				hosts == 1 ? " is" : "s are");
 	}
-	if (v->snapshot_count > 0 && !c->current->with_snapshots && v->state != CAT_DELETING) {
+	if (snapshots > 0 && !c->current->with_snapshots && v->state != CAT_DELETING) {
 		snprintf(hint, sizeof(hint),
 			 "penstock snapshot list %s, then: penstock volume delete %s --with-snapshots", v->name,
 			 v->name);
 		return cat_fail(c, PST_E_BUSY, hint, "volume '%s' has %u snapshot%s, which would go with it", v->name,
-				v->snapshot_count, v->snapshot_count == 1 ? "" : "s");
+				snapshots, snapshots == 1 ? "" : "s");
 	}
 	v->state = CAT_DELETING;
 	cat_volume_job(c, v, CAT_PROGRAM_DELETE, volume_deleted);

@@ -43,13 +43,9 @@ static void job_run(struct pst_catalog *c);
 
 struct cat_volume *cat_volume_find(struct pst_catalog *c, const char *name)
 {
-	PST_LIST_EACH(n, &c->volumes) {
-		struct cat_volume *v = pst_container_of(n, struct cat_volume, node);
+	struct cat_named *n = cat_names_find(&c->volumes, name);
 
-		if (strcmp(v->name, name) == 0)
-			return v;
-	}
-	return NULL;
+	return n != NULL ? pst_container_of(n, struct cat_volume, named) : NULL;
 }
 
 bool cat_volume_visible(const struct pst_catalog_op *op, const struct cat_volume *v)
@@ -67,29 +63,25 @@ struct cat_volume *cat_volume_of(struct pst_catalog *c, const struct pst_catalog
 struct cat_volume *cat_volume_new(struct pst_catalog *c, const char *name)
 {
 	struct cat_volume *v = calloc(1, sizeof(*v));
-	struct pst_list *at = c->volumes.next;
 
 	if (v == NULL)
 		return NULL;
 	snprintf(v->name, sizeof(v->name), "%s", name);
-	pst_list_init(&v->snapshots);
-	while (at != &c->volumes && strcmp(pst_container_of(at, struct cat_volume, node)->name, name) < 0)
-		at = at->next;
-	pst_list_add_before(at, &v->node);
-	c->volume_count++;
+	cat_names_init(&v->snapshots, c->names_seed);
+	cat_names_add(&c->volumes, &v->named, v->name);
 	return v;
 }
 
 void cat_volume_free(struct pst_catalog *c, struct cat_volume *v)
 {
 	pst_assert(v->volume == NULL && v->flow == NULL && v->subsystem == NULL);
-	PST_LIST_EACH(n, &v->snapshots)
-		cat_snapshot_free(c, pst_container_of(n, struct cat_snapshot, node));
+	CAT_NAMES_EACH(n, &v->snapshots)
+		cat_snapshot_free(c, pst_container_of(n, struct cat_snapshot, named));
 	cat_read_forget_volume(c, v);
 	json_decref(v->allowed);
 	cat_reservation_free(v);
-	pst_list_remove(&v->node);
-	c->volume_count--;
+	cat_names_done(&v->snapshots);
+	cat_names_remove(&c->volumes, &v->named);
 	free(v);
 }
 
@@ -113,17 +105,18 @@ json_t *cat_volume_json(struct pst_catalog *c, const struct cat_volume *v)
 
 	pst_uuid_format(v->uuid, uuid);
 	cat_volume_usage(c, v, &usage);
-	json = json_pack(
-	    "{s:s s:s s:s s:i s:s s:s s:I s:i s:s s:s s:s s:I s:I s:I s:i s:s s:I s:i s:O s:i s:b s:o}", "name",
-	    v->name, "uuid", uuid, "nqn", v->nqn, "nsid", (int)v->nsid, "serial", v->serial, "state",
-	    cat_state_names[v->state], "size_bytes", (json_int_t)cat_volume_bytes(v), "block_size",
-	    (int)PST_BLOCK_BYTES, "tenant", v->tenant->name, "profile", v->profile, "pool", c->pools[v->pool].name,
-	    "used_bytes", (json_int_t)(usage.own_bytes + cat_snapshots_own(v)), "mapped_bytes",
-	    (json_int_t)usage.mapped_bytes, "own_bytes", (json_int_t)usage.own_bytes, "snapshots",
-	    (int)v->snapshot_count, "on_full", usage.settings.on_full == PST_ON_FULL_PAUSE ? "pause" : "fail",
-	    "reserved_bytes", (json_int_t)(usage.settings.reserved_blocks * PST_BLOCK_BYTES), "hosts",
-	    v->subsystem != NULL ? (int)pst_subsystem_host_count(v->subsystem) : 0, "addresses", c->addresses,
-	    "ana_group", (int)v->ana_group, "attached", !v->detached, "policy", pst_policy_to_json(&v->policy));
+	json = json_pack("{s:s s:s s:s s:i s:s s:s s:I s:i s:s s:s s:s s:I s:I s:I s:i s:s s:I s:i s:O s:i s:b s:o}",
+			 "name", v->name, "uuid", uuid, "nqn", v->nqn, "nsid", (int)v->nsid, "serial", v->serial,
+			 "state", cat_state_names[v->state], "size_bytes", (json_int_t)cat_volume_bytes(v),
+			 "block_size", (int)PST_BLOCK_BYTES, "tenant", v->tenant->name, "profile", v->profile, "pool",
+			 c->pools[v->pool].name, "used_bytes", (json_int_t)(usage.own_bytes + cat_snapshots_own(v)),
+			 "mapped_bytes", (json_int_t)usage.mapped_bytes, "own_bytes", (json_int_t)usage.own_bytes,
+			 "snapshots", (int)cat_names_count(&v->snapshots), "on_full",
+			 usage.settings.on_full == PST_ON_FULL_PAUSE ? "pause" : "fail", "reserved_bytes",
+			 (json_int_t)(usage.settings.reserved_blocks * PST_BLOCK_BYTES), "hosts",
+			 v->subsystem != NULL ? (int)pst_subsystem_host_count(v->subsystem) : 0, "addresses",
+			 c->addresses, "ana_group", (int)v->ana_group, "attached", !v->detached, "policy",
+			 pst_policy_to_json(&v->policy));
 	if (json != NULL && v->source[0] != '\0') {
 		pst_uuid_format(v->source_uuid, uuid);
 		json_object_set_new(json, "source", json_string(v->source));
@@ -332,7 +325,7 @@ static bool step_settings(struct pst_catalog *c, struct cat_volume *v, pst_err *
 static bool step_drop(struct pst_catalog *c, struct cat_volume *v, pst_err *ret_err)
 {
 	*ret_err = PST_OK;
-	if (pst_list_empty(&v->snapshots))
+	if (cat_names_count(&v->snapshots) == 0)
 		return true;
 	cat_snapshots_drop(c, v, step_done);
 	return false;

@@ -257,10 +257,11 @@ static void add_record(void *ctx, const char *key, const void *value, uint32_t v
 
 static struct cat_volume *next_to_load(struct pst_catalog *c)
 {
-	PST_LIST_EACH(n, &c->volumes) {
-		struct cat_volume *v = pst_container_of(n, struct cat_volume, node);
+	for (struct cat_named *n = cat_names_after(&c->volumes, c->cursor); n != NULL;
+	     n = cat_names_next(&c->volumes, n)) {
+		struct cat_volume *v = pst_container_of(n, struct cat_volume, named);
 
-		if (v->pool == c->pool_count - 1 && strcmp(v->name, c->cursor) > 0)
+		if (v->pool == c->pool_count - 1)
 			return v;
 	}
 	return NULL;
@@ -269,13 +270,13 @@ static struct cat_volume *next_to_load(struct pst_catalog *c)
 /* Of those whose making or deletion was interrupted. */
 static struct cat_snapshot *next_to_resolve(struct pst_catalog *c)
 {
-	PST_LIST_EACH(n, &c->volumes) {
-		const struct cat_volume *v = pst_container_of(n, struct cat_volume, node);
+	CAT_NAMES_EACH(n, &c->volumes) {
+		const struct cat_volume *v = pst_container_of(n, struct cat_volume, named);
 
 		if (v->pool != c->pool_count - 1)
 			continue;
-		PST_LIST_EACH(m, &v->snapshots) {
-			struct cat_snapshot *s = pst_container_of(m, struct cat_snapshot, node);
+		CAT_NAMES_EACH(m, &v->snapshots) {
+			struct cat_snapshot *s = pst_container_of(m, struct cat_snapshot, named);
 
 			if ((s->state == CAT_CREATING || s->state == CAT_DELETING) && s->error == PST_OK)
 				return s;
@@ -345,6 +346,7 @@ static void add_hosts(struct pst_post *post)
 void pst_catalog_add_pool(struct pst_catalog *c, struct pst_catalog_pool_op *op)
 {
 	struct cat_pool *p = &c->pools[c->pool_count];
+	unsigned twin;
 
 	pst_assert(c->pool_count < PST_CATALOG_POOLS_MAX && c->adding == NULL && c->current == NULL);
 	c->adding = op;
@@ -353,9 +355,8 @@ void pst_catalog_add_pool(struct pst_catalog *c, struct pst_catalog_pool_op *op)
 	c->cursor[0] = '\0';
 	p->pool = op->pool;
 	snprintf(p->name, sizeof(p->name), "%s", op->name);
-	for (unsigned i = 0; i < c->pool_count; i++)
-		if (strcmp(c->pools[i].name, op->name) == 0)
-			add_fail(c, PST_E_EXISTS, "two pools are named '%s'", op->name);
+	if (cat_pool_find(c, op->name, &twin))
+		add_fail(c, PST_E_EXISTS, "two pools are named '%s'", op->name);
 	c->pool_count++;
 	if (!pst_name_ok(op->name))
 		add_fail(c, PST_E_INVAL, "'%s' can't be a pool's name: a name is " PST_NAME_RULE, op->name);
@@ -391,6 +392,29 @@ void pst_catalog_add_pool(struct pst_catalog *c, struct pst_catalog_pool_op *op)
 
 /* ---- Making, closing ---- */
 
+static void names_init(struct pst_catalog *c)
+{
+	struct cat_names *const kinds[] = { &c->tenants, &c->profiles, &c->volumes, &c->hosts, &c->tokens };
+
+	pst_env_random(c->env, &c->names_seed, sizeof(c->names_seed));
+	for (size_t i = 0; i < PST_ARRAY_COUNT(kinds); i++)
+		cat_names_init(kinds[i], c->names_seed);
+	pst_hash_init(&c->token_ids, c->names_seed);
+}
+
+/* Nothing is in it any more. */
+static void catalog_free(struct pst_catalog *c)
+{
+	struct cat_names *const kinds[] = { &c->tenants, &c->profiles, &c->volumes, &c->hosts, &c->tokens };
+
+	for (size_t i = 0; i < PST_ARRAY_COUNT(kinds); i++)
+		cat_names_done(kinds[i]);
+	pst_hash_done(&c->token_ids);
+	json_decref(c->addresses);
+	free(c->events);
+	free(c);
+}
+
 pst_err pst_catalog_new(struct pst_env *env, struct pst_target *target, struct pst_catalog **ret_catalog)
 {
 	struct pst_catalog *c = calloc(1, sizeof(*c));
@@ -402,11 +426,7 @@ pst_err pst_catalog_new(struct pst_env *env, struct pst_target *target, struct p
 	c->target = target;
 	c->addresses = json_array();
 	c->post.fn = take_turn;
-	pst_list_init(&c->tenants);
-	pst_list_init(&c->profiles);
-	pst_list_init(&c->volumes);
-	pst_list_init(&c->hosts);
-	pst_list_init(&c->tokens);
+	names_init(c);
 	pst_list_init(&c->queue);
 	pst_list_init(&c->reads);
 	pst_list_init(&c->waiting);
@@ -414,9 +434,7 @@ pst_err pst_catalog_new(struct pst_env *env, struct pst_target *target, struct p
 	err = c->events != NULL ? cat_builtins(c) : PST_E_NOMEM;
 	if (err != PST_OK) {
 		cat_tenants_free(c);
-		json_decref(c->addresses);
-		free(c->events);
-		free(c);
+		catalog_free(c);
 		return err;
 	}
 	*ret_catalog = c;
@@ -457,15 +475,15 @@ static void close_next(struct pst_post *post)
 {
 	struct pst_catalog *c = pst_container_of(post, struct pst_catalog, turn);
 	struct pst_catalog_close_op *op = c->closing;
+	struct cat_named *first = cat_names_next(&c->volumes, NULL);
 
 	for (unsigned i = 0; i < c->pool_count; i++)
 		if (cat_check_stop(c, i)) {
 			c->close_waits = true;
 			return;
 		}
-	if (!pst_list_empty(&c->volumes)) {
-		cat_volume_job(c, pst_container_of(c->volumes.next, struct cat_volume, node), CAT_PROGRAM_STOP,
-			       volume_stopped);
+	if (first != NULL) {
+		cat_volume_job(c, pst_container_of(first, struct cat_volume, named), CAT_PROGRAM_STOP, volume_stopped);
 		return;
 	}
 	cat_tenants_free(c);
@@ -485,9 +503,7 @@ static void close_next(struct pst_post *post)
 	cat_hosts_done(c);
 	cat_tokens_done(c);
 	cat_keys_done(c);
-	json_decref(c->addresses);
-	free(c->events);
-	free(c);
+	catalog_free(c);
 	op->done(op);
 }
 
@@ -505,11 +521,11 @@ void pst_catalog_close(struct pst_catalog *c, struct pst_catalog_close_op *op)
 
 bool pst_catalog_next_volume(struct pst_catalog *c, const char *after, struct pst_catalog_volume_info *ret_info)
 {
-	PST_LIST_EACH(n, &c->volumes) {
-		const struct cat_volume *v = pst_container_of(n, struct cat_volume, node);
+	for (struct cat_named *n = cat_names_after(&c->volumes, after); n != NULL; n = cat_names_next(&c->volumes, n)) {
+		const struct cat_volume *v = pst_container_of(n, struct cat_volume, named);
 		struct cat_usage usage;
 
-		if (v->subsystem == NULL || v->state != CAT_READY || strcmp(v->name, after) <= 0)
+		if (v->subsystem == NULL || v->state != CAT_READY)
 			continue;
 		cat_volume_usage(c, v, &usage);
 		*ret_info = (struct pst_catalog_volume_info){
@@ -522,7 +538,7 @@ bool pst_catalog_next_volume(struct pst_catalog *c, const char *after, struct ps
 			.mapped_bytes = usage.mapped_bytes,
 			.own_bytes = usage.own_bytes,
 			.snapshot_bytes = cat_snapshots_own(v),
-			.snapshots = v->snapshot_count,
+			.snapshots = cat_names_count(&v->snapshots),
 			.hosts = pst_subsystem_host_count(v->subsystem),
 			.subsystem = v->subsystem,
 			.flow = v->flow,
