@@ -42,7 +42,8 @@ struct world {
 	bool pool_done;
 	const struct pst_fault_rule *fault;  /* of the volume, in the next target; NULL: none */
 	const struct pst_target_host *known; /* host of the next target; NULL: none */
-	enum pst_target_tls tls;             /* of the next target's listener */
+	enum pst_target_tls tls;             /* of the next target's listeners */
+	uint16_t ports;                      /* of the next target, from 4420 on */
 
 	struct pst_session_config config;
 	struct pst_session_open_op open;
@@ -78,19 +79,14 @@ static inline void on_request(struct pst_request *request)
 	((struct world *)request->arg)->done++;
 }
 
-static inline bool is_pool_done(void *ctx)
+static inline bool is_set(void *flag)
 {
-	return ((struct world *)ctx)->pool_done;
+	return *(bool *)flag;
 }
 
-static inline bool is_opened(void *ctx)
+static inline void wait_for(struct world *w, bool *flag, uint64_t limit_ns)
 {
-	return ((struct world *)ctx)->opened;
-}
-
-static inline bool is_closed(void *ctx)
-{
-	return ((struct world *)ctx)->closed;
+	assert_true(pst_sim_run_until(w->sim, is_set, flag, limit_ns));
 }
 
 static inline void pool_run(struct world *w, enum pst_pool_op_kind kind)
@@ -98,7 +94,7 @@ static inline void pool_run(struct world *w, enum pst_pool_op_kind kind)
 	w->pool_op = (struct pst_pool_op){ .kind = kind, .uuid = { 1, 2, 3 }, .block_count = BLOCKS, .done = on_pool };
 	w->pool_done = false;
 	pst_pool_submit(w->pool, &w->pool_op);
-	assert_true(pst_sim_run_until(w->sim, is_pool_done, w, SECOND));
+	wait_for(w, &w->pool_done, SECOND);
 	assert_int_equal(w->pool_op.err, PST_OK);
 }
 
@@ -107,7 +103,7 @@ static inline void target_start(struct world *w)
 	struct pst_subsystem_config config = {
 		.nqn = NQN, .serial = "1", .model = "Penstock", .nsid = 1, .uuid = { 1, 2, 3 }
 	};
-	struct pst_addr addr = { .port = 4420 }, bound;
+	struct pst_addr bound;
 
 	w->target_env = pst_sim_env_new(w->target_node, 0);
 	assert_int_equal(pst_ram_pool_new(w->target_env, BLOCKS * BLOCK * 2, &w->pool), PST_OK);
@@ -122,10 +118,12 @@ static inline void target_start(struct world *w)
 	assert_int_equal(pst_target_new(&w->target_env, 1, &w->target_config, &w->target), PST_OK);
 	if (w->known != NULL)
 		assert_int_equal(pst_target_host_set(w->target, w->known), PST_OK);
-	snprintf(addr.host, sizeof(addr.host), "%s", pst_sim_node_ip(w->target_node));
-	assert_int_equal(
-	    pst_target_listen(w->target, &(struct pst_target_port){ .id = 1, .addr = addr, .tls = w->tls }, &bound),
-	    PST_OK);
+	for (uint16_t id = 1; id <= w->ports; id++) {
+		struct pst_target_port port = { .id = id, .addr.port = (uint16_t)(4419 + id), .tls = w->tls };
+
+		snprintf(port.addr.host, sizeof(port.addr.host), "%s", pst_sim_node_ip(w->target_node));
+		assert_int_equal(pst_target_listen(w->target, &port, &bound), PST_OK);
+	}
 	assert_int_equal(pst_subsystem_add(w->target, &config, &w->subsystem), PST_OK);
 }
 
@@ -134,6 +132,7 @@ static inline struct world *world_new(uint64_t seed)
 	struct world *w = calloc(1, sizeof(*w));
 
 	w->target_config.buffer_bytes_max = 4 << 20;
+	w->ports = 1;
 	w->sim = pst_sim_new(seed);
 	if (getenv("PST_TEST_TRACE"))
 		pst_sim_set_trace(w->sim, stderr);
@@ -162,7 +161,7 @@ static inline pst_err session_open(struct world *w)
 	w->open.done = on_open;
 	w->opened = false;
 	pst_session_open(w->host_env, &w->config, &w->open);
-	assert_true(pst_sim_run_until(w->sim, is_opened, w, 60 * SECOND));
+	wait_for(w, &w->opened, 60 * SECOND);
 	return w->open.err;
 }
 
@@ -171,7 +170,7 @@ static inline void session_close(struct world *w)
 	w->close.done = on_close;
 	w->closed = false;
 	pst_session_close(w->session, &w->close);
-	assert_true(pst_sim_run_until(w->sim, is_closed, w, 60 * SECOND));
+	wait_for(w, &w->closed, 60 * SECOND);
 	w->session = NULL;
 }
 
