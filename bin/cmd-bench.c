@@ -173,40 +173,70 @@ static int run_neighbour(struct neighbour_options *o)
 	return rc;
 }
 
+static int run_on_pool(struct neighbour_options *o, const char *pool, const char *api, const char *log)
+{
+	struct pst_own_daemon_config config = {
+		.pool = pool, .pool_size = "4Gi", .api = api, .log_path = log, .interrupted = interrupted
+	};
+	struct pst_own_daemon daemon;
+	char why[600];
+	int rc;
+
+	if (pst_own_daemon_start(&daemon, &config, NULL, why, sizeof(why)) != 0) {
+		if (interrupted())
+			return CLI_INTERRUPTED;
+		cli_error("penstock doctor", "penstockd did not start: %s", why);
+		return CLI_NO_DAEMON;
+	}
+	fprintf(stderr, "  penstockd of our own: %s, %s%s\n", daemon.listen, daemon.io,
+		daemon.other_port ? " (port 4420 is taken)" : "");
+	o->config.api = api;
+	if (o->config.local_dir == NULL)
+		o->config.local_dir = pool;
+	rc = run_neighbour(o);
+	pst_own_daemon_stop(&daemon);
+	return rc;
+}
+
+/* A new directory from @template, which it replaces; false after saying why not. */
+static bool make_directory(char *template)
+{
+	if (mkdtemp(template) != NULL)
+		return true;
+	cli_error("penstock bench neighbour --pool DIR", "%s: %s", template, strerror(errno));
+	return false;
+}
+
+static void remove_directory(const char *directory, const char *const *names)
+{
+	char path[128];
+
+	for (; *names != NULL; names++) {
+		snprintf(path, sizeof(path), "%s/%s", directory, *names);
+		unlink(path);
+	}
+	rmdir(directory);
+}
+
 /* With a daemon of its own, on a pool that is removed again unless it was named. */
 static int run_with_own_daemon(struct neighbour_options *o)
 {
-	char temporary[] = "/var/tmp/penstock-bench-XXXXXX", file[64], message[600];
-	struct pst_own_daemon_config config = { .pool = o->pool, .pool_size = "4Gi" };
-	struct pst_own_daemon daemon;
-	pst_err err;
-	int rc;
+	static const char *const pool_files[] = { "pool.penstock", NULL };
+	static const char *const daemon_files[] = { "api.sock", "api.sock.lock", "penstockd.log", NULL };
+	char pool[] = "/var/tmp/penstock-bench-XXXXXX", own[] = "/tmp/penstock-XXXXXX"; /* short, for a socket's name */
+	char api[64], log[64];
+	int rc = CLI_FAILED;
 
-	if (o->pool == NULL) {
-		config.pool = mkdtemp(temporary);
-		if (config.pool == NULL) {
-			cli_error("penstock bench neighbour --pool DIR", "/var/tmp: %s", strerror(errno));
-			return CLI_FAILED;
-		}
+	if (o->pool == NULL && !make_directory(pool))
+		return rc;
+	if (make_directory(own)) {
+		snprintf(api, sizeof(api), "unix:%s/api.sock", own);
+		snprintf(log, sizeof(log), "%s/penstockd.log", own);
+		rc = run_on_pool(o, o->pool != NULL ? o->pool : pool, api, log);
+		remove_directory(own, daemon_files);
 	}
-	err = pst_own_daemon_start(&daemon, &config, message, sizeof(message));
-	if (err != PST_OK) {
-		cli_error("penstock doctor", "penstockd did not start: %s", message);
-		rc = CLI_NO_DAEMON;
-	} else {
-		fprintf(stderr, "  penstockd of our own: %s, %s%s\n", daemon.listen, daemon.io,
-			daemon.other_port ? " (port 4420 is taken)" : "");
-		o->config.api = daemon.api;
-		if (o->config.local_dir == NULL)
-			o->config.local_dir = config.pool;
-		rc = run_neighbour(o);
-		pst_own_daemon_stop(&daemon);
-	}
-	if (o->pool == NULL) {
-		snprintf(file, sizeof(file), "%s/pool.penstock", temporary);
-		unlink(file);
-		rmdir(temporary);
-	}
+	if (o->pool == NULL)
+		remove_directory(pool, pool_files);
 	return rc;
 }
 

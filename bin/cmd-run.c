@@ -177,12 +177,10 @@ int cmd_run(int argc, char **argv)
 		free(command);
 		return code == 1000 ? CLI_OK : code;
 	}
-	char *penstockd = beside_self("penstockd"), *python = find_python();
-	o.penstockd = penstockd != NULL ? penstockd : "penstockd";
+	char *python = find_python();
 	o.python = python;
 	o.command = command != NULL ? command : "penstock run";
 	enum pst_run_result result = pst_run_pipeline(&o);
-	free(penstockd);
 	free(python);
 	free(command);
 	return exits[result];

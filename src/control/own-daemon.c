@@ -1,31 +1,41 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The child gets the write end of a pipe as --ready-fd: one line of JSON when it serves, end of file when it has died
- * before. Port 4420 is tried first; when the daemon does not come up on it, whatever the reason, it is started again
- * on any port, and only a failure there is final.
+ *   command --leash (pipe)--> guardian --fork--> penstockd
+ *
+ * The guardian ends the daemon when the leash breaks: at once if the command wrote a byte first (orderly), after
+ * linger_ms if it just died, so that keepers can still write back and take their mounts down. The guardian's death
+ * takes the daemon with it (PDEATHSIG). Both sit in a process group of their own: Ctrl-C is for the command, which ends
+ * what uses the daemon first. The daemon gets the write end of a pipe as --ready-fd: one line of JSON when it serves,
+ * end of file when it has ended before.
  */
 #include "control/own-daemon.h"
 #include "control/client.h"
+#include "control/daemon.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <jansson.h>
 #include <libgen.h>
 #include <limits.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/stat.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-#define READY_TIMEOUT_MS 60000
-#define STOP_TIMEOUT_MS 20000
-#define LOOK_MS 10
-#define READY_MAX 4096u
+#define LOOK_MS 100
+#define READY_LOOKS 600 /* 60 s */
+#define STOP_MS 10000u
+#define NO_PROGRAM 127
+
+/* In the guardian and the daemon; after LEASH and READY nothing is open. */
+enum { LEASH = 3, READY };
 
 /* "penstockd" beside us, else by PATH. */
 static void find_program(char *ret, size_t bytes)
@@ -41,194 +51,215 @@ static void find_program(char *ret, size_t bytes)
 	snprintf(ret, bytes, "penstockd");
 }
 
-static void exec_daemon(const struct pst_own_daemon *d, const struct pst_own_daemon_config *config, const char *program,
-			const char *listen, int ready, const char *log)
+static _Noreturn void exec_daemon(const struct pst_own_daemon_config *config, const char *listen)
 {
-	char ready_text[16];
-	const char *argv[20] = { program };
-	size_t n = 1;
-	int fd = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+	int out = open(config->log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	char program[PATH_MAX], ready[16];
+	const char *argv[12] = { program, "--pool", config->pool, "--listen", listen, "--api", config->api };
+	size_t n = 7;
+	sigset_t none;
 
-	/* Our own end, however it comes, ends the daemon; a Ctrl-C for the terminal's group is not for it. */
 	prctl(PR_SET_PDEATHSIG, SIGTERM);
-	setpgid(0, 0);
-	if (fd >= 0)
-		dup2(fd, STDERR_FILENO);
-	fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-	dup2(fd, STDIN_FILENO);
-	dup2(fd, STDOUT_FILENO);
-	snprintf(ready_text, sizeof(ready_text), "%d", ready);
-	argv[n++] = config->pool != NULL ? "--pool" : "--ram";
-	argv[n++] = config->pool != NULL ? config->pool : config->pool_size;
-	if (config->pool != NULL && config->pool_size != NULL) {
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	dup2(null, STDIN_FILENO);
+	dup2(out, STDOUT_FILENO);
+	dup2(out, STDERR_FILENO);
+	find_program(program, sizeof(program));
+	fcntl(READY, F_SETFD, 0);
+	snprintf(ready, sizeof(ready), "%d", READY);
+	argv[n++] = "--ready-fd";
+	argv[n++] = ready;
+	if (config->pool_size != NULL) {
 		argv[n++] = "--pool-size";
 		argv[n++] = config->pool_size;
 	}
-	argv[n++] = "--listen";
-	argv[n++] = listen;
-	argv[n++] = "--api";
-	argv[n++] = d->api;
-	argv[n++] = "--ready-fd";
-	argv[n++] = ready_text;
-	argv[n] = NULL;
 	execvp(program, (char *const *)(uintptr_t)argv);
-	_exit(errno == ENOENT ? 127 : 126);
+	dprintf(STDERR_FILENO, "penstock: %s: %s\n", program, strerror(errno));
+	_exit(errno == ENOENT ? NO_PROGRAM : PST_DAEMON_FAILED);
 }
 
-/* The ready line, or "" when the daemon ends or takes too long. */
-static void read_ready(int fd, char line[READY_MAX])
+/* False: it still runs. */
+static bool ends_within(pid_t pid, unsigned ms, int *ret_status)
 {
+	for (unsigned waited = 0; waitpid(pid, ret_status, WNOHANG) == 0; waited += LOOK_MS) {
+		if (waited >= ms)
+			return false;
+		nanosleep(&(struct timespec){ .tv_nsec = LOOK_MS * 1000000 }, NULL);
+	}
+	return true;
+}
+
+static _Noreturn void guard(const struct pst_own_daemon_config *config, const char *listen, int leash, int ready)
+{
+	struct pollfd p = { LEASH, POLLIN, 0 };
+	int a, b, status = 0;
+	sigset_t all;
+	char byte;
+	pid_t pid;
+
+	setpgid(0, 0);
+	prctl(PR_SET_NAME, "penstock-guard");
+	a = fcntl(leash, F_DUPFD_CLOEXEC, 10);
+	b = fcntl(ready, F_DUPFD_CLOEXEC, 10);
+	dup3(a, LEASH, O_CLOEXEC);
+	dup3(b, READY, O_CLOEXEC);
+	close_range(READY + 1, ~0u, 0);
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, NULL);
+	signal(SIGCHLD, SIG_DFL);
+	pid = fork();
+	if (pid == 0)
+		exec_daemon(config, listen);
+	close(READY);
+	if (pid < 0)
+		_exit(PST_DAEMON_FAILED);
+	while (waitpid(pid, &status, WNOHANG) == 0) {
+		if (poll(&p, 1, LOOK_MS) <= 0)
+			continue;
+		if (read(LEASH, &byte, 1) != 1 && ends_within(pid, config->linger_ms, &status))
+			break;
+		kill(pid, SIGTERM);
+		if (!ends_within(pid, STOP_MS, &status)) {
+			kill(pid, SIGKILL);
+			(void)waitpid(pid, &status, 0);
+		}
+		break;
+	}
+	_exit(WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status));
+}
+
+/* Can the port be had on the loopback address? Only a hint: the daemon may still lose a race, and says so. */
+static bool port_free(void)
+{
+	struct sockaddr_in addr = { .sin_family = AF_INET,
+				    .sin_port = htons(PST_DAEMON_PORT),
+				    .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	bool ok;
+
+	(void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	ok = fd >= 0 && bind(fd, (struct sockaddr *)&addr, sizeof(addr)) == 0 && listen(fd, 1) == 0;
+	if (fd >= 0)
+		close(fd);
+	return ok;
+}
+
+/* The readiness line; NULL: the daemon has ended, the wait was interrupted, or is over. */
+static json_t *await_ready(int fd, bool (*interrupted)(void))
+{
+	char line[4096];
 	size_t used = 0;
 
-	while (used < READY_MAX - 1) {
-		struct pollfd p = { .fd = fd, .events = POLLIN };
-		ssize_t n = poll(&p, 1, READY_TIMEOUT_MS) > 0 ? read(fd, line + used, READY_MAX - 1 - used) : 0;
+	for (unsigned looks = 0; looks < READY_LOOKS && used < sizeof(line) && !interrupted(); looks++) {
+		struct pollfd p = { fd, POLLIN, 0 };
+		const char *end;
+		ssize_t n;
 
-		if (n < 0 && errno == EINTR)
+		if (poll(&p, 1, LOOK_MS) <= 0)
 			continue;
+		n = read(fd, line + used, sizeof(line) - used);
 		if (n <= 0)
-			break;
+			return NULL;
 		used += (size_t)n;
-		if (memchr(line, '\n', used) != NULL) {
-			line[used] = '\0';
-			return;
-		}
+		end = memchr(line, '\n', used);
+		if (end != NULL)
+			return json_loadb(line, (size_t)(end - line), 0, NULL);
 	}
-	line[0] = '\0';
+	return NULL;
 }
 
-static bool take_ready(struct pst_own_daemon *d, const char *line)
+static int start_on(struct pst_own_daemon *d, const struct pst_own_daemon_config *config, const char *where)
 {
-	json_t *json = json_loads(line, 0, NULL);
-	const char *listen = json_string_value(json_array_get(json_object_get(json, "listen"), 0));
-	const char *io = json_string_value(json_object_get(json, "io"));
+	const char *io, *listens;
+	int leash[2], ready[2], status = 0;
+	json_t *line;
+	pid_t pid;
 
-	if (listen != NULL)
-		snprintf(d->listen, sizeof(d->listen), "%s", listen);
+	if (pipe2(leash, O_CLOEXEC) != 0)
+		return PST_DAEMON_FAILED;
+	if (pipe2(ready, O_CLOEXEC) != 0) {
+		close(leash[0]);
+		close(leash[1]);
+		return PST_DAEMON_FAILED;
+	}
+	fflush(NULL);
+	pid = fork();
+	if (pid == 0)
+		guard(config, where, leash[0], ready[1]);
+	close(leash[0]);
+	close(ready[1]);
+	line = pid > 0 ? await_ready(ready[0], config->interrupted) : NULL;
+	close(ready[0]);
+	d->guardian = PST_MAX(pid, 0);
+	d->leash = leash[1];
+	if (line == NULL) {
+		(void)!write(leash[1], "x", 1); /* one that is still starting ends at once */
+		while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
+			;
+		pst_own_daemon_ended(d);
+		return WIFEXITED(status) && WEXITSTATUS(status) != 0 ? WEXITSTATUS(status) : PST_DAEMON_FAILED;
+	}
+	io = json_string_value(json_object_get(line, "io"));
+	listens = json_string_value(json_array_get(json_object_get(line, "listen"), 0));
+	d->pid = (pid_t)json_integer_value(json_object_get(line, "pid"));
 	snprintf(d->io, sizeof(d->io), "%s", io != NULL ? io : "unknown");
-	json_decref(json);
-	return listen != NULL;
+	snprintf(d->listen, sizeof(d->listen), "%s", listens != NULL ? listens : where);
+	json_decref(line);
+	unsetenv(PST_API_TOKEN_FILE); /* a token of another daemon: this one knows none, and needs none */
+	return PST_DAEMON_OK;
 }
 
-/* The last line of the log, which says why. */
-static void last_line(const char *path, char *ret, size_t bytes)
+/* Programs begin what they say of an end with their name. */
+static void last_words(const char *log_path, char *why, size_t bytes)
 {
-	char buf[4096];
-	FILE *f = fopen(path, "re");
+	FILE *f = fopen(log_path, "re");
+	char line[600];
 
-	snprintf(ret, bytes, "it said nothing");
-	while (f != NULL && fgets(buf, sizeof(buf), f) != NULL) {
-		buf[strcspn(buf, "\n")] = '\0';
-		if (buf[0] != '\0')
-			snprintf(ret, bytes, "%s", buf);
+	snprintf(why, bytes, "it did not say why");
+	while (f != NULL && fgets(line, sizeof(line), f) != NULL) {
+		const char *text = strncmp(line, "penstock", 8) == 0 ? strstr(line, ": ") : NULL;
+
+		line[strcspn(line, "\n")] = '\0';
+		if (text != NULL)
+			snprintf(why, bytes, "%s", text + 2);
 	}
 	if (f != NULL)
 		fclose(f);
 }
 
-static pst_err start_on(struct pst_own_daemon *d, const struct pst_own_daemon_config *config, const char *program,
-			const char *listen, const char *log)
+int pst_own_daemon_start(struct pst_own_daemon *daemon, const struct pst_own_daemon_config *config, const char *listen,
+			 char *why, size_t why_bytes)
 {
-	char line[READY_MAX];
-	int ready[2], status;
+	static const char any[] = "127.0.0.1:0", expected[] = "127.0.0.1:4420";
+	int code;
 
-	if (pipe(ready) != 0)
-		return PST_E_NOMEM;
-	fcntl(ready[0], F_SETFD, FD_CLOEXEC);
-	d->pid = fork();
-	if (d->pid == 0)
-		exec_daemon(d, config, program, listen, ready[1], log);
-	close(ready[1]);
-	if (d->pid > 0)
-		read_ready(ready[0], line);
-	close(ready[0]);
-	if (d->pid < 0) {
-		d->pid = 0;
-		return PST_E_NOMEM;
+	*daemon = (struct pst_own_daemon){ .other_port = listen == NULL && !port_free() };
+	code = start_on(daemon, config, listen != NULL ? listen : daemon->other_port ? any : expected);
+	if (code == PST_DAEMON_CONFLICT && listen == NULL && !daemon->other_port) {
+		daemon->other_port = true; /* somebody was quicker; or the pool is open elsewhere */
+		code = start_on(daemon, config, any);
 	}
-	if (take_ready(d, line))
-		return PST_OK;
-	kill(d->pid, SIGTERM);
-	waitpid(d->pid, &status, 0);
-	d->pid = 0;
-	return WIFEXITED(status) && WEXITSTATUS(status) == 127 ? PST_E_NOTFOUND : PST_E_REFUSED;
+	if (code == NO_PROGRAM)
+		snprintf(why, why_bytes, "penstockd was not found beside this program or in PATH");
+	else if (code != PST_DAEMON_OK)
+		last_words(config->log_path, why, why_bytes);
+	return code;
 }
 
-static void remove_directory(struct pst_own_daemon *d)
+void pst_own_daemon_stop(struct pst_own_daemon *daemon)
 {
-	static const char *const names[] = { "api.sock", "api.sock.lock", "penstockd.log" };
-	char path[128];
-
-	for (size_t i = 0; i < PST_ARRAY_COUNT(names); i++) {
-		snprintf(path, sizeof(path), "%s/%s", d->directory, names[i]);
-		unlink(path);
-	}
-	rmdir(d->directory);
+	if (daemon->guardian == 0)
+		return;
+	(void)!write(daemon->leash, "x", 1);
+	while (waitpid(daemon->guardian, NULL, 0) < 0 && errno == EINTR)
+		;
+	pst_own_daemon_ended(daemon);
 }
 
-pst_err pst_own_daemon_start(struct pst_own_daemon *daemon, const struct pst_own_daemon_config *config, char *message,
-			     size_t message_bytes)
+void pst_own_daemon_ended(struct pst_own_daemon *daemon)
 {
-	char program[PATH_MAX], log[PATH_MAX];
-	pst_err err;
-
-	*daemon = (struct pst_own_daemon){ 0 };
-	/* A short path: socket names have 108 bytes. */
-	snprintf(daemon->directory, sizeof(daemon->directory), "/tmp/penstock-XXXXXX");
-	if (mkdtemp(daemon->directory) == NULL) {
-		snprintf(message, message_bytes, "/tmp: no directory for a socket can be made: %s", strerror(errno));
-		return PST_E_DENIED;
-	}
-	snprintf(daemon->api, sizeof(daemon->api), "unix:%s/api.sock", daemon->directory);
-	snprintf(log, sizeof(log), "%s/penstockd.log", daemon->directory);
-	if (config->log_path != NULL)
-		snprintf(log, sizeof(log), "%s", config->log_path);
-	find_program(program, sizeof(program));
-	err = start_on(daemon, config, program, "127.0.0.1:4420", log);
-	if (err == PST_E_REFUSED) {
-		daemon->other_port = true;
-		err = start_on(daemon, config, program, "127.0.0.1:0", log);
-	}
-	if (err == PST_OK) {
-		unsetenv(PST_API_TOKEN_FILE); /* a token of another daemon: this one knows none, and needs none */
-		return PST_OK;
-	}
-	if (err == PST_E_NOTFOUND)
-		snprintf(message, message_bytes, "penstockd was not found beside this program or in PATH");
-	else
-		last_line(log, message, message_bytes);
-	remove_directory(daemon);
-	return err;
-}
-
-bool pst_own_daemon_alive(struct pst_own_daemon *daemon)
-{
-	if (daemon->pid == 0)
-		return false;
-	if (waitpid(daemon->pid, NULL, WNOHANG) == 0)
-		return true;
-	daemon->pid = 0;
-	return false;
-}
-
-bool pst_own_daemon_stop(struct pst_own_daemon *daemon)
-{
-	bool clean = true;
-
-	if (daemon->directory[0] == '\0')
-		return true;
-	if (daemon->pid != 0)
-		kill(daemon->pid, SIGTERM);
-	for (int ms = 0; pst_own_daemon_alive(daemon); ms += LOOK_MS) {
-		nanosleep(&(struct timespec){ .tv_nsec = LOOK_MS * 1000000 }, NULL);
-		if (ms < STOP_TIMEOUT_MS)
-			continue;
-		clean = false;
-		kill(daemon->pid, SIGKILL);
-		waitpid(daemon->pid, NULL, 0);
-		daemon->pid = 0;
-	}
-	remove_directory(daemon);
-	daemon->directory[0] = '\0';
-	return clean;
+	close(daemon->leash);
+	daemon->guardian = 0;
 }

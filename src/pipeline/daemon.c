@@ -1,13 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The daemon of a run: one that answers, or an own penstockd on a pool directory. Model of the own one:
- *
- *   runner --leash (pipe)--> guardian --fork--> penstockd
- *
- * The guardian ends the daemon when the leash breaks: at once if the runner wrote a byte first (orderly), after 10 s if
- * it just died, so that keepers can still write back and take their mounts down. The guardian's death takes the daemon
- * with it (PDEATHSIG). Both sit in a process group of their own: Ctrl-C is for the runner, which ends steps and volumes
- * before the daemon.
+ * The daemon of a run: one that answers, or an own penstockd on a pool directory (control/own-daemon.h).
  *
  * A daemon that was stopped in an orderly way (exit 0) was stopped by someone: steps stall until it is back, and the
  * progress says so. One that crashed is started again, on the same port, at most 10 times.
@@ -16,182 +9,49 @@
 #include "control/daemon.h"
 #include "pipeline/runner.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <netinet/in.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 #define RESTARTS_MAX 10u
+#define LINGER_MS 10000u /* for keepers whose runner was killed */
 
-static _Noreturn void exec_daemon(struct runner *r, int ready_fd, const char *pool, const char *listen)
-{
-	char fd_text[16], *log = NULL;
-	sigset_t none;
-
-	prctl(PR_SET_PDEATHSIG, SIGTERM);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-	if (asprintf(&log, "%s/logs/penstockd.log", r->record) < 0)
-		_exit(127);
-	int out = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644),
-	    null = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	dup2(null, 0);
-	dup2(out, 1);
-	dup2(out, 2);
-	fcntl(ready_fd, F_SETFD, 0);
-	snprintf(fd_text, sizeof(fd_text), "%d", ready_fd);
-	execlp(r->options->penstockd, r->options->penstockd, "--pool", pool, "--listen", listen, "--api", r->daemon.api,
-	       "--ready-fd", fd_text, (char *)NULL);
-	dprintf(2, "penstock: %s: %s\n", r->options->penstockd, strerror(errno));
-	_exit(127);
-}
-
-static _Noreturn void guardian(struct runner *r, int leash, int ready_fd, const char *pool, const char *listen)
-{
-	char byte;
-	sigset_t all;
-	int status = 0;
-
-	setpgid(0, 0);
-	prctl(PR_SET_NAME, "penstock-guard");
-	int a = fcntl(leash, F_DUPFD_CLOEXEC, 10), b = fcntl(ready_fd, F_DUPFD_CLOEXEC, 10);
-	dup3(a, 3, O_CLOEXEC);
-	dup3(b, 4, O_CLOEXEC);
-	close_range(5, ~0u, 0);
-	sigfillset(&all);
-	sigprocmask(SIG_SETMASK, &all, NULL);
-	signal(SIGCHLD, SIG_DFL);
-	fflush(NULL);
-	pid_t pid = fork();
-	if (pid == 0)
-		exec_daemon(r, 4, pool, listen);
-	close(4);
-	struct pollfd p = { 3, POLLIN, 0 };
-	while (waitpid(pid, &status, WNOHANG) == 0) {
-		if (poll(&p, 1, 100) <= 0)
-			continue;
-		if (read(3, &byte, 1) != 1)
-			for (int i = 0; i < 100 && waitpid(pid, &status, WNOHANG) == 0; i++)
-				usleep(100000);
-		kill(pid, SIGTERM);
-		for (int i = 0; i < 100 && waitpid(pid, &status, WNOHANG) == 0; i++)
-			usleep(100000);
-		kill(pid, SIGKILL);
-		(void)waitpid(pid, &status, 0);
-		break;
-	}
-	_exit(WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status));
-}
-
-/* Can @port be had on the loopback address? Only a hint: the daemon may still lose a race, and says so. */
-static bool port_free(unsigned port)
-{
-	struct sockaddr_in addr = { .sin_family = AF_INET,
-				    .sin_port = htons((uint16_t)port),
-				    .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	(void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-	bool ok = fd >= 0 && bind(fd, (struct sockaddr *)&addr, sizeof(addr)) == 0 && listen(fd, 1) == 0;
-	if (fd >= 0)
-		close(fd);
-	return ok;
-}
-
-/* The readiness line, or NULL when the daemon ended, the user interrupts, or 60 s passed. */
-static json_t *await_ready(int fd)
-{
-	char line[4096];
-	size_t used = 0;
-	json_t *ready = NULL;
-	double until = run_now() + 60;
-
-	while (used < sizeof(line) - 1 && run_now() < until && !run_interrupted()) {
-		struct pollfd p = { fd, POLLIN, 0 };
-
-		if (poll(&p, 1, 100) == 0)
-			continue;
-		ssize_t n = read(fd, line + used, sizeof(line) - 1 - used);
-		if (n <= 0)
-			break;
-		used += (size_t)n;
-		if (memchr(line, '\n', used) != NULL) {
-			ready = json_loadb(line, (size_t)((char *)memchr(line, '\n', used) - line), 0, NULL);
-			break;
-		}
-	}
-	return ready;
-}
-
-/* 0, or the exit code of a daemon that did not come up (enum in control/daemon.h, or 127: no such program). */
-static int start(struct runner *r, const char *listen)
+/* PST_DAEMON_OK, or the exit code of a daemon that did not come up; @why then has its last words. */
+static int start(struct runner *r, const char *listen, char *why, size_t why_bytes)
 {
 	struct run_daemon *d = &r->daemon;
-	int leash[2], ready[2];
-	char *own_pool = NULL;
-	const char *pool = r->options->pool;
-	int status = 0;
+	char *own_pool = NULL, *log = NULL;
+	struct pst_own_daemon_config config = {
+		.pool = r->options->pool, .api = d->api, .linger_ms = LINGER_MS, .interrupted = run_interrupted
+	};
+	int code = PST_DAEMON_FAILED;
 
-	if (pool == NULL && asprintf(&own_pool, "%s/pool", r->state) >= 0)
-		pool = own_pool;
-	if (pipe2(leash, O_CLOEXEC) != 0 || pipe2(ready, O_CLOEXEC) != 0)
-		return PST_DAEMON_FAILED;
-	fflush(NULL);
-	pid_t pid = fork();
-	if (pid == 0)
-		guardian(r, leash[0], ready[1], pool, listen);
-	close(leash[0]);
-	close(ready[1]);
-	json_t *line = pid > 0 ? await_ready(ready[0]) : NULL;
-	close(ready[0]);
-	free(own_pool);
-	if (line == NULL) {
-		(void)!write(leash[1], "x", 1); /* one that is still starting ends at once */
-		close(leash[1]);
-		while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
-			;
-		return WIFEXITED(status) && WEXITSTATUS(status) != 0 ? WEXITSTATUS(status) : PST_DAEMON_FAILED;
+	snprintf(why, why_bytes, "out of memory");
+	if (asprintf(&own_pool, "%s/pool", r->state) >= 0 && asprintf(&log, "%s/logs/penstockd.log", r->record) >= 0) {
+		if (config.pool == NULL)
+			config.pool = own_pool;
+		config.log_path = log;
+		code = pst_own_daemon_start(&d->process, &config, listen, why, why_bytes);
 	}
-	d->guardian = pid;
-	d->leash = leash[1];
+	free(own_pool);
+	free(log);
+	if (code != PST_DAEMON_OK)
+		return code;
+	d->pid = d->process.pid;
 	d->own = true;
 	d->gone = false;
-	d->pid = (int)json_integer_value(json_object_get(line, "pid"));
-	const char *io = json_string_value(json_object_get(line, "io"));
-	const char *at = json_string_value(json_array_get(json_object_get(line, "listen"), 0));
-	snprintf(d->io, sizeof(d->io), "%s", io != NULL ? io : "unknown");
-	snprintf(d->listen, sizeof(d->listen), "%s", at != NULL ? at : listen);
-	json_decref(line);
-	return 0;
+	snprintf(d->io, sizeof(d->io), "%s", d->process.io);
+	snprintf(d->listen, sizeof(d->listen), "%s", d->process.listen);
+	return code;
 }
 
-/* Why it did not come up: its own last words. */
-static enum pst_run_result complain(struct runner *r, int code)
+static enum pst_run_result complain(struct runner *r, int code, const char *why)
 {
-	char *path = NULL, line[600], last[600] = "";
-
 	if (run_interrupted())
 		return PST_RUN_INTERRUPTED;
-	FILE *f = asprintf(&path, "%s/logs/penstockd.log", r->record) >= 0 ? fopen(path, "re") : NULL;
-	while (f != NULL && fgets(line, sizeof(line), f) != NULL)
-		if (strncmp(line, "penstock", 8) == 0) {
-			line[strcspn(line, "\n")] = '\0';
-			snprintf(last, sizeof(last), "%s", strchr(line, ':') != NULL ? strchr(line, ':') + 1 : line);
-		}
-	if (f != NULL)
-		fclose(f);
-	fprintf(stderr, "penstock: the daemon of this run did not start:%s\n  its log: %s\n",
-		last[0] != '\0' ? last : " it did not say why", path);
-	free(path);
+	fprintf(stderr, "penstock: the daemon of this run did not start: %s\n  its log: %s/logs/penstockd.log\n", why,
+		r->record);
 	return code == PST_DAEMON_CONFLICT      ? PST_RUN_CONFLICT
 	       : code == PST_DAEMON_NO_SPACE    ? PST_RUN_NO_SPACE
 	       : code == PST_DAEMON_UNSUPPORTED ? PST_RUN_UNSUPPORTED
@@ -216,11 +76,10 @@ static bool answers(const char *url, struct run_daemon *d)
 enum pst_run_result daemon_open(struct runner *r)
 {
 	struct run_daemon *d = &r->daemon;
-	char url[256];
+	char url[256], why[600];
 	const char *api = pst_api_url(r->options->api, url);
 	bool asked = r->options->api != NULL || getenv("PENSTOCK_URL") != NULL;
 
-	d->leash = -1;
 	/* --pool asks for a daemon on that pool: whoever else answers is not meant. */
 	if ((asked || r->options->pool == NULL) && answers(api, d)) {
 		snprintf(d->api, sizeof(d->api), "%s", api);
@@ -231,16 +90,12 @@ enum pst_run_result daemon_open(struct runner *r)
 		fprintf(stderr, "penstock: no daemon answers at %s\n  try: penstockd --pool DIR\n", api);
 		return PST_RUN_NO_DAEMON;
 	}
-	unsetenv(PST_API_TOKEN_FILE); /* a token of another daemon: this one knows none, and needs none */
 	snprintf(d->api, sizeof(d->api), "unix:%s/daemon.api", r->sockets);
-	bool free_port = port_free(4420);
-	if (!free_port)
+	int code = start(r, NULL, why, sizeof(why));
+	if (code != PST_DAEMON_OK)
+		return complain(r, code, why);
+	if (d->process.other_port)
 		progress_line(r, "port 4420 is taken: the daemon of this run listens on another");
-	int code = start(r, free_port ? "127.0.0.1:4420" : "127.0.0.1:0");
-	if (code == PST_DAEMON_CONFLICT && free_port) /* somebody was quicker; or the pool is open elsewhere */
-		code = start(r, "127.0.0.1:0");
-	if (code != 0)
-		return complain(r, code);
 	progress_line(r, "own daemon: pid %d, %s, listens on %s", d->pid, d->io, d->listen);
 	return PST_RUN_OK;
 }
@@ -249,12 +104,10 @@ void daemon_child(struct runner *r, pid_t pid, int status)
 {
 	struct run_daemon *d = &r->daemon;
 
-	if (pid != d->guardian)
+	if (pid != d->process.guardian)
 		return;
-	d->guardian = 0;
+	pst_own_daemon_ended(&d->process);
 	d->gone = true;
-	close(d->leash);
-	d->leash = -1;
 	bool orderly = WIFEXITED(status) && WEXITSTATUS(status) == 0;
 	if (!orderly && d->restarts < RESTARTS_MAX) {
 		progress_line(r, "the daemon has died (%d): steps that use volumes stall; the runner starts it again",
@@ -274,11 +127,12 @@ void daemon_child(struct runner *r, pid_t pid, int status)
 void daemon_tick(struct runner *r)
 {
 	struct run_daemon *d = &r->daemon;
+	char why[600];
 
 	if (!d->gone || d->restart_at == 0 || run_now() < d->restart_at || r->cancelling)
 		return;
 	d->restarts++;
-	if (start(r, d->listen) == 0) {
+	if (start(r, d->listen, why, sizeof(why)) == PST_DAEMON_OK) {
 		progress_line(r, "the daemon is back: pid %d", d->pid);
 	} else if (answers(d->api, d)) {
 		progress_line(r, "somebody has started the daemon again");
@@ -292,13 +146,5 @@ void daemon_tick(struct runner *r)
 
 void daemon_close(struct runner *r)
 {
-	struct run_daemon *d = &r->daemon;
-
-	if (d->guardian <= 0)
-		return;
-	(void)!write(d->leash, "x", 1);
-	close(d->leash);
-	while (waitpid(d->guardian, NULL, 0) < 0 && errno == EINTR)
-		;
-	d->guardian = 0;
+	pst_own_daemon_stop(&r->daemon.process);
 }

@@ -172,8 +172,9 @@ static void reap(struct runner *r)
 		if (s->pid > 0 && waitpid(s->pid, &status, WNOHANG) == s->pid)
 			step_exited(r, s, status);
 	}
-	if (r->daemon.guardian > 0 && waitpid(r->daemon.guardian, &status, WNOHANG) == r->daemon.guardian)
-		daemon_child(r, r->daemon.guardian, status);
+	if (r->daemon.process.guardian > 0 &&
+	    waitpid(r->daemon.process.guardian, &status, WNOHANG) == r->daemon.process.guardian)
+		daemon_child(r, r->daemon.process.guardian, status);
 }
 
 static void read_signals(struct runner *r)

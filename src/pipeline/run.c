@@ -420,7 +420,6 @@ enum pst_run_result pst_run_pipeline(const struct pst_run_options *options)
 	if (r == NULL)
 		return PST_RUN_FAILED;
 	r->options = options;
-	r->daemon.leash = -1;
 	r->events = json_array();
 	r->timeline = json_array();
 	r->versions = json_array();

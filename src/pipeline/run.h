@@ -16,7 +16,6 @@ struct pst_run_options {
 	const char
 	    *api; /* an existing daemon; NULL: PENSTOCK_URL, or one that answers at the default address, or own */
 	const char *path;      /* forced mount path, or NULL */
-	const char *penstockd; /* the program, NULL: found in PATH */
 	const char *python;    /* our Python folder for PYTHONPATH, or NULL */
 	const char *command;   /* how it was called, for the record */
 	const char *kill_step; /* rehearsal: SIGKILL this step once ... */

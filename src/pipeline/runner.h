@@ -6,6 +6,7 @@
 #ifndef PST_PIPELINE_RUNNER_H
 #define PST_PIPELINE_RUNNER_H
 
+#include "control/own-daemon.h"
 #include "mount/mount.h"
 #include "pipeline/pipeline.h"
 #include "pipeline/run.h"
@@ -103,9 +104,8 @@ struct run_step {
 };
 
 struct run_daemon {
-	pid_t guardian; /* 0: not ours */
-	int leash;      /* closing it ends the daemon */
-	int pid;
+	struct pst_own_daemon process; /* not running if it is not ours */
+	int pid;                       /* 0: not ours */
 	bool own, gone;
 	char api[256], listen[128], io[32];
 	unsigned restarts;
