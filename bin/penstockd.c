@@ -224,40 +224,50 @@ static void take_alerts(struct pst_daemon_config *c, const char *text)
 	usage("--space-alerts needs up to %u ascending percentages such as 80,90,95, not '%s'", PST_SPACE_ALERTS, text);
 }
 
-static const char *names(const struct pst_limit *table, size_t count, char *buf, size_t buf_bytes)
-{
-	size_t at = 0;
+/* What --limit knows: tables of limits, and the part of the configuration that each is about. */
+static const struct {
+	const struct pst_limit *(*limits)(size_t *ret_count);
+	size_t offset;
+} limit_tables[] = {
+	{ pst_target_limits, offsetof(struct pst_daemon_config, target) },
+	{ pst_store_limits, offsetof(struct pst_daemon_config, store) },
+	{ pst_rest_limits, offsetof(struct pst_daemon_config, api_limits) },
+};
 
-	for (size_t i = 0; i < count; i++)
-		at += (size_t)snprintf(buf + at, buf_bytes - at, " %s", table[i].name);
-	pst_assert(at < buf_bytes);
-	return buf;
+static _Noreturn void no_limit(const char *name)
+{
+	char known[3072];
+	size_t at = 0, count;
+
+	for (size_t t = 0; t < PST_ARRAY_COUNT(limit_tables); t++) {
+		const struct pst_limit *limits = limit_tables[t].limits(&count);
+
+		for (size_t i = 0; i < count && at < sizeof(known); i++)
+			at += (size_t)snprintf(known + at, sizeof(known) - at, " %s", limits[i].name);
+	}
+	pst_assert(at < sizeof(known));
+	usage("--limit %s: there is no such limit; known are%s", name, known);
 }
 
 static void take_limit(struct pst_daemon_config *c, const char *text)
 {
 	const char *equals = strchr(text, '=');
 	char name[64], why[PST_LIMIT_WHY_BYTES];
+	pst_err err = PST_E_NOTFOUND;
 	uint64_t value;
-	size_t target_count, store_count, api_count;
-	const struct pst_limit *target = pst_target_limits(&target_count), *store = pst_store_limits(&store_count),
-			       *api = pst_rest_limits(&api_count);
-	pst_err err;
 
 	if (equals == NULL || equals == text || (size_t)(equals - text) >= sizeof(name))
 		usage("--limit needs a name and a number, as connections_max=4096, not '%s'", text);
 	snprintf(name, sizeof(name), "%.*s", (int)(equals - text), text);
 	value = number("--limit", equals + 1, 1, UINT64_MAX);
-	err = pst_limit_set(target, target_count, &c->target, name, value, why);
+	for (size_t t = 0; t < PST_ARRAY_COUNT(limit_tables) && err == PST_E_NOTFOUND; t++) {
+		size_t count;
+		const struct pst_limit *limits = limit_tables[t].limits(&count);
+
+		err = pst_limit_set(limits, count, (char *)c + limit_tables[t].offset, name, value, why);
+	}
 	if (err == PST_E_NOTFOUND)
-		err = pst_limit_set(store, store_count, &c->store, name, value, why);
-	if (err == PST_E_NOTFOUND)
-		err = pst_limit_set(api, api_count, &c->api_limits, name, value, why);
-	if (err == PST_E_NOTFOUND)
-		usage("--limit %s: there is no such limit; known are%s%s%s", name,
-		      names(target, target_count, (char[1024]){ 0 }, 1024),
-		      names(store, store_count, (char[1024]){ 0 }, 1024),
-		      names(api, api_count, (char[1024]){ 0 }, 1024));
+		no_limit(name);
 	if (err != PST_OK)
 		usage("--limit %s: %s", name, why);
 }
