@@ -1,30 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Hosts: who may claim an NQN. A host's keys (its own, the controller's that it asks a proof of, and the one that it
- * uses TLS with; at least the first or the last) lie in its record, wrapped with a key-encryption key as volume keys
- * are; unwrapped they are in the target alone, in secret memory.
- *
- * Whatever is done to a host is the same row of steps, each of which may have nothing to do:
- *
- *   unwrap each key    those that the record has and the request does not replace
- *   wrap each key      those that are new, or wrapped with an old KEK
- *   record*            what changed (* durable)
- *   tell the target
- *
- * A host whose keys can't be unwrapped is locked: the target refuses whoever claims its name. What is wrapped is the
- * key with a digest of the NQN and its role before it, so that a record that was patched together is found out.
+ * uses TLS with; at least the first or the last) lie in its record, wrapped; what becomes of them is in
+ * catalog-host-keys.c. Here is what is said of hosts: records, answers, calls.
  */
-#include "control/catalog-internal.h"
+#include "control/catalog-host.h"
 #include "proto/tls-key.h"
 
 #include <openssl/crypto.h>
-#include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define NQN_MIN 5u
-#define SECRET_HEAD 36u /* role, hash, length, 0, SHA-256 of the NQN */
 #define NO_KEK_HINT "penstockd --kek FILE, where FILE holds 32 random bytes; see penstockd(8)"
 
 /*
@@ -34,26 +22,13 @@
 #define GROUPS_DEFAULT (1u << PST_AUTH_FFDHE2048 | 1u << PST_AUTH_FFDHE3072 | 1u << PST_AUTH_FFDHE4096)
 
 static const struct {
-	char role; /* in what is wrapped */
 	const char *member, *what;
-	bool (*ok)(uint8_t hash, size_t len_bytes);
 	pst_err (*parse)(const char *text, size_t text_len, struct pst_auth_key *ret_key, const char **ret_why);
 } kinds[CAT_HOST_KEYS] = {
-	[CAT_HOST_KEY] = { 'H', "key", "the key", pst_auth_key_ok, pst_auth_key_parse },
-	[CAT_CTRL_KEY] = { 'C', "ctrl_key", "the controller key", pst_auth_key_ok, pst_auth_key_parse },
-	[CAT_TLS_KEY] = { 'T', "tls_key", "the TLS key", pst_tls_key_ok, pst_tls_key_parse },
+	[CAT_HOST_KEY] = { "key", "the key", pst_auth_key_parse },
+	[CAT_CTRL_KEY] = { "ctrl_key", "the controller key", pst_auth_key_parse },
+	[CAT_TLS_KEY] = { "tls_key", "the TLS key", pst_tls_key_parse },
 };
-
-static bool has(const struct cat_host *h, unsigned i)
-{
-	return h->keys[i].wrapped_bytes > 0;
-}
-
-/* That its keys are wrapped with: of the first that it has. */
-static const char *kek_of(const struct cat_host *h)
-{
-	return h->keys[has(h, CAT_HOST_KEY) ? CAT_HOST_KEY : CAT_TLS_KEY].kek_id;
-}
 
 bool cat_nqn_ok(const char *nqn)
 {
@@ -63,7 +38,7 @@ bool cat_nqn_ok(const char *nqn)
 	return len >= NQN_MIN && len <= PST_NQN_MAX && strncmp(nqn, "nqn.", 4) == 0 && strspn(nqn, allowed) == len;
 }
 
-static struct cat_host *host_find(struct pst_catalog *c, const char *nqn)
+struct cat_host *cat_host_find(struct pst_catalog *c, const char *nqn)
 {
 	struct cat_named *n = cat_names_find(&c->hosts, nqn);
 
@@ -114,7 +89,7 @@ static bool names_parse(const json_t *list, bool (*find)(const char *name, uint8
 	return json_is_array(list) && set != 0;
 }
 
-static json_t *host_record(const struct cat_host *h)
+json_t *cat_host_record(const struct cat_host *h)
 {
 	json_t *json =
 	    json_pack("{s:i s:o s:o}", "format", CAT_RECORD_FORMAT, "hashes", names_json(h->hashes, pst_auth_hash_name),
@@ -123,7 +98,7 @@ static json_t *host_record(const struct cat_host *h)
 	for (unsigned i = 0; i < CAT_HOST_KEYS && json != NULL; i++) {
 		char text[2 * CAT_WRAPPED_MAX + 1];
 
-		if (!has(h, i))
+		if (!cat_host_has(h, i))
 			continue;
 		cat_hex(h->keys[i].wrapped, h->keys[i].wrapped_bytes, text);
 		json_object_set_new(json, kinds[i].member,
@@ -144,7 +119,7 @@ pst_err cat_host_load(struct pst_catalog *c, unsigned pool, const char *nqn, jso
 
 	if (!cat_nqn_ok(nqn))
 		return PST_E_FORMAT;
-	if (host_find(c, nqn) != NULL) {
+	if (cat_host_find(c, nqn) != NULL) {
 		pst_env_log(c->env, PST_LOG_WARN, "host_in_two_pools host=%s ignored_from=%s", nqn,
 			    c->pools[pool].name);
 		return PST_OK;
@@ -168,7 +143,7 @@ pst_err cat_host_load(struct pst_catalog *c, unsigned pool, const char *nqn, jso
 		}
 		snprintf(h->keys[i].kek_id, sizeof(h->keys[i].kek_id), "%s", kek_id);
 	}
-	if (!keys_sound(has(h, CAT_HOST_KEY), has(h, CAT_CTRL_KEY), has(h, CAT_TLS_KEY)) ||
+	if (!keys_sound(cat_host_has(h, CAT_HOST_KEY), cat_host_has(h, CAT_CTRL_KEY), cat_host_has(h, CAT_TLS_KEY)) ||
 	    !names_parse(json_object_get(record, "hashes"), pst_auth_hash_find, &h->hashes) ||
 	    !names_parse(json_object_get(record, "groups"), pst_auth_group_find, &h->groups)) {
 		free(h);
@@ -180,11 +155,11 @@ pst_err cat_host_load(struct pst_catalog *c, unsigned pool, const char *nqn, jso
 
 static json_t *host_json(struct pst_catalog *c, const struct cat_host *h)
 {
-	json_t *json =
-	    json_pack("{s:s s:b s:b s:b s:o s:o s:s s:b s:o}", "nqn", h->nqn, "authenticates", has(h, CAT_HOST_KEY),
-		      "two_way", has(h, CAT_CTRL_KEY), "tls", has(h, CAT_TLS_KEY), "hashes",
-		      names_json(h->hashes, pst_auth_hash_name), "groups", names_json(h->groups, pst_auth_group_name),
-		      "kek", kek_of(h), "locked", h->locked, "volumes", cat_allowed_volumes(c, h->nqn));
+	json_t *json = json_pack("{s:s s:b s:b s:b s:o s:o s:s s:b s:o}", "nqn", h->nqn, "authenticates",
+				 cat_host_has(h, CAT_HOST_KEY), "two_way", cat_host_has(h, CAT_CTRL_KEY), "tls",
+				 cat_host_has(h, CAT_TLS_KEY), "hashes", names_json(h->hashes, pst_auth_hash_name),
+				 "groups", names_json(h->groups, pst_auth_group_name), "kek", cat_host_kek(h), "locked",
+				 h->locked, "volumes", cat_allowed_volumes(c, h->nqn));
 
 	if (json != NULL && h->locked)
 		json_object_set_new(json, "error", json_string(h->lock_reason));
@@ -198,272 +173,6 @@ json_t *cat_read_hosts(struct pst_catalog *c, const struct pst_catalog_op *op)
 	CAT_ASKED_EACH(n, op, &c->hosts)
 		json_array_append_new(list, host_json(c, pst_container_of(n, struct cat_host, named)));
 	return list;
-}
-
-/* ---- The row of steps ---- */
-
-static void work_next(struct pst_catalog *c);
-
-static void work_begin(struct pst_catalog *c, const struct cat_host *h,
-		       void (*done)(struct pst_catalog *c, pst_err err))
-{
-	struct cat_host_work *w = &c->host;
-
-	w->next = *h;
-	for (unsigned i = 0; i < CAT_HOST_KEYS; i++) {
-		w->unwrap[i] = has(h, i);
-		w->wrap[i] = false;
-	}
-	w->record = false;
-	w->detail[0] = '\0';
-	w->done = done;
-}
-
-static bool work_memory(struct pst_catalog *c)
-{
-	if (c->host.plain == NULL)
-		c->host.plain = pst_secret_alloc(c->env, sizeof(*c->host.plain));
-	return c->host.plain != NULL && cat_key_secret(c);
-}
-
-/* Nothing unwrapped stays behind. */
-static void work_end(struct pst_catalog *c, pst_err err)
-{
-	if (c->host.plain != NULL)
-		OPENSSL_cleanse(c->host.plain, sizeof(*c->host.plain));
-	if (c->keys.secret != NULL)
-		OPENSSL_cleanse(c->keys.secret, PST_KEK_SECRET_MAX);
-	c->host.done(c, err);
-}
-
-static bool digest(const char *nqn, uint8_t ret[32])
-{
-	return EVP_Digest(nqn, strlen(nqn), ret, NULL, EVP_sha256(), NULL) == 1;
-}
-
-static void unwrapped(struct pst_kek_op *op)
-{
-	struct pst_catalog *c = pst_container_of(op, struct pst_catalog, keys.op);
-	struct cat_host_work *w = &c->host;
-	struct pst_auth_key *key = &w->plain->keys[w->at];
-	uint8_t sum[32];
-
-	if (op->err != PST_OK) {
-		snprintf(w->detail, sizeof(w->detail), "%s", op->detail);
-		return work_end(c, PST_E_KEY);
-	}
-	if (op->secret_bytes <= SECRET_HEAD || op->secret[0] != (uint8_t)kinds[w->at].role ||
-	    !digest(w->next.nqn, sum) || CRYPTO_memcmp(op->secret + 4, sum, sizeof(sum)) != 0 ||
-	    op->secret[2] != op->secret_bytes - SECRET_HEAD || !kinds[w->at].ok(op->secret[1], op->secret[2])) {
-		snprintf(w->detail, sizeof(w->detail),
-			 "its record holds the key of another host: was the pool's file patched together?");
-		return work_end(c, PST_E_KEY);
-	}
-	*key = (struct pst_auth_key){ .hash = op->secret[1], .len_bytes = op->secret[2] };
-	memcpy(key->bytes, op->secret + SECRET_HEAD, key->len_bytes);
-	/* In an action over all hosts: one that is wrapped with an old KEK is wrapped anew. */
-	w->wrap[w->at] |= w->current[0] != '\0' && strcmp(w->current, w->next.keys[w->at].kek_id) != 0;
-	w->record |= w->wrap[w->at];
-	work_next(c);
-}
-
-static void wrapped(struct pst_kek_op *op)
-{
-	struct pst_catalog *c = pst_container_of(op, struct pst_catalog, keys.op);
-	struct cat_host_key *key = &c->host.next.keys[c->host.at];
-
-	if (op->err != PST_OK || op->wrapped_bytes > sizeof(key->wrapped)) {
-		snprintf(c->host.detail, sizeof(c->host.detail), "%s", op->detail);
-		return work_end(c, PST_E_KEY);
-	}
-	memcpy(key->wrapped, op->wrapped, op->wrapped_bytes);
-	key->wrapped_bytes = op->wrapped_bytes;
-	memcpy(key->kek_id, op->id, sizeof(key->kek_id));
-	work_next(c);
-}
-
-static void submit_unwrap(struct pst_catalog *c)
-{
-	const struct cat_host_key *key = &c->host.next.keys[c->host.at];
-	struct pst_kek_op *op = &c->keys.op;
-
-	op->kind = PST_KEK_UNWRAP;
-	memcpy(op->id, key->kek_id, sizeof(op->id));
-	memcpy(op->wrapped, key->wrapped, key->wrapped_bytes);
-	op->wrapped_bytes = key->wrapped_bytes;
-	op->secret = c->keys.secret;
-	op->done = unwrapped;
-	c->keys.kek->ops->submit(c->keys.kek, op);
-}
-
-static void submit_wrap(struct pst_catalog *c)
-{
-	const struct pst_auth_key *key = &c->host.plain->keys[c->host.at];
-	struct pst_kek_op *op = &c->keys.op;
-
-	op->kind = PST_KEK_WRAP;
-	op->secret = c->keys.secret;
-	op->secret[0] = (uint8_t)kinds[c->host.at].role;
-	op->secret[1] = key->hash;
-	op->secret[2] = key->len_bytes;
-	op->secret[3] = 0;
-	if (!digest(c->host.next.nqn, op->secret + 4)) {
-		snprintf(c->host.detail, sizeof(c->host.detail), "OpenSSL has no memory");
-		return work_end(c, PST_E_KEY);
-	}
-	memcpy(op->secret + SECRET_HEAD, key->bytes, key->len_bytes);
-	op->secret_bytes = SECRET_HEAD + key->len_bytes;
-	op->done = wrapped;
-	c->keys.kek->ops->submit(c->keys.kek, op);
-}
-
-static pst_err tell_target(struct pst_catalog *c, const struct cat_host *h, const struct cat_host_plain *plain)
-{
-	struct pst_target_host host = {
-		.nqn = h->nqn,
-		.locked = plain == NULL,
-		.host_key = plain != NULL && has(h, CAT_HOST_KEY) ? &plain->keys[CAT_HOST_KEY] : NULL,
-		.ctrl_key = plain != NULL && has(h, CAT_CTRL_KEY) ? &plain->keys[CAT_CTRL_KEY] : NULL,
-		.tls_key = plain != NULL && has(h, CAT_TLS_KEY) ? &plain->keys[CAT_TLS_KEY] : NULL,
-		.hashes = h->hashes,
-		.groups = h->groups,
-	};
-
-	return pst_target_host_set(c->target, &host);
-}
-
-static void recorded(struct pst_catalog *c, pst_err err)
-{
-	if (err == PST_OK)
-		return work_next(c);
-	snprintf(c->host.detail, sizeof(c->host.detail), "its record can't be written: %s", pst_err_text(err));
-	work_end(c, err);
-}
-
-static bool needs_kek(const struct cat_host_work *w)
-{
-	bool needs = false;
-
-	for (unsigned i = 0; i < CAT_HOST_KEYS; i++)
-		needs = needs || w->unwrap[i] || w->wrap[i];
-	return needs;
-}
-
-static void work_next(struct pst_catalog *c)
-{
-	struct cat_host_work *w = &c->host;
-
-	if (needs_kek(w) && c->keys.kek == NULL) {
-		snprintf(
-		    w->detail, sizeof(w->detail),
-		    "its key is wrapped with key-encryption key '%s': start penstockd with --kek PATH that holds it",
-		    kek_of(&w->next));
-		return work_end(c, PST_E_KEY);
-	}
-	for (w->at = 0; w->at < CAT_HOST_KEYS; w->at++)
-		if (w->unwrap[w->at]) {
-			w->unwrap[w->at] = false;
-			return submit_unwrap(c);
-		}
-	for (w->at = 0; w->at < CAT_HOST_KEYS; w->at++)
-		if (w->wrap[w->at]) {
-			w->wrap[w->at] = false;
-			return submit_wrap(c);
-		}
-	if (w->record) {
-		w->record = false;
-		return cat_record_put(c, w->next.home, "host", w->next.nqn, host_record(&w->next), recorded);
-	}
-	work_end(c, tell_target(c, &w->next, w->plain));
-}
-
-/* ---- At the start, and over all hosts ---- */
-
-static void lock(struct pst_catalog *c, struct cat_host *h)
-{
-	h->locked = true;
-	snprintf(h->lock_reason, sizeof(h->lock_reason), "%s", c->host.detail);
-	pst_env_log(c->env, PST_LOG_WARN, "host_locked host=%s kek=%s: %s", h->nqn, kek_of(h), h->lock_reason);
-	if (tell_target(c, h, NULL) != PST_OK)
-		pst_env_log(c->env, PST_LOG_ERROR, "host_lost host=%s reason=\"no memory\" next=restart", h->nqn);
-}
-
-static void all_next(struct pst_post *post);
-
-/* Each on a turn of its own: there may be thousands. */
-static void all_turn(struct pst_catalog *c)
-{
-	c->turn.fn = all_next;
-	pst_env_post(c->env, &c->turn);
-}
-
-static void one_of_all(struct pst_catalog *c, pst_err err)
-{
-	struct cat_host *h = host_find(c, c->host.next.nqn);
-	bool anew = h != NULL && memcmp(h->keys, c->host.next.keys, sizeof(h->keys)) != 0;
-
-	pst_assert(h != NULL);
-	h->unseen = false;
-	if (err == PST_OK) {
-		memcpy(h->keys, c->host.next.keys, sizeof(h->keys));
-		if (h->locked || anew)
-			pst_env_log(c->env, PST_LOG_INFO, "host_key_%s host=%s kek=%s", anew ? "rotated" : "unlocked",
-				    h->nqn, kek_of(h));
-		c->keys.rotated += anew;
-		c->keys.already += !anew;
-		h->locked = false;
-		h->lock_reason[0] = '\0';
-	} else if (h->locked || c->host.current[0] == '\0') {
-		lock(c, h);
-	}
-	if (err != PST_OK && c->host.current[0] != '\0') {
-		pst_env_log(c->env, PST_LOG_ERROR, "host_key_rotate_failed host=%s: %s", h->nqn, c->host.detail);
-		json_array_append_new(c->keys.failed, json_pack("{s:s s:s}", "host", h->nqn, "error", c->host.detail));
-	}
-	all_turn(c);
-}
-
-static void all_next(struct pst_post *post)
-{
-	struct pst_catalog *c = pst_container_of(post, struct pst_catalog, turn);
-
-	CAT_NAMES_EACH(n, &c->hosts) {
-		struct cat_host *h = pst_container_of(n, struct cat_host, named);
-
-		if (!h->unseen)
-			continue;
-		work_begin(c, h, one_of_all);
-		if (work_memory(c))
-			return work_next(c);
-		snprintf(c->host.detail, sizeof(c->host.detail), "there is no memory for its keys");
-		return work_end(c, PST_E_NOMEM);
-	}
-	c->host.current[0] = '\0';
-	c->host.all_done(c);
-}
-
-void cat_hosts_start(struct pst_catalog *c, void (*done)(struct pst_catalog *c))
-{
-	c->host.current[0] = '\0';
-	c->host.all_done = done;
-	all_turn(c);
-}
-
-void cat_hosts_unlock(struct pst_catalog *c, void (*done)(struct pst_catalog *c))
-{
-	CAT_NAMES_EACH(n, &c->hosts)
-		pst_container_of(n, struct cat_host, named)->unseen =
-		    pst_container_of(n, struct cat_host, named)->locked;
-	cat_hosts_start(c, done);
-}
-
-void cat_hosts_rotate(struct pst_catalog *c, const char *current, void (*done)(struct pst_catalog *c))
-{
-	CAT_NAMES_EACH(n, &c->hosts)
-		pst_container_of(n, struct cat_host, named)->unseen = true;
-	snprintf(c->host.current, sizeof(c->host.current), "%s", current);
-	c->host.all_done = done;
-	all_turn(c);
 }
 
 /* ---- Calls ---- */
@@ -516,7 +225,7 @@ static bool body_host(struct pst_catalog *c)
 	for (unsigned i = 0; i < CAT_HOST_KEYS; i++) {
 		if (!body_key(c, i))
 			return false;
-		will_have[i] = w->wrap[i] || has(&w->next, i);
+		will_have[i] = w->wrap[i] || cat_host_has(&w->next, i);
 	}
 	if (!body_names(c, "hashes", pst_auth_hash_find, &w->next.hashes) ||
 	    !body_names(c, "groups", pst_auth_group_find, &w->next.groups))
@@ -546,7 +255,7 @@ static bool body_host(struct pst_catalog *c)
 static void changed(struct pst_catalog *c, pst_err err)
 {
 	bool creating = c->current->kind == PST_CATALOG_CREATE;
-	struct cat_host *h = creating ? c->subject : host_find(c, c->host.next.nqn);
+	struct cat_host *h = creating ? c->subject : cat_host_find(c, c->host.next.nqn);
 
 	pst_assert(h != NULL);
 	if (err != PST_OK) {
@@ -564,8 +273,8 @@ static void changed(struct pst_catalog *c, pst_err err)
 	if (creating)
 		cat_names_add(&c->hosts, &h->named, h->nqn);
 	pst_env_log(c->env, PST_LOG_INFO, "host_%s host=%s key=%s two_way=%s tls=%s", creating ? "created" : "changed",
-		    h->nqn, has(h, CAT_HOST_KEY) ? "yes" : "no", has(h, CAT_CTRL_KEY) ? "yes" : "no",
-		    has(h, CAT_TLS_KEY) ? "yes" : "no");
+		    h->nqn, cat_host_has(h, CAT_HOST_KEY) ? "yes" : "no", cat_host_has(h, CAT_CTRL_KEY) ? "yes" : "no",
+		    cat_host_has(h, CAT_TLS_KEY) ? "yes" : "no");
 	cat_succeed(c, host_json(c, h));
 }
 
@@ -582,13 +291,13 @@ static void host_create(struct pst_catalog *c)
 		    c, PST_E_INVAL, "cat /etc/nvme/hostnqn, on the host",
 		    "'%.223s' can't be a host's name: it begins with nqn. and has letters, digits, and .:_-",
 		    nqn != NULL ? nqn : "");
-	if (host_find(c, nqn) != NULL)
+	if (cat_host_find(c, nqn) != NULL)
 		return cat_fail(c, PST_E_EXISTS, "penstock host set NQN --key FILE", "host '%s' exists already", nqn);
 	if (cat_names_count(&c->hosts) >= PST_CATALOG_HOSTS_MAX)
 		return cat_fail(c, PST_E_NOMEM, "penstock host delete NQN", "there are %u hosts, the most allowed",
 				cat_names_count(&c->hosts));
 	h = calloc(1, sizeof(*h));
-	if (h == NULL || !work_memory(c)) {
+	if (h == NULL || !cat_host_work_memory(c)) {
 		free(h);
 		return cat_fail(c, PST_E_NOMEM, NULL, "no memory for host '%s'", nqn);
 	}
@@ -596,14 +305,14 @@ static void host_create(struct pst_catalog *c)
 	h->home = CAT_HOME;
 	h->hashes = PST_AUTH_HASHES;
 	h->groups = GROUPS_DEFAULT;
-	work_begin(c, h, changed);
+	cat_host_work_begin(c, h, changed);
 	if (!body_host(c)) {
 		OPENSSL_cleanse(c->host.plain, sizeof(*c->host.plain));
 		free(h);
 		return;
 	}
 	c->subject = h;
-	work_next(c);
+	cat_host_work_next(c);
 }
 
 static void host_set(struct pst_catalog *c, struct cat_host *h)
@@ -612,11 +321,11 @@ static void host_set(struct pst_catalog *c, struct cat_host *h)
 
 	if (!cat_body_check(c, allowed))
 		return;
-	if (!work_memory(c))
+	if (!cat_host_work_memory(c))
 		return cat_fail(c, PST_E_NOMEM, NULL, "no memory for host '%s'", h->nqn);
-	work_begin(c, h, changed);
+	cat_host_work_begin(c, h, changed);
 	if (body_host(c))
-		work_next(c);
+		cat_host_work_next(c);
 	else
 		OPENSSL_cleanse(c->host.plain, sizeof(*c->host.plain));
 }
@@ -665,7 +374,7 @@ void cat_host_change(struct pst_catalog *c)
 	c->host.current[0] = '\0';
 	if (op->kind == PST_CATALOG_CREATE)
 		return host_create(c);
-	h = host_find(c, op->name);
+	h = cat_host_find(c, op->name);
 	if (h == NULL)
 		cat_fail(c, PST_E_NOTFOUND, "penstock host list", "there is no host '%.223s'", op->name);
 	else if (op->kind == PST_CATALOG_SET)

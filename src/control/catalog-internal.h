@@ -204,7 +204,7 @@ struct cat_host_plain {
 	struct pst_auth_key keys[CAT_HOST_KEYS];
 };
 
-/* What is being done to a host: catalog-host.c. */
+/* What is being done to a host: catalog-host-keys.c. */
 struct cat_host_work {
 	struct cat_host next; /* as it will be */
 	struct cat_host_plain *plain;
@@ -391,6 +391,9 @@ pst_err cat_host_load(struct pst_catalog *c, unsigned pool, const char *nqn, jso
 json_t *cat_read_hosts(struct pst_catalog *c, const struct pst_catalog_op *op);
 void cat_host_change(struct pst_catalog *c);
 void cat_hosts_done(struct pst_catalog *c);
+
+/* ---- catalog-host-keys.c ---- */
+
 /* Over all hosts, one by one, then @done: those that were loaded; those that are locked; wrapped anew with @current. */
 void cat_hosts_start(struct pst_catalog *c, void (*done)(struct pst_catalog *c));
 void cat_hosts_unlock(struct pst_catalog *c, void (*done)(struct pst_catalog *c));
