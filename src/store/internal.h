@@ -4,7 +4,8 @@
  * event: completions note what happened and schedule the pool's turn (store.c), which runs in a fixed order.
  *
  *   volume.c, control.c   requests of users  ->  io.c (cuts them into pieces)
- *   io.c                  pieces: space, data writes and reads, checksums
+ *   io.c, piece.c         pieces: data writes and reads, checksums
+ *   room.c                whether a record may be written now, and who waits
  *   journal.c             log order: records out, applied when data and record are written
  *   map.c, cache.c        the radix tree and its nodes in memory
  *   commit.c              device flushes; blocks become reusable
@@ -139,7 +140,7 @@ struct reading {
 	uint64_t id;
 };
 
-/* ---- Pieces: what of a request lies in one leaf and in one run of blocks (io.c) ---- */
+/* ---- Pieces: what of a request lies in one leaf and in one run of blocks (piece.h, io.c) ---- */
 
 struct piece {
 	struct logged logged;
@@ -619,14 +620,22 @@ static inline uint32_t space_last(const struct part *p)
 }
 
 /* ---- io.c ---- */
-void io_start(struct store *st);                                                /* requests waiting for a req */
-uint64_t part_local(const struct store *st, uint32_t part_index, uint64_t lba); /* local LBAs below volume LBA @lba */
+void io_start(struct store *st); /* requests waiting for a req */
 void io_complete(struct store *st, struct pst_io *io, pst_err err);
+
+/* ---- piece.c; for io.c there is piece.h ---- */
+uint64_t part_local(const struct store *st, uint32_t part_index, uint64_t lba); /* local LBAs below volume LBA @lba */
+
+/* ---- room.c ---- */
 /*
  * May another record begin on this partition now? PST_E_AGAIN: @w is queued. Space in the pool apart. @reading: the
  * caller is in store.reads, so it must not wait for blocks that only become free when it ends.
  */
 pst_err PST_MUST_USE part_admit(struct part *p, bool reading, struct waiter *w);
+/*
+ * @w waits for blocks that will be free sometime, and what that takes is set in motion; or an error: there is nothing
+ * to wait for. @since: checkpoints done when this wait began; 0: it begins now.
+ */
 pst_err PST_MUST_USE part_space_wait(struct part *p, struct waiter *w, uint64_t *since);
 
 /* ---- volume.c ---- */

@@ -10,167 +10,17 @@
  *
  * A read's blocks can't be handed out again while it is under way: it is in store.reads, see commit.c.
  */
-#include "store/check-online.h"
 #include "store/bad.h"
+#include "store/piece.h"
 #include "store/prefetch.h"
 #include "store/readahead.h"
 #include "store/space.h"
 
-#include "base/crc32c.h"
 #include "volume/iov.h"
 
 #include <string.h>
 
-#define FREED_MAX 262144u /* of all partitions together: 6 MiB, and what has grown */
-
 enum step { STEP_ON, STEP_WAIT };
-
-/* ---- LBAs and buffers ---- */
-
-uint64_t part_local(const struct store *st, uint32_t part_index, uint64_t lba)
-{
-	uint64_t row = (uint64_t)PST_STRIPE_BLOCKS * st->part_count;
-	uint64_t rest = lba % row, before = (uint64_t)part_index * PST_STRIPE_BLOCKS;
-
-	rest = rest > before ? PST_MIN(rest - before, PST_STRIPE_BLOCKS) : 0;
-	return lba / row * PST_STRIPE_BLOCKS + rest;
-}
-
-/* The longest range at @lba that lies in one stripe and one leaf. */
-static struct part *locate(struct store *st, uint64_t lba, uint64_t max, uint64_t *ret_local, uint32_t *ret_count)
-{
-	uint64_t stripe = lba / PST_STRIPE_BLOCKS;
-	uint64_t local = stripe / st->part_count * PST_STRIPE_BLOCKS + lba % PST_STRIPE_BLOCKS;
-
-	max = PST_MIN(max, PST_PIECE_BLOCKS_MAX);
-	max = PST_MIN(max, PST_STRIPE_BLOCKS - lba % PST_STRIPE_BLOCKS);
-	*ret_count = (uint32_t)PST_MIN(max, PST_NODE_FANOUT - local % PST_NODE_FANOUT);
-	*ret_local = local;
-	return &st->parts[stripe % st->part_count];
-}
-
-/* The part of @from that begins @offset bytes into it, as an array of its own; returns its length. */
-static uint32_t iov_slice(struct iovec *to, const struct iovec *from, uint64_t offset, uint64_t len)
-{
-	uint32_t n = 0;
-
-	while (offset >= from->iov_len)
-		offset -= (from++)->iov_len;
-	while (len > 0) {
-		size_t take = PST_MIN(from->iov_len - offset, len);
-
-		if (take > 0)
-			to[n++] = (struct iovec){ (char *)from->iov_base + offset, take };
-		len -= take;
-		offset = 0;
-		from++;
-	}
-	return n;
-}
-
-static bool iov_aligned(const struct iovec *iov, uint32_t count, uint32_t align)
-{
-	uintptr_t bits = 0;
-
-	for (uint32_t i = 0; i < count; i++)
-		bits |= (uintptr_t)iov[i].iov_base | iov[i].iov_len;
-	return (bits & (align - 1)) == 0;
-}
-
-/* CRC of the next 4096 bytes of a scattered buffer; *iov and *offset move on. */
-static uint32_t crc_next(const struct iovec **iov, size_t *offset)
-{
-	size_t left = PST_BLOCK_BYTES;
-	uint32_t crc = 0;
-
-	while (left > 0) {
-		size_t take = PST_MIN((*iov)->iov_len - *offset, left);
-
-		crc = pst_crc32c_more(crc, (char *)(*iov)->iov_base + *offset, take);
-		left -= take;
-		*offset += take;
-		if (*offset == (*iov)->iov_len) {
-			(*iov)++;
-			*offset = 0;
-		}
-	}
-	return crc;
-}
-
-/* ---- Pieces ---- */
-
-/* NULL: the request waits for one. */
-static struct piece *piece_get(struct req *r, struct part *p, struct node *leaf, uint32_t count)
-{
-	struct store *st = r->store;
-	struct pst_list *l = pst_list_pop_front(&st->free_pieces);
-	struct piece *piece;
-
-	if (l == NULL) {
-		pst_list_push_back(&st->req_waiters, &r->wait.node);
-		return NULL;
-	}
-	piece = pst_container_of(l, struct piece, logged.node);
-	piece->req = r;
-	piece->logged.part = p;
-	piece->leaf = leaf;
-	piece->block = 0;
-	piece->count = count;
-	piece->err = PST_OK;
-	piece->bounce = NULL;
-	piece->begun_ns = 0;
-	return piece;
-}
-
-static void piece_put(struct store *st, struct piece *piece)
-{
-	if (piece->bounce != NULL)
-		st->bounces[st->bounce_count++] = piece->bounce;
-	piece->bounce = NULL;
-	pst_list_push_back(&st->free_pieces, &piece->logged.node);
-	store_wake_all(st, &st->req_waiters);
-}
-
-/*
- * Put the request's buffers into the piece, or a bounce buffer where they are not aligned for the file. False: none is
- * free; the piece is given back, the request waits. The piece may become shorter.
- */
-static bool piece_buffers(struct piece *piece)
-{
-	struct req *r = piece->req;
-	struct store *st = r->store;
-	uint64_t offset = piece->io_block * PST_BLOCK_BYTES;
-	uint32_t n = iov_slice(piece->iov, r->io->iov, offset, (uint64_t)piece->count * PST_BLOCK_BYTES);
-
-	piece->op.iov = piece->iov;
-	piece->op.iov_count = n;
-	if (iov_aligned(piece->iov, n, st->info.align_bytes))
-		return true;
-	if (st->bounce_count == 0) {
-		piece_put(st, piece);
-		pst_list_push_back(&st->req_waiters, &r->wait.node);
-		return false;
-	}
-	piece->count = PST_MIN(piece->count, BOUNCE_BLOCKS);
-	iov_slice(piece->iov, r->io->iov, offset, (uint64_t)piece->count * PST_BLOCK_BYTES);
-	piece->bounce = st->bounces[--st->bounce_count];
-	piece->bounce_iov = (struct iovec){ piece->bounce, (size_t)piece->count * PST_BLOCK_BYTES };
-	piece->op.iov = &piece->bounce_iov;
-	piece->op.iov_count = 1;
-	return true;
-}
-
-static void piece_submit(struct piece *piece, enum pst_file_kind kind, void (*done)(struct pst_file_op *op))
-{
-	struct part *p = piece->logged.part;
-
-	piece->op.kind = kind;
-	piece->op.len_bytes = (uint64_t)piece->count * PST_BLOCK_BYTES;
-	piece->op.done = done;
-	piece->begun_ns = pst_env_now_ns(p->store->pool.env);
-	piece->req->pieces++;
-	part_submit(p, &piece->op, piece->block);
-}
 
 /* ---- The end of a request ---- */
 
@@ -246,7 +96,7 @@ static void read_bad(struct piece *piece, uint32_t i, pst_err err)
 	uint64_t lba = r->io->lba + piece->io_block + i, local;
 	uint32_t count;
 
-	locate(r->store, lba, 1, &local, &count);
+	piece_locate(r->store, lba, 1, &local, &count);
 	bad_found(p, r->vol->disk.slot, local, piece->block + i, err, false);
 	piece->err = err;
 }
@@ -264,7 +114,7 @@ static void read_done(struct pst_file_op *op)
 	for (uint32_t i = 0; i < piece->count; i++) {
 		if (op->err != PST_OK)
 			read_bad(piece, i, op->err);
-		else if (crc_next(&at, &offset) != piece->crc[i] && PST_MUTANT != PST_MUTANT_SKIP_CRC)
+		else if (piece_crc(&at, &offset) != piece->crc[i] && PST_MUTANT != PST_MUTANT_SKIP_CRC)
 			read_bad(piece, i, PST_E_CHECKSUM);
 	}
 	if (piece->err != PST_OK)
@@ -281,7 +131,7 @@ static enum step read_step(struct req *r)
 	struct store *st = r->store;
 	uint64_t local, io_block = r->at - r->io->lba;
 	uint32_t count, i, n;
-	struct part *p = locate(st, r->at, r->end - r->at, &local, &count);
+	struct part *p = piece_locate(st, r->at, r->end - r->at, &local, &count);
 	struct node *leaf = NULL;
 	enum map_result got = map_get(p, 0, map_leaf_index(r->vol->disk.slot, local), false, &r->wait, &leaf);
 	const struct pst_ptr *entry;
@@ -333,61 +183,6 @@ static enum step read_step(struct req *r)
 }
 
 /* ---- Room ---- */
-
-/*
- * @w waits for blocks that will be free sometime, and what that takes is set in motion; or an error: there is nothing
- * to wait for. @since: see struct req.
- */
-pst_err part_space_wait(struct part *p, struct waiter *w, uint64_t *since)
-{
-	struct store *st = p->store;
-	bool freed = p->freed.count > p->freed.head;
-
-	if (p->pinned)
-		online_need_space(st);
-	merge_hurry(st);
-	if (*since == 0)
-		*since = p->cp.done_count + 1;
-	if (p->cp.done_count + 1 >= *since + 3)
-		return PST_E_NOSPACE; /* two whole checkpoints have not helped */
-	if (p->cp.err != PST_OK)
-		return p->cp.err;
-	if (freed && p->freed.items[p->freed.head].seq > p->durable_seq)
-		st->flush_wanted = true;
-	else if (p->inflight == 0 && !freed) {
-		if (p->cp.state == CP_IDLE && p->dirty_count == 0 && p->node_freed.count == 0)
-			return PST_E_NOSPACE;
-		checkpoint_want(p, NULL);
-	}
-	pst_list_push_back(&p->space_waiters, &w->node);
-	store_schedule(st);
-	return PST_OK;
-}
-
-pst_err part_admit(struct part *p, bool reading, struct waiter *w)
-{
-	struct store *st = p->store;
-	bool log_full = !journal_room(p), cache_full = st->cache.dirty > st->cache.capacity / 4;
-	bool freed_full = !reading && st->freed_items > FREED_MAX;
-
-	if (st->failed != PST_OK)
-		return PST_E_IO;
-	if (!checkpoint_blocks_writes(p) && !log_full && !cache_full && !freed_full)
-		return PST_OK;
-	if ((log_full || cache_full) && p->cp.err != PST_OK)
-		return p->cp.err; /* checkpoints fail (a full file system below?): say so instead of waiting */
-	if (cache_full)
-		for (uint32_t i = 0; i < st->part_count; i++)
-			if (st->parts[i].dirty_count > 0)
-				checkpoint_want(&st->parts[i], NULL);
-	if (log_full)
-		checkpoint_want(p, NULL);
-	if (freed_full)
-		st->flush_wanted = true;
-	pst_list_push_back(&p->space_waiters, &w->node);
-	store_schedule(st);
-	return PST_E_AGAIN;
-}
 
 static enum step admit(struct req *r, struct part *p)
 {
@@ -493,7 +288,7 @@ static void write_piece_start(struct piece *piece, uint64_t local)
 	size_t offset = 0;
 
 	for (uint32_t i = 0; i < piece->count; i++)
-		piece->crc[i] = crc_next(&at, &offset);
+		piece->crc[i] = piece_crc(&at, &offset);
 	if (piece->bounce != NULL)
 		pst_iov_copy_from(piece->bounce, piece->iov, 0, (size_t)piece->count * PST_BLOCK_BYTES);
 	piece->logged.record = (struct pst_log_record){ .kind = PST_LOG_WRITE,
@@ -527,7 +322,7 @@ static enum step write_step(struct req *r)
 	struct store *st = r->store;
 	uint64_t local, index, floor;
 	uint32_t count;
-	struct part *p = locate(st, r->at, r->end - r->at, &local, &count);
+	struct part *p = piece_locate(st, r->at, r->end - r->at, &local, &count);
 	struct node *leaf = NULL;
 	enum map_result got;
 	struct piece *piece;
@@ -572,11 +367,11 @@ static enum step write_step(struct req *r)
 	piece->count = pst_alloc_take(&p->alloc, piece->count, &piece->block);
 	pst_assert(piece->count > 0);
 	/* The run may be shorter than wished. */
-	iov_slice(piece->iov, r->io->iov, piece->io_block * PST_BLOCK_BYTES, (uint64_t)piece->count * PST_BLOCK_BYTES);
+	piece_iov(piece->iov, r->io->iov, piece->io_block * PST_BLOCK_BYTES, (uint64_t)piece->count * PST_BLOCK_BYTES);
 	if (piece->bounce != NULL)
 		piece->bounce_iov.iov_len = (size_t)piece->count * PST_BLOCK_BYTES;
 	else
-		piece->op.iov_count = iov_slice(piece->iov, r->io->iov, piece->io_block * PST_BLOCK_BYTES,
+		piece->op.iov_count = piece_iov(piece->iov, r->io->iov, piece->io_block * PST_BLOCK_BYTES,
 						(uint64_t)piece->count * PST_BLOCK_BYTES);
 	r->at += piece->count;
 	r->space_checkpoint = 0;
