@@ -217,6 +217,33 @@ static enum step wait_for_space(struct req *r, struct part *p)
 	return STEP_ON;
 }
 
+/* ---- What a record says, in the map ---- */
+
+/* Its blocks, or holes where it has none. The leaf is let go. */
+static void map_piece(struct piece *piece, bool has_blocks)
+{
+	const struct logged *l = &piece->logged;
+	uint32_t at = (uint32_t)(l->record.lba % PST_NODE_FANOUT);
+	struct svol *v = piece->req->vol;
+	struct store *st = l->part->store;
+	bool damaged = false;
+
+	for (uint32_t i = 0; st->failed == PST_OK && i < piece->count; i++) {
+		uint32_t block = has_blocks ? piece->block + i : 0, crc = has_blocks ? piece->crc[i] : 0, freed;
+		int mapped = map_set(piece->leaf, at + i, block, crc, &freed, &damaged);
+
+		v->used_blocks += (uint64_t)(int64_t)mapped;
+		if (freed != 0)
+			part_free_data(l->part, l->seq, freed);
+	}
+	if (damaged)
+		store_fail(st, PST_E_CHECKSUM, "space_map_damaged");
+	bad_overwritten(l->part, v->disk.slot, l->record.lba, piece->count);
+	readahead_overwritten(v, l->part, l->record.lba, piece->count);
+	space_used(v, piece->leaf);
+	map_unpin(piece->leaf);
+}
+
 /* ---- Write ---- */
 
 /* Only now is the failure told: before, the death of the process or a loss of power after a flush could undo it. */
@@ -237,8 +264,6 @@ static void write_apply(struct logged *l)
 	struct part *p = l->part;
 	struct store *st = p->store;
 	struct req *r = piece->req;
-	uint32_t at = (uint32_t)(l->record.lba % PST_NODE_FANOUT);
-	bool damaged = false;
 
 	if (st->failed != PST_OK) {
 		map_unpin(piece->leaf);
@@ -251,21 +276,8 @@ static void write_apply(struct logged *l)
 		journal_abort(l, abort_apply); /* its blocks stay taken until that is durable */
 		return;
 	}
-	for (uint32_t i = 0; i < piece->count; i++) {
-		uint32_t freed;
-		int mapped = map_set(piece->leaf, at + i, piece->block + i, piece->crc[i], &freed, &damaged);
-
-		r->vol->used_blocks += (uint64_t)(int64_t)mapped;
-		if (freed != 0)
-			part_free_data(p, l->seq, freed);
-	}
-	if (damaged)
-		store_fail(st, PST_E_CHECKSUM, "space_map_damaged");
-	bad_overwritten(p, r->vol->disk.slot, l->record.lba, piece->count);
-	readahead_overwritten(r->vol, p, l->record.lba, piece->count);
-	space_used(r->vol, piece->leaf);
+	map_piece(piece, true);
 	st->unflushed_blocks += piece->count;
-	map_unpin(piece->leaf);
 	req_piece_done(r, piece, PST_OK);
 	piece_put(st, piece);
 }
@@ -385,27 +397,10 @@ static enum step write_step(struct req *r)
 static void discard_apply(struct logged *l)
 {
 	struct piece *piece = pst_container_of(l, struct piece, logged);
-	struct part *p = l->part;
-	struct store *st = p->store;
-	struct req *r = piece->req;
-	uint32_t at = (uint32_t)(l->record.lba % PST_NODE_FANOUT);
-	bool damaged = false;
+	struct store *st = l->part->store;
 
-	for (uint32_t i = 0; st->failed == PST_OK && i < piece->count; i++) {
-		uint32_t freed;
-		int mapped = map_set(piece->leaf, at + i, 0, 0, &freed, &damaged);
-
-		r->vol->used_blocks += (uint64_t)(int64_t)mapped;
-		if (freed != 0)
-			part_free_data(p, l->seq, freed);
-	}
-	if (damaged)
-		store_fail(st, PST_E_CHECKSUM, "space_map_damaged");
-	bad_overwritten(p, r->vol->disk.slot, l->record.lba, piece->count);
-	readahead_overwritten(r->vol, p, l->record.lba, piece->count);
-	space_used(r->vol, piece->leaf);
-	map_unpin(piece->leaf);
-	req_piece_done(r, piece, st->failed != PST_OK ? PST_E_IO : PST_OK);
+	map_piece(piece, false);
+	req_piece_done(piece->req, piece, st->failed != PST_OK ? PST_E_IO : PST_OK);
 	piece_put(st, piece);
 }
 
