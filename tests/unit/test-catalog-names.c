@@ -50,7 +50,7 @@ static void expect_sorted(const struct cat_names *names, unsigned count)
 static void many_are_found_and_in_order(void **state)
 {
 	struct pst_prng prng;
-	unsigned order[MANY];
+	unsigned order[MANY] = { 0 };
 	struct cat_names names;
 	char none[16];
 
