@@ -490,6 +490,7 @@ void store_wake(struct store *st, struct waiter *w); /* run it in the pool's tur
 void store_wake_all(struct store *st, struct pst_list *waiters);
 void store_event(struct store *st, enum pst_log_level level, const char *fmt, ...) PST_PRINTF(3, 4);
 void store_fail(struct store *st, pst_err err, const char *what);
+void io_complete(struct store *st, struct pst_io *io, pst_err err);
 void device_submit(struct device *d, struct pst_file_op *op); /* counts, then pst_file_submit */
 void store_submit(struct store *st, struct pst_file_op *op);  /* the same for device 0 */
 /* The same for blocks of a partition, from @block on: the one place that knows where they lie. */
@@ -621,7 +622,6 @@ static inline uint32_t space_last(const struct part *p)
 
 /* ---- io.c ---- */
 void io_start(struct store *st); /* requests waiting for a req */
-void io_complete(struct store *st, struct pst_io *io, pst_err err);
 
 /* ---- piece.c; for io.c there is piece.h ---- */
 uint64_t part_local(const struct store *st, uint32_t part_index, uint64_t lba); /* local LBAs below volume LBA @lba */
