@@ -198,12 +198,12 @@ static int run_on_pool(struct neighbour_options *o, const char *pool, const char
 	return rc;
 }
 
-/* A new directory from @template, which it replaces; false after saying why not. */
-static bool make_directory(char *template)
+/* A new directory from @template, which it replaces; false after saying why not, with the next step. */
+static bool make_directory(char *template, const char *next)
 {
 	if (mkdtemp(template) != NULL)
 		return true;
-	cli_error("penstock bench neighbour --pool DIR", "%s: %s", template, strerror(errno));
+	cli_error(next, "%s can't be made: %s", template, strerror(errno));
 	return false;
 }
 
@@ -227,9 +227,9 @@ static int run_with_own_daemon(struct neighbour_options *o)
 	char api[64], log[64];
 	int rc = CLI_FAILED;
 
-	if (o->pool == NULL && !make_directory(pool))
+	if (o->pool == NULL && !make_directory(pool, "penstock bench neighbour --pool DIR"))
 		return rc;
-	if (make_directory(own)) {
+	if (make_directory(own, "penstock bench neighbour --api URL of a daemon that runs, or make /tmp writable")) {
 		snprintf(api, sizeof(api), "unix:%s/api.sock", own);
 		snprintf(log, sizeof(log), "%s/penstockd.log", own);
 		rc = run_on_pool(o, o->pool != NULL ? o->pool : pool, api, log);

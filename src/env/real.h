@@ -77,6 +77,7 @@ pst_err pst_uring_start(struct pst_env *env);
 
 /* Monotonic clock without an environment at hand (disk threads, backends). */
 uint64_t pst_real_now_ns(void);
+
 /* Backends, before they run what has come. */
 static inline void pst_real_begin_turn(struct pst_env *env)
 {

@@ -9,7 +9,7 @@
 
 #define STAGE_BYTES 65536u      /* several PDUs in one receive */
 #define STAGE_BYTES_MAX 262144u /* from when that was too short for what had come */
-#define STAGES 3u               /* where in-capsule data may stay until its command is over */
+#define STAGES 3u               /* where the data of writes may stay until its command is over */
 #define STAGE_REST_BYTES 128u   /* more than what is left of a receive when the next one begins: part of a header */
 
 /* One entry of the send queue: head, then data, then tail. */
@@ -60,7 +60,7 @@ struct slot {
 	uint32_t rx_bytes;          /* arrived so far */
 	uint32_t r2t_from, r2t_end; /* target: R2T outstanding. Host: still to be sent of the R2T */
 	struct iovec capsule_iov;   /* target: in-capsule buffer */
-	struct stage *stage;        /* target: in-capsule data lies here; NULL: in a buffer */
+	struct stage *stage;        /* target: the data of a write lies here; NULL: in a buffer */
 	struct nvme_cqe cqe;        /* host */
 };
 

@@ -5,7 +5,7 @@
  *   RECEIVED    the capsule is checked. I/O waits here for admission by QoS: a write whose data has not been pulled
  *               holds no memory, one with in-capsule data is charged to its connection's budget.
  *   ADMITTED    waits for a buffer where it needs one: a read always, a write if its data must be pulled.
- *   DATA        an R2T is out; the payload lands in the buffer.
+ *   DATA        an R2T is out; the payload lands in the buffer, or stays where it was received.
  *   DISPATCHED  with the volume (or, admin commands, with the home shard); can't be recalled.
  *   COMPLETED   its completion, and the data of a read, are on the way out; a read's buffer is held until then.
  *

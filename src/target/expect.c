@@ -13,7 +13,7 @@ unsigned pst_expect(struct pst_queue *queue)
 	unsigned count, used = 0;
 
 	if (queue->state != PST_QUEUE_LIVE || queue->subsystem == NULL || queue->qid == 0 ||
-	    queue->subsystem->volume->env != queue->shard->env)
+	    queue->subsystem->volume->env != queue->shard->env || queue->subsystem->volume->ops->expect == NULL)
 		return 0;
 	count = pst_conn_peek(queue->conn, sqes, PST_EXPECT_MAX);
 	for (unsigned i = 0; i < count; i++) {

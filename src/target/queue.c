@@ -298,23 +298,27 @@ static bool feed(struct pst_queue *queue)
 	       pst_secure_feed(queue);
 }
 
-static void pump(struct pst_queue *queue)
+/* All events; before the first command of a batch, its volume hears of them. */
+static void run_events(struct pst_queue *queue)
 {
 	struct pst_conn_event event;
-	unsigned expected = 0;
+	unsigned expected = pst_expect(queue);
 
+	while (pst_conn_next_event(queue->conn, &event)) {
+		on_event(queue, &event);
+		if (event.kind == PST_CONN_COMMAND && expected > 0)
+			expected--;
+		if (expected == 0)
+			expected = pst_expect(queue);
+	}
+}
+
+static void pump(struct pst_queue *queue)
+{
 	queue->turn_ns = pst_env_now_ns(queue->shard->env);
 	queue->pumping = true;
 	do {
-		for (;;) {
-			if (expected == 0)
-				expected = pst_expect(queue);
-			if (!pst_conn_next_event(queue->conn, &event))
-				break;
-			if (event.kind == PST_CONN_COMMAND && expected > 0)
-				expected--;
-			on_event(queue, &event);
-		}
+		run_events(queue);
 	} while (feed(queue));
 	if (queue->state == PST_QUEUE_CLOSING) {
 		pst_queue_check_closed(queue);

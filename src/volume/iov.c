@@ -30,34 +30,30 @@ void pst_iov_copy_to(const struct iovec *iov, uint64_t offset_bytes, const void 
 	}
 }
 
-void pst_iov_copy_from(void *dst, const struct iovec *iov, uint64_t offset_bytes, size_t len_bytes)
+static void copy_out(char *to, const struct iovec *iov, uint64_t offset_bytes, size_t len_bytes, bool past_caches)
 {
-	char *to = dst;
-
 	while (len_bytes > 0) {
 		size_t n;
 		const char *from = run_at(&iov, &offset_bytes, len_bytes, &n);
 
-		memcpy(to, from, n);
+		if (past_caches)
+			pst_copy_past_caches(to, from, n);
+		else
+			memcpy(to, from, n);
 		to += n;
 		offset_bytes += n;
 		len_bytes -= n;
 	}
 }
 
+void pst_iov_copy_from(void *dst, const struct iovec *iov, uint64_t offset_bytes, size_t len_bytes)
+{
+	copy_out(dst, iov, offset_bytes, len_bytes, false);
+}
+
 void pst_iov_store_from(void *dst, const struct iovec *iov, uint64_t offset_bytes, size_t len_bytes)
 {
-	char *to = dst;
-
-	while (len_bytes > 0) {
-		size_t n;
-		const char *from = run_at(&iov, &offset_bytes, len_bytes, &n);
-
-		pst_copy_past_caches(to, from, n);
-		to += n;
-		offset_bytes += n;
-		len_bytes -= n;
-	}
+	copy_out(dst, iov, offset_bytes, len_bytes, true);
 }
 
 void pst_iov_zero(const struct iovec *iov, uint64_t offset_bytes, uint64_t len_bytes)

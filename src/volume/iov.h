@@ -11,7 +11,7 @@ void pst_iov_copy_to(const struct iovec *iov, uint64_t offset_bytes, const void 
 /* Copy @len_bytes out of @iov, beginning @offset_bytes into it. */
 void pst_iov_copy_from(void *dst, const struct iovec *iov, uint64_t offset_bytes, size_t len_bytes);
 
-/* The same, to where nobody looks soon: past the caches. */
+/* The same, to where nobody looks soon: past the caches. Call pst_copy_settle (base/copy.h) before others are told. */
 void pst_iov_store_from(void *dst, const struct iovec *iov, uint64_t offset_bytes, size_t len_bytes);
 
 void pst_iov_zero(const struct iovec *iov, uint64_t offset_bytes, uint64_t len_bytes);
