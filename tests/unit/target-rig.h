@@ -251,6 +251,14 @@ static inline void call_start(struct link *l, struct call *call, const struct nv
 	link_run(l);
 }
 
+/* From now on writes wait for space, until pst_fault_clear. Not with rig_options.ram. */
+static inline void rig_full_pool(struct rig *rig)
+{
+	assert_int_equal(pst_fault_add(rig->volume, &(struct pst_fault_rule){ .action = PST_FAULT_PAUSE,
+									      .kinds = 1u << PST_IO_WRITE }),
+			 PST_OK);
+}
+
 static inline uint16_t call_status(struct link *l, struct call *call)
 {
 	rig_wait(l->rig, &call->done);
@@ -279,6 +287,18 @@ static inline struct nvme_sqe sqe_io(uint8_t opcode, uint64_t lba, uint32_t bloc
 				  .cdw10 = nvme_le32_of((uint32_t)lba),
 				  .cdw11 = nvme_le32_of((uint32_t)(lba >> 32)),
 				  .cdw12 = nvme_le32_of(blocks - 1) };
+}
+
+/* A fused Compare and Write of one block. */
+static inline void caw_start(struct link *l, struct call calls[2], uint64_t lba, void *old_block, void *new_block)
+{
+	struct nvme_sqe sqe = sqe_io(NVME_CMD_COMPARE, lba, 1);
+
+	sqe.flags = 1;
+	call_start(l, &calls[0], &sqe, PST_CONN_DATA_OUT, old_block, 4096);
+	sqe.opcode = NVME_CMD_WRITE;
+	sqe.flags = 2;
+	call_start(l, &calls[1], &sqe, PST_CONN_DATA_OUT, new_block, 4096);
 }
 
 static inline struct nvme_sqe sqe_admin(uint8_t opcode, uint32_t cdw10, uint32_t cdw11)

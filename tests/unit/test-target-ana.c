@@ -55,6 +55,15 @@ static void connect_at(struct rig *rig, struct pst_addr addr, struct host *h, ui
 	host_connect_as(rig, h, false, 0, 127, id);
 }
 
+/* A host that knows both ways to the volume. */
+static void connect_both(struct rig *rig, struct host *a, struct host *b)
+{
+	struct ports ports = two_ports(rig);
+
+	connect_at(rig, ports.one, a, 7);
+	connect_at(rig, ports.two, b, 7);
+}
+
 static uint16_t put(struct link *l, uint64_t lba, uint8_t value)
 {
 	static uint8_t data[4096];
@@ -104,7 +113,6 @@ static void hosts_are_told(void **state)
 	const struct nvme_id_ctrl *ctrl = (const void *)page;
 	const struct nvme_id_ns *ns = (const void *)page;
 	struct nvme_sqe sqe;
-	struct ports ports;
 	struct host a, b;
 	struct rig rig;
 	struct call event_a, event_b;
@@ -112,9 +120,7 @@ static void hosts_are_told(void **state)
 
 	(void)state;
 	rig_new(&rig, &(struct rig_options){ .shards = 2, .volume_shard = 1 });
-	ports = two_ports(&rig);
-	connect_at(&rig, ports.one, &a, 7);
-	connect_at(&rig, ports.two, &b, 7);
+	connect_both(&rig, &a, &b);
 	sqe = sqe_admin(NVME_ADMIN_IDENTIFY, NVME_CNS_CONTROLLER, 0);
 	assert_int_equal(command(&a.admin, &sqe, PST_CONN_DATA_IN, page, 4096, NULL), 0);
 	assert_int_equal(ctrl->cmic, 1 | 2 | 8);
@@ -174,14 +180,11 @@ static void a_closed_path_refuses(void **state)
 	(void)state;
 	for (unsigned shards = 1; shards <= 3; shards++) {
 		struct rig rig;
-		struct ports ports;
 		struct host a, b;
 
 		rig_new(&rig,
 			&(struct rig_options){ .shards = shards, .volume_shard = shards - 1, .ram = shards == 1 });
-		ports = two_ports(&rig);
-		connect_at(&rig, ports.one, &a, 7);
-		connect_at(&rig, ports.two, &b, 7);
+		connect_both(&rig, &a, &b);
 		assert_int_equal(put(&b.io, 5, 0x11), 0);
 		for (size_t i = 0; i < PST_ARRAY_COUNT(closed); i++) {
 			struct nvme_sqe flush = sqe_io(NVME_CMD_FLUSH, 0, 1), compare = sqe_io(NVME_CMD_COMPARE, 5, 1),
@@ -324,15 +327,12 @@ static void an_old_copy_never_follows_a_write(void **state)
 			.action = PST_FAULT_DELAY, .kinds = 1u << PST_IO_READ, .delay_ns = 5 * RIG_SECOND, .count = 1
 		};
 		struct call copy;
-		struct ports ports;
 		struct host a, b;
 		struct rig rig;
 		uint8_t value;
 
 		rig_new(&rig, &(struct rig_options){ .shards = shards, .volume_shard = shards - 1 });
-		ports = two_ports(&rig);
-		connect_at(&rig, ports.one, &a, 7);
-		connect_at(&rig, ports.two, &b, 7);
+		connect_both(&rig, &a, &b);
 		assert_int_equal(put(&a.io, 100, 1), 0);
 		assert_int_equal(pst_fault_add(rig.volume, &slow), PST_OK);
 		pst_put_le64(ranges + 8, 100);
@@ -357,15 +357,12 @@ static void nothing_lands_after_the_path_was_closed(void **state)
 	for (unsigned shards = 1; shards <= 3; shards++) {
 		struct call calls[64];
 		struct ana_call change;
-		struct ports ports;
 		struct host a, b;
 		struct rig rig;
 		uint8_t value;
 
 		rig_new(&rig, &(struct rig_options){ .shards = shards, .volume_shard = shards - 1 });
-		ports = two_ports(&rig);
-		connect_at(&rig, ports.one, &a, 7);
-		connect_at(&rig, ports.two, &b, 7);
+		connect_both(&rig, &a, &b);
 		for (unsigned i = 0; i < PST_ARRAY_COUNT(calls); i++) {
 			struct nvme_sqe sqe = sqe_io(NVME_CMD_WRITE, i, 1);
 
@@ -395,13 +392,6 @@ static void nothing_lands_after_the_path_was_closed(void **state)
 	}
 }
 
-static void full_pool(struct rig *rig)
-{
-	assert_int_equal(pst_fault_add(rig->volume, &(struct pst_fault_rule){ .action = PST_FAULT_PAUSE,
-									      .kinds = 1u << PST_IO_WRITE }),
-			 PST_OK);
-}
-
 /*
  * A path is closed while the pool is full. What waits for space of its commands, and what waits at the gate behind a
  * write that does, ends with the status of the path, and the change does not wait for the space. The host sends a write
@@ -421,16 +411,13 @@ static void a_closed_path_does_not_wait_for_space(void **state)
 		struct call writes[8], copy, later_copy, behind, own, resent, newer;
 		struct nvme_sqe sqe;
 		struct ana_call change;
-		struct ports ports;
 		struct host a, b;
 		struct rig rig;
 		uint8_t value;
 
 		rig_new(&rig, &(struct rig_options){ .shards = shards, .volume_shard = shards - 1 });
-		ports = two_ports(&rig);
-		connect_at(&rig, ports.one, &a, 7);
-		connect_at(&rig, ports.two, &b, 7);
-		full_pool(&rig);
+		connect_both(&rig, &a, &b);
+		rig_full_pool(&rig);
 		sqe = sqe_io(NVME_CMD_WRITE, 7, 1);
 		call_start(&a.io, &own, &sqe, PST_CONN_DATA_OUT, mine, sizeof(mine));
 		pst_sim_run_for(rig.sim, RIG_SECOND);
@@ -487,24 +474,16 @@ static void a_waiting_pair_ends_with_its_path(void **state)
 		struct nvme_sqe sqe = sqe_io(NVME_CMD_WRITE, 5, 1);
 		struct call own, pair[2];
 		struct ana_call change;
-		struct ports ports;
 		struct host a, b;
 		struct rig rig;
 		uint8_t value;
 
 		rig_new(&rig, &(struct rig_options){ .shards = shards, .volume_shard = shards - 1 });
-		ports = two_ports(&rig);
-		connect_at(&rig, ports.one, &a, 7);
-		connect_at(&rig, ports.two, &b, 7);
-		full_pool(&rig);
+		connect_both(&rig, &a, &b);
+		rig_full_pool(&rig);
 		call_start(&a.io, &own, &sqe, PST_CONN_DATA_OUT, mine, sizeof(mine));
 		pst_sim_run_for(rig.sim, RIG_SECOND);
-		sqe = sqe_io(NVME_CMD_COMPARE, 5, 1);
-		sqe.flags = 1;
-		call_start(&b.io, &pair[0], &sqe, PST_CONN_DATA_OUT, zeros, sizeof(zeros));
-		sqe.opcode = NVME_CMD_WRITE;
-		sqe.flags = 2;
-		call_start(&b.io, &pair[1], &sqe, PST_CONN_DATA_OUT, zeros, sizeof(zeros));
+		caw_start(&b.io, pair, 5, zeros, zeros);
 		pst_sim_run_for(rig.sim, RIG_SECOND);
 		assert_false(own.done || pair[1].done);
 		ana_start(&rig, &change, 2, 1, PST_ANA_CHANGE);
@@ -532,22 +511,19 @@ static void a_copy_of_a_closed_path_does_not_go_on(void **state)
 	};
 	struct call copy;
 	struct ana_call change;
-	struct ports ports;
 	struct host a, b;
 	struct rig rig;
 	uint8_t value;
 
 	(void)state;
 	rig_new(&rig, &(struct rig_options){ .shards = 2, .volume_shard = 1 });
-	ports = two_ports(&rig);
-	connect_at(&rig, ports.one, &a, 7);
-	connect_at(&rig, ports.two, &b, 7);
+	connect_both(&rig, &a, &b);
 	assert_int_equal(put(&a.io, 100, 1), 0);
 	assert_int_equal(pst_fault_add(rig.volume, &slow), PST_OK);
 	pst_put_le64(ranges + 8, 100);
 	call_start(&b.io, &copy, &sqe, PST_CONN_DATA_OUT, ranges, sizeof(ranges));
 	pst_sim_run_for(rig.sim, RIG_SECOND / 10);
-	full_pool(&rig);
+	rig_full_pool(&rig);
 	ana_start(&rig, &change, 2, 1, PST_ANA_INACCESSIBLE);
 	pst_sim_run_for(rig.sim, 3 * RIG_SECOND);
 	assert_true(change.done && copy.done);

@@ -176,17 +176,6 @@ static void compounds_take_turns(void **state)
 
 /* ---- Fused Compare and Write ---- */
 
-static void caw_start(struct link *l, struct call calls[2], uint64_t lba, void *old_block, void *new_block)
-{
-	struct nvme_sqe sqe = sqe_io(NVME_CMD_COMPARE, lba, 1);
-
-	sqe.flags = 1;
-	call_start(l, &calls[0], &sqe, PST_CONN_DATA_OUT, old_block, 4096);
-	sqe.opcode = NVME_CMD_WRITE;
-	sqe.flags = 2;
-	call_start(l, &calls[1], &sqe, PST_CONN_DATA_OUT, new_block, 4096);
-}
-
 static void caw_is(struct link *l, struct call calls[2], uint16_t first, uint16_t second)
 {
 	assert_int_equal(call_status(l, &calls[0]), first);

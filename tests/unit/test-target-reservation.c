@@ -102,12 +102,7 @@ static void all_refused(struct host *h, bool reads_too)
 	sqe = sqe_io(NVME_CMD_COPY, 500, 1);
 	assert_int_equal(command(&h->io, &sqe, PST_CONN_DATA_OUT, range, 32, NULL), CONFLICT);
 	struct call pair[2];
-	sqe = sqe_io(NVME_CMD_COMPARE, 5, 1);
-	sqe.flags = 1;
-	call_start(&h->io, &pair[0], &sqe, PST_CONN_DATA_OUT, block, 4096);
-	sqe.opcode = NVME_CMD_WRITE;
-	sqe.flags = 2;
-	call_start(&h->io, &pair[1], &sqe, PST_CONN_DATA_OUT, block, 4096);
+	caw_start(&h->io, pair, 5, block, block);
 	assert_int_equal(call_status(&h->io, &pair[0]), reads_too ? CONFLICT : NVME_FUSED_FAILED | NVME_STATUS_DNR);
 	assert_int_equal(call_status(&h->io, &pair[1]), reads_too ? NVME_FUSED_FAILED | NVME_STATUS_DNR : CONFLICT);
 }
@@ -296,13 +291,6 @@ static void preempt_and_abort_reaches_the_gate(void **state)
 	}
 }
 
-static void full_pool(struct rig *rig)
-{
-	assert_int_equal(pst_fault_add(rig->volume, &(struct pst_fault_rule){ .action = PST_FAULT_PAUSE,
-									      .kinds = 1u << PST_IO_WRITE }),
-			 PST_OK);
-}
-
 /*
  * Writes that wait for space in a full pool end when their host is fenced, and the Preempt does not wait for the space.
  * They don't land when there is space again; a write of the host that stays allowed does.
@@ -329,7 +317,7 @@ static void fenced_writes_do_not_wait_for_space(void **state)
 		assert_int_equal(enroll(&b, 2), 0);
 		/* Write exclusive, registrants only: a may write, and so may b, until it is preempted. */
 		assert_int_equal(acquire(&b, ACQUIRE, 3, 2, 0), 0);
-		full_pool(&rig);
+		rig_full_pool(&rig);
 		sqe = sqe_io(NVME_CMD_WRITE, 5, 1);
 		for (unsigned i = 0; i < 8; i++)
 			call_start(&b.io, &writes[i], &sqe, PST_CONN_DATA_OUT, theirs, sizeof(theirs));
@@ -380,17 +368,12 @@ static void aborted_writes_do_not_wait_for_space(void **state)
 		host_connect_as(&rig, &b, false, 0, 127, 0xb);
 		assert_int_equal(enroll(&a, 1), 0);
 		assert_int_equal(enroll(&b, 2), 0);
-		full_pool(&rig);
+		rig_full_pool(&rig);
 		call_start(&a.io, &own, &sqe, PST_CONN_DATA_OUT, zeros, sizeof(zeros));
 		sqe = sqe_io(NVME_CMD_WRITE, 6, 1);
 		call_start(&b.io, &write, &sqe, PST_CONN_DATA_OUT, theirs, sizeof(theirs));
 		pst_sim_run_for(rig.sim, RIG_SECOND);
-		sqe = sqe_io(NVME_CMD_COMPARE, 5, 1);
-		sqe.flags = 1;
-		call_start(&b.io, &pair[0], &sqe, PST_CONN_DATA_OUT, zeros, sizeof(zeros));
-		sqe.opcode = NVME_CMD_WRITE;
-		sqe.flags = 2;
-		call_start(&b.io, &pair[1], &sqe, PST_CONN_DATA_OUT, theirs, sizeof(theirs));
+		caw_start(&b.io, pair, 5, zeros, theirs);
 		pst_sim_run_for(rig.sim, RIG_SECOND);
 		assert_false(own.done || write.done || pair[1].done);
 		/* No reservation is held: preempting the key takes the registration away, and forbids nothing. */
